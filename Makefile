@@ -1,0 +1,234 @@
+# Makefile - the whole of Mere, one file, nothing recursive
+#
+#   make            build everything into build/bin
+#   make run        install what is missing, build, start Mere on ./data in the foreground
+#   make test       install what tests need, build, run every test; last line: N passed, N failed
+#   make help       the other targets
+#
+# VARIANT= release (default), crash (crash points compiled in), asan (address + undefined behaviour, crash points),
+# tsan (threads, crash points), werror (release, warnings are errors).  Each variant has its own directory under build/.
+
+VARIANT ?= release
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+AR      ?= ar
+PYTHON  ?= /usr/bin/python3
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+# The release build lives in build/ itself, so that build/bin/mered is always the one people run.
+# OUT= puts a build elsewhere.
+ifneq ($(OUT),)
+B := $(OUT)
+else ifeq ($(VARIANT),release)
+B := build
+else
+B := build/$(VARIANT)
+endif
+
+# --- flags ---------------------------------------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 -Wimplicit-fallthrough
+SECT := -ffunction-sections -fdata-sections
+PIE  := -fPIE -fstack-protector-strong
+
+# With clang, glibc's fortification turns the functions that base.h forbids into macros, which cannot be poisoned: gcc only.
+FORTIFY := $(if $(findstring clang,$(CC)),-U_FORTIFY_SOURCE,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+
+MODE_release := -O2 -g $(FORTIFY)
+MODE_werror  := $(MODE_release) -Werror
+MODE_crash   := $(MODE_release) -DMERE_CRASH_POINTS
+MODE_asan    := -O1 -g -fno-omit-frame-pointer -DMERE_CRASH_POINTS -fsanitize=address,undefined -fno-sanitize-recover=all
+MODE_tsan    := -O1 -g -fno-omit-frame-pointer -DMERE_CRASH_POINTS -fsanitize=thread
+ifeq ($(MODE_$(VARIANT)),)
+$(error VARIANT must be release, werror, crash, asan or tsan, not "$(VARIANT)")
+endif
+
+PG_INC    := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+CPPFLAGS_ := -D_GNU_SOURCE -Isrc -I$(PG_INC) $(CPPFLAGS)
+CFLAGS_   := -std=gnu11 $(WARN) $(SECT) $(PIE) $(MODE_$(VARIANT)) -pthread $(CFLAGS)
+LDFLAGS_  := -pie -pthread -Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack \
+             $(filter -fsanitize% -fno-sanitize%,$(MODE_$(VARIANT))) $(LDFLAGS)
+
+# Quiet by default; make V=1 shows the commands.
+ifeq ($(V),)
+Q   := @
+say = @printf '  %-3s %s\n' '$(1)' '$(2)'
+else
+Q   :=
+say = @:
+endif
+
+# --- sources and archives ------------------------------------------------------------------------------------------------
+
+FOLDERS := base meta pg store branch scheduler api proxy
+src     = $(sort $(wildcard src/$(1)/*.c))
+objs    = $(patsubst %.c,$(B)/obj/%.o,$(1))
+lib     = $(foreach f,$(1),$(B)/lib/lib$(f).a)
+
+SRCS     := $(foreach f,$(FOLDERS),$(call src,$(f)))
+CLI_SRCS := $(sort $(wildcard cmd/mere.c cmd/mere/*.c))
+MAINS    := mered mere-proxy mere-wal mere-exec
+PROGRAMS := mered mere-proxy mere mere-wal mere-exec
+UNIT_SRCS  := $(sort $(wildcard tests/unit/*.c))
+BENCH_SRCS := $(sort $(wildcard tests/bench/*.c))
+
+# What a program may link, lowest last.  An archive gives only the objects that are asked for, and a library of the system
+# that nothing needs is not loaded: mere-wal starts in a millisecond because it gets no library at all.
+LIBS_mered      := -lmicrohttpd -ljansson -lsqlite3 -lpq -lcurl -lssl -lcrypto
+FLOORS_mered    := api scheduler branch meta pg store base
+LIBS_mere-proxy := -lssl -lcrypto -ljansson
+FLOORS_mere-proxy := proxy pg base
+LIBS_mere       := -ljansson -lcurl -lcrypto
+FLOORS_mere     := base
+LIBS_mere-wal   :=
+FLOORS_mere-wal := pg base
+LIBS_mere-exec  :=
+FLOORS_mere-exec := base
+
+# Programs whose main is not written yet are left out, so that a half-grown tree builds.
+HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
+BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
+
+.PHONY: all help deps deps-test run test unit e2e demo lint bench asan tsan crash fresh gen install clean objects FORCE
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+all: $(BINS)
+
+# The compiler and its flags, as a file: changing either rebuilds what they made.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(CPPFLAGS_) $(CFLAGS_) $(LDFLAGS_)' | cmp -s - $@ || \
+	  { command -v $(CC) >/dev/null || { echo 'make: no C compiler ($(CC)): run "make deps" first' >&2; exit 1; }; \
+	    printf '%s\n' '$(CC) $(CPPFLAGS_) $(CFLAGS_) $(LDFLAGS_)' >$@; }
+
+# The version and commit, the same way; only files that include it are rebuilt by a new commit.
+$(B)/gen/version.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define MERE_VERSION "%s"\n#define MERE_COMMIT "%s"\n' '$(VERSION)' '$(COMMIT)' | cmp -s - $@ || \
+	  printf '#define MERE_VERSION "%s"\n#define MERE_COMMIT "%s"\n' '$(VERSION)' '$(COMMIT)' >$@
+
+$(B)/obj/%.o: %.c $(B)/flags | $(B)/gen/version.h
+	@mkdir -p $(@D)
+	$(call say,cc,$<)
+	$(Q)$(CC) $(CPPFLAGS_) -I$(B)/gen $(CFLAGS_) -MMD -MP -c -o $@ $<
+
+define archive
+$(B)/lib/lib$(1).a: $$(call objs,$$(call src,$(1))) $(B)/lib/$(1).list
+	@mkdir -p $$(@D)
+	$$(call say,ar,$$@)
+	$(Q)rm -f $$@
+	$(Q)$(AR) rcs $$@ $$(filter %.o,$$^)
+$(B)/lib/$(1).list: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(call src,$(1))' | cmp -s - $$@ || echo '$$(call src,$(1))' >$$@
+endef
+$(foreach f,$(FOLDERS),$(eval $(call archive,$(f))))
+
+MAIN_OBJS_mere := $(call objs,$(CLI_SRCS))
+define program
+$(B)/bin/$(1): $(or $(MAIN_OBJS_$(1)),$(call objs,cmd/$(1).c)) $(call lib,$(FLOORS_$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,ld,$$@)
+	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $$@ $$^ $(LIBS_$(1))
+endef
+$(foreach p,$(HAVE),$(eval $(call program,$(p))))
+
+objects: $(call objs,$(SRCS) $(CLI_SRCS) $(foreach p,$(MAINS),$(wildcard cmd/$(p).c)) $(UNIT_SRCS) $(BENCH_SRCS))
+
+# --- unit tests: one program; the list of suites is read from the sources, so that no suite can be forgotten ---------------
+
+$(B)/gen/suites.h: FORCE
+	@mkdir -p $(@D)
+	@sed -n 's/^Suite \*\(t_[a-z0-9_]*_suite\)(void)$$/SUITE(\1)/p' $(UNIT_SRCS) | cmp -s - $@ || \
+	  sed -n 's/^Suite \*\(t_[a-z0-9_]*_suite\)(void)$$/SUITE(\1)/p' $(UNIT_SRCS) >$@
+
+$(B)/obj/tests/unit/test_main.o: $(B)/gen/suites.h
+
+# Every suite sees every floor; -lcheck_pic because the program is position-independent.
+$(B)/bin/unit-tests: $(call objs,$(UNIT_SRCS)) $(call lib,api proxy scheduler branch meta pg store base)
+	@mkdir -p $(@D)
+	$(call say,ld,$@)
+	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	  -lcheck_pic -lsubunit -lrt -lm $(LIBS_mered)
+
+# A bench client that starts its own Postgres for the baseline; libpq in the same process.
+$(B)/bin/mere-bench: $(call objs,$(BENCH_SRCS)) $(call lib,pg base)
+	@mkdir -p $(@D)
+	$(call say,ld,$@)
+	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_mered) -lm
+
+# --- what people type ----------------------------------------------------------------------------------------------------
+
+help:
+	@sed -n '/^##/s/^## //p' $(firstword $(MAKEFILE_LIST))
+
+## make deps        install the Debian packages Mere needs (root or sudo; nothing when all are there)
+deps:
+	@tools/deps.sh run
+
+## make deps-test   the same for the tests and the checks
+deps-test:
+	@tools/deps.sh run test
+
+## make run         start Mere on ./data in the foreground; Ctrl-C stops all it started
+run:
+	@tools/run.sh
+
+## make test        every test
+test:
+	@tools/test.sh
+
+## make unit        the unit tests (VARIANT=asan|tsan for the sanitized ones)
+unit: $(B)/bin/unit-tests $(BINS)
+	@tools/test.sh --unit $(B)
+
+## make e2e         the end-to-end tests on real Postgres (T='-k name' passes words on to pytest)
+e2e: all
+	@tools/test.sh --e2e $(B) $(T)
+
+## make demo        a scripted tour on its own data directory, which checks every result
+demo: all
+	@tools/demo.sh
+
+## make lint        floors, ownership, limits, warnings as errors (gcc and clang), format, scripts
+lint:
+	@tools/lint.sh
+
+## make bench       measure, print a table, write build/bench/*.json
+bench: all $(if $(BENCH_SRCS),$(B)/bin/mere-bench)
+	@tools/bench.sh $(B) $(T)
+
+## make asan        unit tests and end-to-end tests on the sanitized build
+asan:
+	@$(MAKE) --no-print-directory VARIANT=asan unit e2e
+
+## make tsan        unit tests under the thread sanitizer
+tsan:
+	@$(MAKE) --no-print-directory VARIANT=tsan unit
+
+## make crash       build with crash points into build/crash
+crash:
+	@$(MAKE) --no-print-directory VARIANT=crash all
+
+## make fresh       both README commands in a newly bootstrapped minimal Debian 12, as root and as a user with sudo
+fresh:
+	@tools/fresh.sh
+
+## make gen         write the generated files (*.gen.h) from openapi.yaml and migrations/
+gen:
+	@set -e; for g in $(sort $(wildcard tools/gen_*.py)); do echo "  gen  $$g"; $(PYTHON) $$g; done
+
+## make install     PREFIX=/usr/local DESTDIR=
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -m 0755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml $(DESTDIR)$(PREFIX)/share/doc/mere
+
+## make clean       remove what was built (a running Mere's ./data stays)
+clean:
+	@tools/clean.sh
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

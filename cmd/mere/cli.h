@@ -1,0 +1,119 @@
+/*
+ * cli.h - what the files of the mere command share
+ *
+ * mere is a client of the REST API like any other: each subcommand is one line of COMMANDS (main.c) and a
+ * function that makes a call or two and shows the answer.  Functions of that kind return an exit code and
+ * have said on standard error what went wrong.  One thread; everything lives in one arena until exit.
+ */
+#ifndef MERE_CLI_H
+#define MERE_CLI_H
+
+#include "base/arena.h"
+#include "base/err.h"
+
+#include <jansson.h>
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILURE = 1,
+    CLI_USAGE = 2,
+    CLI_NOT_FOUND = 3,
+    CLI_CONFLICT = 4, /* or a precondition that does not hold */
+    CLI_AUTH = 5,
+    CLI_TIMED_OUT = 6,
+    CLI_UNREACHABLE = 7,
+};
+
+/* Options: name, placeholder of the value (NULL = a switch), what it does. */
+#define CLI_OPTIONS(X)                                                                                       \
+    X(HELP, "help", NULL, "show help")                                                                       \
+    X(VERSION, "version", NULL, "show the version")                                                          \
+    X(JSON, "json", NULL, "print the answer of the API as it is")                                            \
+    X(PROJECT, "project", "ID", "the project, by id or name (MERE_PROJECT; not needed when there is one)")   \
+    X(API_URL, "api-url", "URL", "where the server is (MERE_API_URL; default http://127.0.0.1:7432)")        \
+    X(API_KEY_FILE, "api-key-file", "FILE", "a file with the key (or the key itself in MERE_API_KEY)")       \
+    X(TIMEOUT, "timeout", "SECONDS", "how long to wait for the work to be done (default 60)")                \
+    X(NO_WAIT, "no-wait", NULL, "do not wait for the work to be done")                                       \
+    X(NAME, "name", "NAME", "its name")                                                                      \
+    X(PG_VERSION, "pg-version", "N", "major version of Postgres (default: the newest installed)")            \
+    X(DATABASE, "database", "NAME", "the database")                                                          \
+    X(ROLE, "role", "NAME", "the role")                                                                      \
+    X(BRANCH, "branch", "NAME", "the branch, by name or id")                                                 \
+    X(PARENT, "parent", "BRANCH", "branch from this one (default: the default branch)")                      \
+    X(NO_ENDPOINT, "no-endpoint", NULL, "a branch without an endpoint")                                      \
+    X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
+    X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
+    X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
+    X(SEARCH, "search", "TEXT", "only those whose name contains TEXT")                                       \
+    X(LIMIT, "limit", "N", "at most N of them")
+
+enum cli_option {
+#define X(id, name, arg, help) OPT_##id,
+    CLI_OPTIONS(X)
+#undef X
+        OPT_COUNT
+};
+
+struct cli {
+    struct arena *arena;
+    const char *opt[OPT_COUNT]; /* NULL = not given; "" for a switch that was */
+    const char **args;          /* words after noun and verb */
+    size_t n_args;
+    char **rest; /* after --, NULL-terminated */
+    const char *api_url;
+    const char *key;
+    int timeout_s;
+};
+
+/* A column of a table: a title and a dotted path into the object. */
+struct cli_column {
+    const char *title;
+    const char *path;
+};
+
+int cli_fail(enum cli_exit code, const char *fmt, ...)
+    PRINTF_LIKE(2, 3); /* "mere: ..." on standard error; returns code */
+
+/* server.c: fills api_url and key, once, from flags, environment, or a server of this machine. */
+int cli_find_server(struct cli *c);
+
+/* call.c: path begins with '/' below /api/v2; body is borrowed, may be NULL.  *ret is the caller's. */
+int cli_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret);
+/* Follows pages until the end (or --limit); *ret is the first answer with all of array `key` in it. */
+int cli_call_list(struct cli *c, const char *path, const char *key, const char *cursor_key, json_t **ret);
+/* Waits for every operation of an answer, unless --no-wait. */
+int cli_wait(struct cli *c, const char *project, json_t *answer);
+/* After DELETE of a project, whose answer names no operations (Neon's shape): waits for those that are open.
+ */
+int cli_wait_gone(struct cli *c, const char *project);
+int cli_project(struct cli *c, const char *ref,
+                const char **ret);                 /* ref NULL: --project, MERE_PROJECT, the only one */
+const char *cli_enc(struct cli *c, const char *s); /* percent-encoded, in the arena */
+
+/* show.c */
+int cli_show_list(struct cli *c, json_t *answer, const char *key, const struct cli_column *cols, size_t n);
+int cli_show_one(struct cli *c, json_t *answer, const char *key, const struct cli_column *cols, size_t n);
+const char *cli_text(struct cli *c, json_t *obj, const char *path); /* "" when absent */
+
+/* The commands. */
+int cli_projects_list(struct cli *c);
+int cli_projects_create(struct cli *c);
+int cli_projects_get(struct cli *c);
+int cli_projects_delete(struct cli *c);
+int cli_branches_list(struct cli *c);
+int cli_branches_create(struct cli *c);
+int cli_branches_get(struct cli *c);
+int cli_branches_delete(struct cli *c);
+int cli_endpoints_list(struct cli *c);
+int cli_endpoints_create(struct cli *c);
+int cli_endpoints_get(struct cli *c);
+int cli_endpoints_delete(struct cli *c);
+int cli_endpoints_start(struct cli *c);
+int cli_endpoints_suspend(struct cli *c);
+int cli_endpoints_restart(struct cli *c);
+int cli_operations_list(struct cli *c);
+int cli_operations_get(struct cli *c);
+int cli_url(struct cli *c);
+int cli_psql(struct cli *c);
+
+#endif

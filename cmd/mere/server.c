@@ -1,0 +1,233 @@
+/*
+ * server.c - which server, and with which key
+ *
+ * Flags, then environment, then what a server of this machine has left: ./data/admin.key, or the small state
+ * file that mered writes beside its sockets ({"api": URL, "key_file": PATH}).  A state file is believed only
+ * when it and its directory belong to us or to root, and a key that was found, not given, is sent to this
+ * machine only.
+ */
+#include "cli.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "base/httpc.h"
+#include "base/text.h"
+
+#define DEFAULT_URL "http://127.0.0.1:7432"
+#define KEY_MAX     4096
+#define STATE_MAX   4096
+
+/* A server that has told where it is. */
+struct local_server {
+    const char *api;
+    const char *key_file;
+};
+
+static const char *env_or_null(const char *name)
+{
+    const char *v = getenv(name);
+
+    return v != NULL && v[0] != '\0' ? v : NULL;
+}
+
+/* The first line of a key file. */
+static int read_key(struct cli *c, const char *path, const char **ret, struct err *err)
+{
+    char *text;
+    size_t len;
+
+    if (fs_read(c->arena, path, KEY_MAX, &text, &len, err) < 0)
+        return -1;
+    text[strcspn(text, "\r\n")] = '\0';
+    if (text[0] == '\0')
+        return err_set(err, ERR_UNAUTHORIZED, "%s is empty", path);
+    *ret = text;
+    return 0;
+}
+
+static bool ours_or_root(const struct stat *st)
+{
+    return st->st_uid == 0 || st->st_uid == geteuid();
+}
+
+/* <dir>/<name>/cli.json into *ret; false when it is not there, not ours, or not what it should be. */
+static bool read_state(struct cli *c, const char *dir, const char *name, struct local_server *ret)
+{
+    const char *at = arena_printf(c->arena, "%s/%s", dir, name);
+    const char *path = arena_printf(c->arena, "%s/cli.json", at);
+    char text[STATE_MAX];
+    struct stat st;
+    ssize_t n;
+    json_auto_t *state = NULL;
+    auto_fd fd = -1;
+
+    if (lstat(at, &st) < 0 || !S_ISDIR(st.st_mode) || !ours_or_root(&st))
+        return false;
+    fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !ours_or_root(&st))
+        return false;
+    n = read(fd, text, sizeof(text));
+    if (n <= 0)
+        return false;
+    state = json_loadb(text, (size_t)n, 0, NULL);
+    ret->api = arena_strdup(c->arena, json_string_value(json_object_get(state, "api")));
+    ret->key_file = arena_strdup(c->arena, json_string_value(json_object_get(state, "key_file")));
+    return ret->api != NULL && ret->key_file != NULL;
+}
+
+/* Every server that left a state file under dir, added to list (at most max). */
+static void list_states(struct cli *c, const char *dir, struct local_server *list, size_t max, size_t *n)
+{
+    struct err err = ERR_INIT;
+    const char **names;
+    size_t n_names;
+
+    if (fs_list(c->arena, dir, &names, &n_names, &err) < 0)
+        return;
+    for (size_t i = 0; i < n_names && *n < max; i++)
+        if (read_state(c, dir, names[i], &list[*n]))
+            (*n)++;
+}
+
+static size_t find_states(struct cli *c, struct local_server *list, size_t max)
+{
+    const char *runtime = env_or_null("XDG_RUNTIME_DIR");
+    size_t n = 0;
+
+    list_states(c, "/run/mere", list, max, &n);
+    if (runtime != NULL)
+        list_states(c, arena_printf(c->arena, "%s/mere", runtime), list, max, &n);
+    list_states(c, arena_printf(c->arena, "/tmp/mere-%ld", (long)geteuid()), list, max, &n);
+    return n;
+}
+
+/* Does anybody answer there?  Only asked when there are several to choose from: a killed server leaves its
+ * file. */
+static bool answers(const char *api)
+{
+    auto_buf body = { 0 };
+    auto_buf url = { 0 };
+    struct err err = ERR_INIT;
+    struct httpc_request req = { .method = "GET", .timeout_ms = 1000, .max_bytes = 65536 };
+    int status;
+
+    buf_addf(&url, "%s/livez", api);
+    req.url = buf_str(&url);
+    return httpc_call(&req, &status, &body, &err) == 0;
+}
+
+/* Loopback addresses only, spelt plainly. */
+static bool is_this_machine(const char *url)
+{
+    static const char *const PREFIXES[] = { "http://127.0.0.1",  "http://localhost",  "http://[::1]",
+                                            "https://127.0.0.1", "https://localhost", "https://[::1]" };
+
+    for (size_t i = 0; i < N_ELEMENTS(PREFIXES); i++) {
+        size_t n = strlen(PREFIXES[i]);
+        if (strncmp(url, PREFIXES[i], n) == 0 && (url[n] == '\0' || url[n] == ':' || url[n] == '/') &&
+            strchr(url, '@') == NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The one server to talk to among those found: by URL when one was given, else the only one that answers. */
+static int choose(struct cli *c, struct local_server *list, size_t n, const struct local_server **ret)
+{
+    size_t live = 0;
+
+    *ret = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (c->api_url != NULL && strcmp(c->api_url, list[i].api) != 0)
+            continue;
+        if (n > 1 && c->api_url == NULL && !answers(list[i].api))
+            continue;
+        *ret = &list[i];
+        live++;
+    }
+    if (live > 1 && c->api_url == NULL)
+        return cli_fail(CLI_USAGE,
+                        "several servers run on this machine; choose one with --api-url (one is %s)",
+                        (*ret)->api);
+    return CLI_OK;
+}
+
+/* ./data/admin.key belongs to the server whose state file names the same file; without one, to the default
+ * address. */
+static const struct local_server *server_of_key(struct local_server *list, size_t n, const char *key_file)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].key_file, key_file) == 0)
+            return &list[i];
+    return NULL;
+}
+
+static int find_local(struct cli *c)
+{
+    struct err err = ERR_INIT;
+    struct local_server list[16];
+    const struct local_server *found = NULL;
+    const char *key_file = NULL;
+    size_t n = find_states(c, list, N_ELEMENTS(list));
+    int rc;
+
+    if (fs_realpath(c->arena, "data/admin.key", &key_file, &err) == 0) {
+        found = server_of_key(list, n, key_file);
+        if (found != NULL && c->api_url != NULL && strcmp(found->api, c->api_url) != 0)
+            found = NULL, key_file = NULL;
+    }
+    if (key_file == NULL) {
+        rc = choose(c, list, n, &found);
+        if (rc != CLI_OK)
+            return rc;
+        key_file = found != NULL ? found->key_file : NULL;
+    }
+    if (c->api_url == NULL)
+        c->api_url = found != NULL ? found->api : DEFAULT_URL;
+    if (c->key != NULL)
+        return CLI_OK;
+    /* A key that was found must not leave the machine: loopback, or what the server that left it says of
+     * itself. */
+    if (!is_this_machine(c->api_url) && (found == NULL || strcmp(found->api, c->api_url) != 0))
+        return cli_fail(CLI_AUTH, "no key for %s: put it in MERE_API_KEY or name a file with --api-key-file",
+                        c->api_url);
+    if (key_file == NULL)
+        return cli_fail(
+            CLI_AUTH,
+            "no server of this machine has left its key: start one with make run, or give its key in "
+            "MERE_API_KEY or with --api-key-file");
+    if (read_key(c, key_file, &c->key, &err) < 0)
+        return cli_fail(CLI_AUTH,
+                        "the key in %s cannot be read; run as the user who started the server, or with sudo",
+                        key_file);
+    return CLI_OK;
+}
+
+int cli_find_server(struct cli *c)
+{
+    struct err err = ERR_INIT;
+    const char *url = c->opt[OPT_API_URL] != NULL ? c->opt[OPT_API_URL] : env_or_null("MERE_API_URL");
+    size_t n;
+
+    if (url != NULL) {
+        if (!text_starts_with(url, "http://") && !text_starts_with(url, "https://"))
+            return cli_fail(CLI_USAGE, "\"%s\" is not a URL of a server; it looks like %s", url, DEFAULT_URL);
+        n = strlen(url);
+        while (n > 0 && url[n - 1] == '/')
+            n--;
+        if (n > 7 && strncmp(url + n - 7, "/api/v2", 7) == 0)
+            n -= 7;
+        c->api_url = arena_strndup(c->arena, url, n);
+    }
+    if (c->opt[OPT_API_KEY_FILE] != NULL) {
+        if (read_key(c, c->opt[OPT_API_KEY_FILE], &c->key, &err) < 0)
+            return cli_fail(CLI_AUTH, "no key can be read from %s", c->opt[OPT_API_KEY_FILE]);
+    } else {
+        c->key = env_or_null("MERE_API_KEY");
+    }
+    if (c->key != NULL && c->api_url != NULL)
+        return CLI_OK;
+    return find_local(c);
+}

@@ -1,0 +1,31 @@
+/*
+ * cgroup.h - one control group per compute, where the machine has them
+ *
+ * v2 (preferred), v1 (pids, memory, cpu hierarchies) or none.  A group is named by the caller; its membership
+ * is joined by the exec shim before it drops privileges, so that every process of a compute is inside.
+ */
+#ifndef MERE_CGROUP_H
+#define MERE_CGROUP_H
+
+#include "base/arena.h"
+#include "base/err.h"
+
+enum cgroup_kind { CGROUP_NONE, CGROUP_V1, CGROUP_V2 };
+
+/* Finds out once what is there and writable, and makes the parent group (instance) under our own. */
+enum cgroup_kind cgroup_init(const char *instance);
+const char *cgroup_kind_name(enum cgroup_kind k); /* "none", "v1", "v2" */
+bool cgroup_has_limits(void);                     /* memory and cpu can be limited */
+
+/* Makes the group; idempotent.  memory_bytes 0 and cpu_milli 0 = no limit.  *ret_procs: NULL-terminated paths
+ * of the cgroup.procs files to join, in the arena (empty when none). */
+int cgroup_create(struct arena *a, const char *name, uint64_t memory_bytes, int64_t cpu_milli,
+                  const char *const **ret_procs, struct err *err) MUST_CHECK;
+bool cgroup_is_empty(const char *name); /* true also when there are no groups here or no such group */
+/* Kills all inside, repeatedly until empty or the deadline; 0 when empty. */
+int cgroup_kill(const char *name, int timeout_ms, struct err *err) MUST_CHECK;
+void cgroup_remove(const char *name); /* an empty group; quietly nothing when absent */
+/* Removes the instance's parent group (clean stop). */
+void cgroup_fini(void);
+
+#endif

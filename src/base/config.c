@@ -1,0 +1,299 @@
+/*
+ * config.c - settings from file, environment and flags, by table
+ *
+ * The main thread, before any other starts.  Never prints but in config_help, never exits: the caller shows
+ * the error.
+ */
+#include "base/config.h"
+
+#include <ctype.h>
+
+#include "base/fs.h"
+#include "base/text.h"
+
+#define FILE_MAX_BYTES 1048576
+#define ENV_PREFIX     "MERE_"
+#define HELP_COLUMN    30
+
+/* One value on its way: which key, what text, and how to name its origin in an error. */
+struct setting {
+    const struct config_key *key;
+    const char *text;
+    const char *origin;
+    bool given; /* by anything but the default */
+};
+
+static const struct config_key *key_find(const struct config_key *keys, size_t n, const char *name,
+                                         size_t len)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t j = 0;
+
+        if (strlen(keys[i].name) != len)
+            continue;
+        while (j < len && (name[j] == keys[i].name[j] || (name[j] == '_' && keys[i].name[j] == '-')))
+            j++;
+        if (j == len)
+            return &keys[i];
+    }
+    return NULL;
+}
+
+static int bad_value(const struct setting *s, struct err *err, const char *must)
+{
+    return err_set(err, ERR_INVALID, "%s: \"%.100s\" is not a good value for %s, which must be %s", s->origin,
+                   s->text, s->key->name, must);
+}
+
+static int apply_int(const struct setting *s, int64_t *ret, struct err *err)
+{
+    bool any = s->key->min == 0 && s->key->max == 0;
+    int64_t min = any ? INT64_MIN : s->key->min, max = any ? INT64_MAX : s->key->max;
+    char must[96];
+
+    if (text_to_i64(s->text, min, max, ret))
+        return 0;
+    if (any)
+        return bad_value(s, err, "a whole number");
+    snprintf(must, sizeof(must), "a whole number from %lld to %lld", (long long)min, (long long)max);
+    return bad_value(s, err, must);
+}
+
+static int apply(const struct setting *s, struct arena *a, void *strct, struct err *err)
+{
+    void *p = (char *)strct + s->key->offset;
+
+    switch (s->key->type) {
+    case CONFIG_STR:
+        if (!text_is_utf8(s->text, strlen(s->text)))
+            return bad_value(s, err, "UTF-8 text");
+        *(const char **)p = arena_strdup(a, s->text);
+        return *(const char **)p != NULL ? 0 : err_memory(err);
+    case CONFIG_INT:
+        return apply_int(s, p, err);
+    case CONFIG_SIZE:
+        return text_to_size(s->text, p) ? 0 : bad_value(s, err, "a size such as 512MB or 10GiB");
+    case CONFIG_BOOL:
+        return text_to_bool(s->text, p) ? 0 : bad_value(s, err, "true, false, on, off, 1 or 0");
+    }
+    return bad_value(s, err, "of a known type");
+}
+
+static struct setting *setting_of(struct setting *all, const struct config_key *keys,
+                                  const struct config_key *k)
+{
+    return &all[k - keys];
+}
+
+static void take(struct setting *s, const char *text, const char *origin)
+{
+    s->text = text;
+    s->origin = origin;
+    s->given = true;
+}
+
+static int from_env(struct arena *a, struct setting *all, size_t n, struct err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        char *name = arena_printf(a, ENV_PREFIX "%s", all[i].key->name);
+        const char *text;
+
+        if (name == NULL)
+            return err_memory(err);
+        for (char *c = name; *c != '\0'; c++)
+            *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+        text = getenv(name);
+        if (text != NULL)
+            take(&all[i], text, arena_printf(a, "environment variable %s", name));
+    }
+    return 0;
+}
+
+/* One flag at argv[*i]; moves *i behind it. */
+static int from_flag(struct arena *a, const struct config_key *keys, size_t n, struct setting *all,
+                     char **argv, int argc, int *i, struct err *err)
+{
+    const char *word = argv[*i], *name = word + 2, *equals, *value;
+    const struct config_key *k;
+    size_t len;
+
+    if (strncmp(word, "--", 2) != 0 || word[2] == '\0')
+        return err_set(err, ERR_INVALID, "unexpected argument \"%.100s\" (see --help)", word);
+    equals = strchr(name, '=');
+    len = equals != NULL ? (size_t)(equals - name) : strlen(name);
+    k = key_find(keys, n, name, len);
+    if (k == NULL)
+        return err_set(err, ERR_INVALID, "unknown option --%.*s (see --help)", len > 100 ? 100 : (int)len,
+                       name);
+    if (equals != NULL) {
+        value = equals + 1;
+    } else if (k->type == CONFIG_BOOL) {
+        value = "true";
+    } else if (*i + 1 < argc) {
+        value = argv[++*i];
+    } else {
+        return err_set(err, ERR_INVALID, "option --%s needs a value (%s)", k->name,
+                       k->arg != NULL ? k->arg : "VALUE");
+    }
+    (*i)++;
+    take(setting_of(all, keys, k), value, arena_printf(a, "option --%s", k->name));
+    return 0;
+}
+
+static int from_flags(struct arena *a, const struct config_key *keys, size_t n, struct setting *all, int argc,
+                      char **argv, struct err *err)
+{
+    for (int i = 1; i < argc;) {
+        if (from_flag(a, keys, n, all, argv, argc, &i, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The text without blanks at both ends; cuts in place. */
+static char *trim(char *s)
+{
+    size_t n;
+
+    s += strspn(s, " \t\r");
+    n = strlen(s);
+    while (n > 0 && strchr(" \t\r", s[n - 1]) != NULL)
+        s[--n] = '\0';
+    return s;
+}
+
+static int from_line(struct arena *a, const struct config_key *keys, size_t n, struct setting *all,
+                     const char *path, int number, char *line, const char *file_key, struct err *err)
+{
+    const char *origin = arena_printf(a, "%s line %d", path, number);
+    char *text = trim(line), *equals = strchr(text, '=');
+    const struct config_key *k;
+    struct setting *s;
+
+    if (text[0] == '\0' || text[0] == '#')
+        return 0;
+    if (equals == NULL)
+        return err_set(err, ERR_INVALID, "%s: \"name = value\" is expected", origin);
+    *equals = '\0';
+    text = trim(text);
+    k = key_find(keys, n, text, strlen(text));
+    if (k == NULL || strcmp(k->name, file_key) == 0)
+        return err_set(err, ERR_INVALID, "%s: unknown setting \"%.100s\"", origin, text);
+    s = setting_of(all, keys, k);
+    if (s->given)
+        return err_set(err, ERR_INVALID, "%s: %s was already set at %s", origin, k->name, s->origin);
+    take(s, trim(equals + 1), origin);
+    return 0;
+}
+
+static int from_file(struct arena *a, const struct config_key *keys, size_t n, struct setting *all,
+                     const char *path, bool may_be_absent, const char *file_key, struct err *err)
+{
+    char *text, *line, *rest;
+    size_t len;
+
+    if (fs_read(a, path, FILE_MAX_BYTES, &text, &len, err) < 0) {
+        if (err->code == ERR_NOT_FOUND && may_be_absent) {
+            *err = (struct err)ERR_INIT;
+            return 0;
+        }
+        return err_set(err, ERR_INVALID, "the configuration file %s cannot be read: %.200s", path,
+                       err->detail);
+    }
+    if (strlen(text) != len)
+        return err_set(err, ERR_INVALID, "the configuration file %s is not a text file", path);
+    rest = text;
+    for (int number = 1; (line = strsep(&rest, "\n")) != NULL; number++) {
+        if (from_line(a, keys, n, all, path, number, line, file_key, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/*
+ * Which file is only known after flags and environment, which override it: so those are collected apart, the
+ * file in between, and the three laid over each other.
+ */
+int config_load(struct arena *a, const struct config_key *keys, size_t n, const char *file_key, int argc,
+                char **argv, void *strct, struct err *err)
+{
+    auto_free struct setting *file = xcalloc(n, sizeof(*file));
+    auto_free struct setting *over = xcalloc(n, sizeof(*over));
+    const struct config_key *k = file_key != NULL ? key_find(keys, n, file_key, strlen(file_key)) : NULL;
+    const struct setting *f = k != NULL ? &over[k - keys] : NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        file[i] = (struct setting){ .key = &keys[i], .text = keys[i].def, .origin = "default" };
+        over[i] = (struct setting){ .key = &keys[i] };
+    }
+    if (from_env(a, over, n, err) < 0 || from_flags(a, keys, n, over, argc, argv, err) < 0)
+        return -1;
+    if (f != NULL && (f->given ? f->text : k->def) != NULL &&
+        from_file(a, keys, n, file, f->given ? f->text : k->def, !f->given, k->name, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        const struct setting *s = over[i].given ? &over[i] : &file[i];
+
+        if (s->text != NULL && apply(s, a, strct, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+void config_help(const struct config_key *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct config_key *k = &keys[i];
+        int width;
+
+        if (k->help == NULL)
+            continue;
+        width = printf("  --%s%s%s", k->name, k->type == CONFIG_BOOL ? "" : " ",
+                       k->type == CONFIG_BOOL ? ""
+                       : k->arg != NULL       ? k->arg
+                                              : "VALUE");
+        if (width >= HELP_COLUMN) {
+            printf("\n");
+            width = 0;
+        }
+        printf("%*s%s", HELP_COLUMN - width, "", k->help);
+        if (k->def != NULL && k->def[0] != '\0' && k->type != CONFIG_BOOL)
+            printf(" (default %s)", k->def);
+        printf("\n");
+    }
+}
+
+static bool is_host(const char *s, size_t len, bool v6)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = s[i];
+        bool ok = isalnum((unsigned char)c) || c == '.' || (v6 ? c == ':' || c == '%' : c == '-' || c == '_');
+
+        if (!ok)
+            return false;
+    }
+    return len > 0 && len <= 253;
+}
+
+int config_host_port(struct arena *a, const char *text, const char **ret_host, int *ret_port, struct err *err)
+{
+    bool v6 = text[0] == '[';
+    const char *host = v6 ? text + 1 : text;
+    const char *end = v6 ? strchr(host, ']') : strchr(host, ':');
+    const char *port = end == NULL ? NULL : v6 ? end + 1 : end;
+    int64_t number;
+    char *copy;
+
+    if (port == NULL || port[0] != ':' || !is_host(host, (size_t)(end - host), v6) ||
+        !text_to_i64(port + 1, 0, 65535, &number))
+        return err_set(
+            err, ERR_INVALID,
+            "\"%.100s\" is not an address: HOST:PORT is expected, such as 127.0.0.1:7432 or [::1]:7432",
+            text);
+    copy = arena_strndup(a, host, (size_t)(end - host));
+    if (copy == NULL)
+        return err_memory(err);
+    *ret_host = copy;
+    *ret_port = (int)number;
+    return 0;
+}

@@ -1,0 +1,40 @@
+/*
+ * config.h - one table of settings: file, environment, flags, --help
+ *
+ * Precedence: flag > environment (MERE_<NAME> in upper case, '-' as '_') > file (name = value lines, #
+ * comments) > default. A setting that is unknown, malformed or out of range is an error that names it and
+ * says where it came from.
+ */
+#ifndef MERE_CONFIG_H
+#define MERE_CONFIG_H
+
+#include "base/arena.h"
+#include "base/err.h"
+
+enum config_type { CONFIG_STR, CONFIG_INT, CONFIG_SIZE, CONFIG_BOOL };
+
+struct config_key {
+    const char *name; /* "pg-listen": flag --pg-listen, file key pg-listen (or pg_listen) */
+    enum config_type type;
+    size_t offset;    /* into the caller's struct: const char *, int64_t, uint64_t, bool */
+    const char *def;  /* text of the default, NULL = none */
+    int64_t min, max; /* CONFIG_INT; both 0 = any */
+    const char *arg;  /* placeholder in --help, "HOST:PORT"; NULL for CONFIG_BOOL */
+    const char *help; /* one line; NULL = a hidden key (tests) */
+};
+
+/*
+ * Fills *strct.  file_key: the name of the key that names the file ("config"), or NULL; the file may be
+ * absent only when its name is the default.  argv[0] is skipped; then flags --name VALUE, --name=VALUE,
+ * --bool, --bool=off and nothing else (the caller takes --help, --version and words out first).  In a file a
+ * comment is a whole line that begins with #.
+ */
+int config_load(struct arena *a, const struct config_key *keys, size_t n, const char *file_key, int argc,
+                char **argv, void *strct, struct err *err) MUST_CHECK;
+/* Prints the options part of --help to standard output. */
+void config_help(const struct config_key *keys, size_t n);
+/* "127.0.0.1:7432", "[::1]:0", "localhost:7433" into host and port. */
+int config_host_port(struct arena *a, const char *text, const char **ret_host, int *ret_port,
+                     struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,196 @@
+#include "branch/capture.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "branch/volume.h"
+#include "pg/control.h"
+#include "pg/walseg.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method, uint32_t tli, uint64_t redo,
+                         struct image *ret, struct err *err)
+{
+    auto_dbc *c = NULL;
+    *ret = (struct image){ .id = id_image(a), .branch_id = b->id, .method = method, .state = "taking", .tli = tli, .redo_lsn = redo,
+                           .created_at = clock_wall_us() };
+    struct image seed;
+    if (db_write(env->db, &c, err) < 0 || image_get(c, a, b->image_id, &seed, err) < 0)
+        return -1;
+    ret->pg_version = seed.pg_version;
+    if (image_insert(c, ret, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head, uint32_t *ret_tli, uint64_t *ret_system_id,
+                 struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    struct pg_control control;
+    if (pg_control_read(env_pgdata(env, a, branch_id), &control, err) < 0)
+        return -1;
+    if (control.state != PG_STATE_SHUT_DOWN)
+        return err_set(err, ERR_PRECONDITION, "the compute of this branch was not shut down cleanly");
+    *ret_redo = control.redo;
+    *ret_tli = control.tli;
+    *ret_system_id = control.system_id;
+    return walseg_record_end(env_pg_wal(env, a, branch_id), control.tli, control.checkpoint, ret_head, err);
+}
+
+static int sync_image(const struct env *env, struct arena *a, const char *image_id, struct err *err)
+{
+    return fs_syncfs(store_path(env->store, a, image_id), err);
+}
+
+static int commit_cold(const struct env *env, const struct branch *b, const struct image *image, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_write(env->db, &c, err) < 0)
+        return -1;
+    if (image_update(c, image, err) < 0 || branch_set_head(c, b->id, image->lsn, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static int find_at(const struct env *env, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret, bool *ret_found,
+                   struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_read(env->db, &c, err) < 0)
+        return -1;
+    return image_find_at(c, a, branch_id, lsn, ret, ret_found, err);
+}
+
+int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret, struct err *err)
+{
+    uint64_t redo, head, system_id;
+    uint32_t tli;
+    bool found;
+    if (capture_head(env, b->id, &redo, &head, &tli, &system_id, err) < 0)
+        return -1;
+    if (find_at(env, a, b->id, head, ret, &found, err) < 0)
+        return -1;
+    if (found && strcmp(ret->state, "ready") == 0)
+        return commit_cold(env, b, ret, err);
+    if (insert_taking(env, a, b, "cold", tli, redo, ret, err) < 0)
+        return -1;
+    CRASH_POINT("capture.taking");
+    int rc = store_clone(env->store, b->id, ret->id, false, err);
+    CRASH_POINT("capture.cloned");
+    if (rc == 0)
+        rc = volume_strip(env, env_pgdata(env, a, ret->id), err);
+    if (rc == 0)
+        rc = volume_gather_wal(env, b->id, tli, redo, head, system_id, env_image_wal(env, a, ret->id), err);
+    if (rc == 0)
+        rc = sync_image(env, a, ret->id, err);
+    CRASH_POINT("capture.synced");
+    if (rc == 0) {
+        ret->state = "ready";
+        ret->lsn = head;
+        rc = commit_cold(env, b, ret, err);
+    }
+    if (rc < 0) {
+        struct err ignored = ERR_INIT;
+        (void)!capture_discard(env, ret->id, &ignored);
+    }
+    return rc;
+}
+
+static int write_label(const struct env *env, struct arena *a, const char *image_id, const char *label, struct err *err)
+{
+    const char *path = arena_printf(a, "%s/backup_label", env_pgdata(env, a, image_id));
+    if (fs_write_plain(path, label, strlen(label), 0600, env->uid, env->gid, err) < 0)
+        return -1;
+    return sync_image(env, a, image_id, err);
+}
+
+static int take_snapshot(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
+                         struct err *err)
+{
+    struct pg_control control;
+    uint64_t redo;
+    if (pg_admin_redo_lsn(admin, &redo, err) < 0)
+        return -1;
+    if (insert_taking(env, a, b, "snapshot", (uint32_t)b->tli, redo, ret, err) < 0)
+        return -1;
+    CRASH_POINT("capture.taking");
+    if (store_clone(env->store, b->id, ret->id, false, err) < 0)
+        return -1;
+    CRASH_POINT("capture.cloned");
+    /* After the snapshot, never before: a page in it may carry WAL up to its very instant. */
+    if (pg_admin_mark(admin, ret->id, &ret->lsn, err) < 0)
+        return -1;
+    if (pg_control_read(env_pgdata(env, a, ret->id), &control, err) < 0)
+        return -1;
+    if (control.redo < redo || control.tli != (uint32_t)b->tli)
+        return err_set(err, ERR_INTERNAL, "the snapshot's control file is older than the hold taken before it; nothing was made of it");
+    ret->redo_lsn = control.redo;
+    return 0;
+}
+
+static int take_backup(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
+                       struct err *err)
+{
+    const char *label;
+    uint64_t redo;
+    if (pg_admin_redo_lsn(admin, &redo, err) < 0)
+        return -1;
+    if (insert_taking(env, a, b, "backup", (uint32_t)b->tli, redo, ret, err) < 0)
+        return -1;
+    CRASH_POINT("capture.taking");
+    if (pg_admin_backup_start(admin, ret->id, &ret->redo_lsn, err) < 0)
+        return -1;
+    /* Files of dropped tables may vanish while they are copied: their end is in the WAL. */
+    int rc = store_clone(env->store, b->id, ret->id, true, err);
+    struct err stop_err = ERR_INIT;
+    if (pg_admin_backup_stop(admin, a, &label, rc < 0 ? &stop_err : err) < 0 || rc < 0)
+        return -1;
+    CRASH_POINT("capture.cloned");
+    if (write_label(env, a, ret->id, label, err) < 0)
+        return -1;
+    return pg_admin_mark(admin, ret->id, &ret->lsn, err);
+}
+
+int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
+                    struct err *err)
+{
+    bool atomic = store_features(env->store) & STORE_ATOMIC_SNAPSHOT;
+    *ret = (struct image){ 0 };
+    int rc = atomic ? take_snapshot(env, a, b, admin, ret, err) : take_backup(env, a, b, admin, ret, err);
+    if (rc < 0 && ret->id) {
+        struct err ignored = ERR_INIT;
+        (void)!capture_discard(env, ret->id, &ignored);
+    }
+    return rc;
+}
+
+int capture_complete(const struct env *env, struct arena *a, const struct image *image, struct err *err)
+{
+    struct pg_control control;
+    const char *pgdata = env_pgdata(env, a, image->id);
+    if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
+        return -1;
+    if (volume_gather_wal(env, image->branch_id, (uint32_t)image->tli, image->redo_lsn, image->lsn, control.system_id,
+                          env_image_wal(env, a, image->id), err) < 0)
+        return -1;
+    if (sync_image(env, a, image->id, err) < 0)
+        return -1;
+    CRASH_POINT("capture.completed");
+    auto_dbc *c = NULL;
+    if (db_write(env->db, &c, err) < 0 || image_set_state(c, image->id, "ready", err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+int capture_discard(const struct env *env, const char *image_id, struct err *err)
+{
+    if (store_remove(env->store, image_id, err) < 0)
+        return -1;
+    auto_dbc *c = NULL;
+    if (db_write(env->db, &c, err) < 0 || image_delete(c, image_id, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}

@@ -1,0 +1,179 @@
+#include "branch/env.h"
+
+#include "base/crypt.h"
+#include "base/fs.h"
+#include "base/proc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A directory of ours that others cannot have prepared for us. */
+static int own_dir(const char *path, mode_t mode, struct err *err)
+{
+    struct stat st;
+    if (fs_mkdir(path, mode, (uid_t)-1, (gid_t)-1, err) < 0)
+        return -1;
+    if (lstat(path, &st) < 0)
+        return err_sys(err, "stat %s", path);
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+        return err_set(err, ERR_PRECONDITION, "%s is not a directory of ours; remove it and start again", path);
+    return 0;
+}
+
+int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct err *err)
+{
+    uint8_t hash[CRYPT_SHA256_SIZE];
+    crypt_sha256(data_dir, strlen(data_dir), hash);
+    const char *name = crypt_hex(a, hash, 4);
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    const char *base;
+    mode_t mode = geteuid() == 0 ? 0755 : 0700;
+    /* 40 bytes leave room for "/mere/<8>/s/<endpoint>/.s.PGSQL.5432" inside a socket address. */
+    if (geteuid() == 0)
+        base = "/run/mere";
+    else if (xdg && xdg[0] == '/' && strlen(xdg) <= 40 && access(xdg, W_OK) == 0)
+        base = arena_printf(a, "%s/mere", xdg);
+    else
+        base = arena_printf(a, "/tmp/mere-%u", (unsigned)geteuid());
+    if (own_dir(base, mode, err) < 0)
+        return -1;
+    *ret = arena_printf(a, "%s/%s", base, name);
+    return own_dir(*ret, mode, err);
+}
+
+int env_prepare(const struct env *env, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    static const char *const DATA_DIRS[] = { "wal", "locks", "logs" };
+    static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal" };
+    for (size_t i = 0; i < N_ELEMENTS(DATA_DIRS); i++)
+        if (fs_mkdir(arena_printf(a, "%s/%s", env->data_dir, DATA_DIRS[i]), 0700, (uid_t)-1, (gid_t)-1, err) < 0)
+            return -1;
+    for (size_t i = 0; i < N_ELEMENTS(RUN_DIRS); i++)
+        if (fs_mkdir(arena_printf(a, "%s/%s", env->run_dir, RUN_DIRS[i]), 0755, (uid_t)-1, (gid_t)-1, err) < 0)
+            return -1;
+    return fs_write_plain(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), "", 0, 0755, (uid_t)-1, (gid_t)-1, err);
+}
+
+const struct pg_install *env_install(const struct env *env, int64_t major)
+{
+    for (size_t i = 0; i < env->n_installs; i++)
+        if (env->installs[i].major == major)
+            return &env->installs[i];
+    return NULL;
+}
+
+const char *env_pgdata(const struct env *env, struct arena *a, const char *volume)
+{
+    return arena_printf(a, "%s/pgdata", store_path(env->store, a, volume));
+}
+
+const char *env_image_wal(const struct env *env, struct arena *a, const char *image)
+{
+    return arena_printf(a, "%s/wal", store_path(env->store, a, image));
+}
+
+const char *env_wal(const struct env *env, struct arena *a, const char *branch)
+{
+    return arena_printf(a, "%s/wal/%s", env->data_dir, branch);
+}
+
+const char *env_pg_wal(const struct env *env, struct arena *a, const char *branch)
+{
+    return arena_printf(a, "%s/wal/%s/pg_wal", env->data_dir, branch);
+}
+
+const char *env_archive(const struct env *env, struct arena *a, const char *branch)
+{
+    return arena_printf(a, "%s/wal/%s/archive", env->data_dir, branch);
+}
+
+const char *env_lock(const struct env *env, struct arena *a, const char *branch)
+{
+    return arena_printf(a, "%s/locks/%s.lock", env->data_dir, branch);
+}
+
+const char *env_log(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return arena_printf(a, "%s/logs/%s.log", env->data_dir, endpoint);
+}
+
+const char *env_socket_dir(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return arena_printf(a, "%s/s/%s", env->run_dir, endpoint);
+}
+
+const char *env_conf_dir(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return arena_printf(a, "%s/conf/%s", env->run_dir, endpoint);
+}
+
+void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch, struct env_view *ret)
+{
+    const char *wal = env->as_root ? arena_printf(a, "%s/mnt/wal", env->run_dir) : branch ? env_wal(env, a, branch) : "";
+    *ret = (struct env_view){
+        .data_dir = env->as_root ? arena_printf(a, "%s/mnt/data", env->run_dir) : env_pgdata(env, a, volume),
+        .pg_wal = arena_printf(a, "%s/pg_wal", wal),
+        .archive = arena_printf(a, "%s/archive", wal),
+        .wal_tool = arena_printf(a, "%s/mere-wal", env->as_root ? arena_printf(a, "%s/mnt", env->run_dir) : env->bin_dir),
+    };
+}
+
+struct args {
+    struct arena *a;
+    const char **v;
+    size_t n;
+};
+
+static void add(struct args *args, const char *word)
+{
+    if (args->n % 16 == 0) {
+        const char **bigger = arena_alloc(args->a, (args->n + 17) * sizeof(*bigger));
+        if (args->n > 0)
+            memcpy(bigger, args->v, args->n * sizeof(*bigger));
+        args->v = bigger;
+    }
+    args->v[args->n++] = word;
+    args->v[args->n] = NULL;
+}
+
+static void add_bind(struct args *args, const char *from, const char *to)
+{
+    add(args, "--bind");
+    add(args, from);
+    add(args, to);
+}
+
+const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume, const char *branch, const char *const *procs,
+                                 bool keep_lock, const char *const *argv)
+{
+    struct args args = { .a = a };
+    struct env_view view;
+    env_view(env, a, volume, branch, &view);
+    add(&args, arena_printf(a, "%s/mere-exec", env->bin_dir));
+    for (size_t i = 0; procs && procs[i]; i++) {
+        add(&args, "--cgroup");
+        add(&args, procs[i]);
+    }
+    if (env->as_root) {
+        add(&args, "--uid");
+        add(&args, arena_printf(a, "%u", (unsigned)env->uid));
+        add(&args, "--gid");
+        add(&args, arena_printf(a, "%u", (unsigned)env->gid));
+        add_bind(&args, env_pgdata(env, a, volume), view.data_dir);
+        add_bind(&args, arena_printf(a, "%s/mere-wal", env->bin_dir), view.wal_tool);
+        if (branch)
+            add_bind(&args, env_wal(env, a, branch), arena_printf(a, "%s/mnt/wal", env->run_dir));
+    }
+    if (keep_lock) {
+        add(&args, "--lock-fd");
+        add(&args, arena_printf(a, "%d", PROC_KEEP_FD));
+    }
+    add(&args, "--");
+    for (size_t i = 0; argv[i]; i++)
+        add(&args, argv[i]);
+    return args.v;
+}

@@ -1,0 +1,46 @@
+/*
+ * endpoint.h - endpoints: what is wanted, what is observed, who the process is
+ */
+#ifndef MERE_META_ENDPOINT_H
+#define MERE_META_ENDPOINT_H
+
+#include "base/proc.h"
+#include "meta/db.h"
+
+struct endpoint {
+    const char *id;
+    const char *project_id;
+    const char *branch_id;
+    const char *type; /* read_write, read_only */
+    const char *name;
+    const char *desired;  /* stopped, running, deleted */
+    const char *observed; /* a compute state */
+    bool disabled;
+    int64_t suspend_timeout_seconds; /* 0 = default, -1 = never */
+    double min_cu, max_cu;
+    const char *pg_settings; /* JSON object of strings */
+    int64_t generation;
+    struct proc_identity process;
+    const char *last_error;
+    int64_t last_active, started_at, suspended_at;
+    int64_t created_at, updated_at;
+};
+
+int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret, struct err *err) MUST_CHECK;
+int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpoint *ret, struct err *err) MUST_CHECK; /* any desired */
+/* The read_write endpoint of a branch; *ret_found false when it has none. */
+int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, struct endpoint *ret, bool *ret_found,
+                         struct err *err) MUST_CHECK;
+/* project_id or branch_id (the other NULL), or both NULL for all; not those with desired=deleted unless with_deleted.  By created_at. */
+int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id, bool with_deleted,
+                  struct endpoint **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+/* ERR_CONFLICT "read-write endpoint already exists; branch_id:..." */
+int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
+/* What users set: name, disabled, suspend_timeout_seconds, min_cu, max_cu, pg_settings, updated_at. */
+int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
+int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us, struct err *err) MUST_CHECK;
+/* What the scheduler sets: observed, generation, process, last_error, last_active, started_at, suspended_at. */
+int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
+int endpoint_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
+
+#endif

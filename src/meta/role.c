@@ -1,0 +1,237 @@
+#include "meta/role.h"
+
+#include "meta/row.h"
+
+#include <string.h>
+
+static const struct field ROLE[] = {
+    FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),        FIELD(role, no_login, F_BOOL, 0, 0),
+    FIELD(role, state, F_STR, 0, 0),       FIELD(role, created_at, F_TIME, 0, 0), FIELD(role, updated_at, F_TIME, 0, 0),
+};
+/* sealed, a blob, comes last and is read by hand. */
+#define ROLE_COLUMNS   "branch_id, name, no_login, state, created_at, updated_at, sealed"
+#define N_ROLE_COLUMNS N_ELEMENTS(ROLE)
+
+static const struct field DATABASE[] = {
+    FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
+    FIELD(database, name, F_STR, 0, 0),        FIELD(database, owner_name, F_STR, 0, 0),
+    FIELD(database, state, F_STR, 0, 0),       FIELD(database, created_at, F_TIME, 0, 0),
+    FIELD(database, updated_at, F_TIME, 0, 0),
+};
+#define DATABASE_COLUMNS   "id, branch_id, name, owner_name, state, created_at, updated_at"
+#define N_DATABASE_COLUMNS N_ELEMENTS(DATABASE)
+
+static void read_role(sqlite3_stmt *st, struct arena *a, struct role *r)
+{
+    row_read(st, ROLE, N_ROLE_COLUMNS, a, r);
+    r->sealed_len = (size_t)sqlite3_column_bytes(st, (int)N_ROLE_COLUMNS);
+    const void *blob = sqlite3_column_blob(st, (int)N_ROLE_COLUMNS);
+    uint8_t *copy = blob ? arena_alloc(a, r->sealed_len) : NULL;
+    if (copy)
+        memcpy(copy, blob, r->sealed_len);
+    r->sealed = copy;
+}
+
+static const char SQL_ROLE_GET[] = "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
+
+int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct role *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_GET, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_text(st, ":name", name);
+    int rc = stmt_step(c, st, err);
+    if (rc == 0)
+        return err_set(err, ERR_NOT_FOUND, "role not found");
+    if (rc < 0)
+        return -1;
+    read_role(st, a, ret);
+    return 0;
+}
+
+static const char SQL_ROLE_LIST[] = "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
+
+int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct role **ret, size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    size_t n = 0, cap = 0;
+    struct role *list = arena_alloc(a, sizeof(*list));
+    int rc;
+    if (stmt_get(c, SQL_ROLE_LIST, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":all", with_dropping);
+    while ((rc = stmt_step(c, st, err)) == 1) {
+        if (n == cap) {
+            cap = cap ? cap * 2 : 8;
+            struct role *bigger = arena_alloc(a, cap * sizeof(*bigger));
+            memcpy(bigger, list, n * sizeof(*list));
+            list = bigger;
+        }
+        read_role(st, a, &list[n++]);
+    }
+    *ret = list;
+    *ret_n = n;
+    return rc < 0 ? -1 : 0;
+}
+
+static const char SQL_ROLE_INSERT[] = "INSERT INTO role (" ROLE_COLUMNS ") VALUES (:branch_id, :name, :no_login, :state, :created_at, :updated_at, :sealed)";
+
+int role_insert(struct dbc *c, const struct role *r, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_INSERT, &st, err) < 0)
+        return -1;
+    bind_struct(st, ROLE, N_ROLE_COLUMNS, r);
+    bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    if (stmt_run(c, st, NULL, err) == 0)
+        return 0;
+    if (err->code == ERR_CONFLICT)
+        return err_field(err, ERR_CONFLICT, "/role/name", "role already exists; role_name:\"%s\"", r->name);
+    return -1;
+}
+
+static const char SQL_ROLE_UPDATE[] = "UPDATE role SET sealed = :sealed, state = :state, updated_at = :updated_at WHERE branch_id = :branch_id AND name = :name";
+
+int role_update(struct dbc *c, const struct role *r, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_UPDATE, &st, err) < 0)
+        return -1;
+    bind_struct(st, ROLE, N_ROLE_COLUMNS, r);
+    bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    return stmt_run(c, st, NULL, err);
+}
+
+static const char SQL_ROLE_DELETE[] = "DELETE FROM role WHERE branch_id = :branch AND name = :name";
+
+int role_delete(struct dbc *c, const char *branch_id, const char *name, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_DELETE, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_text(st, ":name", name);
+    return stmt_run(c, st, NULL, err);
+}
+
+static const char SQL_DATABASE_GET[] = "SELECT " DATABASE_COLUMNS " FROM database WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
+
+int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct database *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_GET, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_text(st, ":name", name);
+    int rc = row_find(c, st, DATABASE, N_DATABASE_COLUMNS, a, ret, err);
+    if (rc == 0)
+        return err_set(err, ERR_NOT_FOUND, "database not found");
+    return rc < 0 ? -1 : 0;
+}
+
+static const char SQL_DATABASE_LIST[] =
+    "SELECT " DATABASE_COLUMNS " FROM database WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
+
+int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct database **ret, size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    void *list;
+    if (stmt_get(c, SQL_DATABASE_LIST, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":all", with_dropping);
+    if (row_list(c, st, DATABASE, N_DATABASE_COLUMNS, sizeof(struct database), a, &list, ret_n, err) < 0)
+        return -1;
+    *ret = list;
+    return 0;
+}
+
+static int database_taken(const struct database *d, struct err *err)
+{
+    if (err->code == ERR_CONFLICT)
+        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"", d->name);
+    return -1;
+}
+
+/* Ids look like Neon's: about eight digits. */
+static const char SQL_DATABASE_INSERT[] =
+    "INSERT INTO database (" DATABASE_COLUMNS ") VALUES ((SELECT coalesce(max(id), 10000000) + 1 FROM database), :branch_id, :name, :owner_name,"
+    " :state, :created_at, :updated_at) RETURNING id";
+
+int database_insert(struct dbc *c, struct database *d, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_INSERT, &st, err) < 0)
+        return -1;
+    bind_struct(st, DATABASE, N_DATABASE_COLUMNS, d);
+    if (stmt_step(c, st, err) < 0)
+        return database_taken(d, err);
+    d->id = sqlite3_column_int64(st, 0);
+    return 0;
+}
+
+static const char SQL_DATABASE_UPDATE[] =
+    "UPDATE database SET name = :name, owner_name = :owner_name, state = :state, updated_at = :updated_at WHERE id = :id";
+
+int database_update(struct dbc *c, const struct database *d, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_UPDATE, &st, err) < 0)
+        return -1;
+    bind_struct(st, DATABASE, N_DATABASE_COLUMNS, d);
+    return stmt_run(c, st, NULL, err) < 0 ? database_taken(d, err) : 0;
+}
+
+static const char SQL_DATABASE_DELETE[] = "DELETE FROM database WHERE id = :id";
+
+int database_delete(struct dbc *c, int64_t id, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_DELETE, &st, err) < 0)
+        return -1;
+    bind_i64(st, ":id", id);
+    return stmt_run(c, st, NULL, err);
+}
+
+int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch, int64_t now_us, role_reseal_fn reseal, void *arg,
+                  struct err *err)
+{
+    struct role *roles;
+    struct database *databases;
+    size_t n_roles, n_databases;
+    if (role_list(c, a, from_branch, true, &roles, &n_roles, err) < 0 || database_list(c, a, from_branch, true, &databases, &n_databases, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n_roles; i++) {
+        struct role to = roles[i];
+        to.branch_id = to_branch;
+        to.sealed = NULL;
+        to.sealed_len = 0;
+        to.created_at = to.updated_at = now_us;
+        if (reseal(arg, a, &roles[i], &to, err) < 0 || role_insert(c, &to, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < n_databases; i++) {
+        databases[i].branch_id = to_branch;
+        databases[i].created_at = databases[i].updated_at = now_us;
+        if (database_insert(c, &databases[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static const char SQL_ROLE_ANY_PENDING[] = "SELECT EXISTS (SELECT 1 FROM role WHERE branch_id = :branch AND state <> 'ready')"
+                                           " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')";
+
+int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_ANY_PENDING, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    if (stmt_step(c, st, err) < 0)
+        return -1;
+    *ret = sqlite3_column_int64(st, 0) != 0;
+    return 0;
+}

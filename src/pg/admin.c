@@ -1,0 +1,314 @@
+#include "pg/admin.h"
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "pg/conf.h"
+
+#include <libpq-fe.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CALL_TIMEOUT_MS   15000
+#define BACKUP_TIMEOUT_MS 600000
+#define DDL_TIMEOUT_MS    60000
+
+struct pg_admin {
+    pthread_mutex_t mutex;
+    PGconn *conn;
+    int version;
+};
+
+static void result_clear(PGresult **r)
+{
+    PQclear(*r);
+}
+#define auto_result CLEANUP(result_clear) PGresult
+
+/* Waits until the socket is ready for what libpq wants; 0, or -1 when the time is up. */
+static int wait_socket(PGconn *conn, short events, int64_t deadline_ms)
+{
+    struct pollfd p = { .fd = PQsocket(conn), .events = events };
+    int64_t left = deadline_ms - clock_mono_ms();
+    return left > 0 && poll(&p, 1, (int)left) > 0 ? 0 : -1;
+}
+
+static int connect_wait(PGconn *conn, int timeout_ms)
+{
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    PostgresPollingStatusType st = PGRES_POLLING_WRITING;
+    while (st != PGRES_POLLING_OK) {
+        if (st == PGRES_POLLING_FAILED || wait_socket(conn, st == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) < 0)
+            return -1;
+        st = PQconnectPoll(conn);
+    }
+    return 0;
+}
+
+int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err)
+{
+    auto_free char *port = xasprintf("%d", PG_PORT);
+    const char *const keys[] = { "host", "port", "user", "dbname", "application_name", "options", NULL };
+    const char *const values[] = { socket_dir,
+                                   port,
+                                   PG_ADMIN_ROLE,
+                                   "postgres",
+                                   "mered",
+                                   "-c search_path=pg_catalog -c default_transaction_read_only=off -c synchronous_commit=on "
+                                   "-c lock_timeout=10s -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0",
+                                   NULL };
+    struct pg_admin *p = xcalloc(1, sizeof(*p));
+    pthread_mutex_init(&p->mutex, NULL);
+    p->conn = PQconnectStartParams(keys, values, 0);
+    if (!p->conn || PQstatus(p->conn) == CONNECTION_BAD || connect_wait(p->conn, timeout_ms) < 0) {
+        err_set(err, ERR_UNAVAILABLE, "the compute does not answer");
+        err_detail(err, "admin session: %s", p->conn ? PQerrorMessage(p->conn) : "out of memory");
+        pg_admin_close(p);
+        return -1;
+    }
+    p->version = PQserverVersion(p->conn);
+    *ret = p;
+    return 0;
+}
+
+void pg_admin_close(struct pg_admin *p)
+{
+    if (!p)
+        return;
+    PQfinish(p->conn);
+    pthread_mutex_destroy(&p->mutex);
+    free(p);
+}
+
+static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
+{
+    const char *message = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
+    enum err_code code = ERR_INTERNAL;
+    if (!state)
+        code = ERR_UNAVAILABLE;
+    else if (strncmp(state, "53", 2) == 0)
+        code = strcmp(state, "53100") == 0 ? ERR_DISK_FULL : ERR_UNAVAILABLE;
+    else if (strcmp(state, "2BP01") == 0 || strcmp(state, "55006") == 0 || strcmp(state, "42710") == 0 || strcmp(state, "42P04") == 0)
+        code = ERR_CONFLICT; /* dependent objects, object in use, duplicate role or database */
+    else if (strcmp(state, "42704") == 0 || strcmp(state, "3D000") == 0)
+        code = ERR_NOT_FOUND;
+    err_set(err, code, "Postgres refused: %s", message ? message : "the connection broke");
+    const char *more = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL) : NULL;
+    return err_detail(err, "%s %s", state ? state : "-", more ? more : PQerrorMessage(p->conn));
+}
+
+/* One statement, result in *ret (cleared by the caller).  The mutex is held by the caller. */
+static int run(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, PGresult **ret, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    if (!PQsendQueryParams(p->conn, sql, n, NULL, params, NULL, NULL, 0))
+        return failed(p, NULL, err);
+    while (PQisBusy(p->conn)) {
+        if (wait_socket(p->conn, POLLIN, deadline) < 0) {
+            /* The session is of no use any more: its answer would be taken for the next one's. */
+            PQfinish(p->conn);
+            p->conn = NULL;
+            return err_set(err, ERR_TIMEOUT, "the compute did not answer in %d ms", timeout_ms);
+        }
+        if (!PQconsumeInput(p->conn))
+            return failed(p, NULL, err);
+    }
+    PGresult *r = PQgetResult(p->conn), *next;
+    while ((next = PQgetResult(p->conn)) != NULL)
+        PQclear(next);
+    ExecStatusType st = PQresultStatus(r);
+    if (st != PGRES_TUPLES_OK && st != PGRES_COMMAND_OK) {
+        failed(p, r, err);
+        PQclear(r);
+        return -1;
+    }
+    *ret = r;
+    return 0;
+}
+
+static int query(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, PGresult **ret, struct err *err)
+{
+    pthread_mutex_lock(&p->mutex);
+    int rc = p->conn ? run(p, sql, n, params, timeout_ms, ret, err)
+                     : err_set(err, ERR_UNAVAILABLE, "the session with the compute was lost");
+    pthread_mutex_unlock(&p->mutex);
+    return rc;
+}
+
+static int query_lsn(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, uint64_t *ret, struct err *err)
+{
+    auto_result *r = NULL;
+    if (query(p, sql, n, params, timeout_ms, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1 || !text_to_lsn(PQgetvalue(r, 0, 0), ret))
+        return err_set(err, ERR_INTERNAL, "Postgres answered no LSN");
+    return 0;
+}
+
+int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
+{
+    return query_lsn(p, "SELECT redo_lsn FROM pg_control_checkpoint()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
+}
+
+int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct err *err)
+{
+    /* Transactional: the commit behind it flushes the WAL past the marker's end. */
+    return query_lsn(p, "SELECT pg_logical_emit_message(true, 'mere', $1)", 1, &label, CALL_TIMEOUT_MS, ret, err);
+}
+
+int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo, struct err *err)
+{
+    const char *sql = p->version >= 150000 ? "SELECT pg_backup_start($1, true)" : "SELECT pg_start_backup($1, true, false)";
+    return query_lsn(p, sql, 1, &label, BACKUP_TIMEOUT_MS, ret_redo, err);
+}
+
+int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_label, struct err *err)
+{
+    const char *sql = p->version >= 150000 ? "SELECT labelfile, spcmapfile FROM pg_backup_stop(false)"
+                                           : "SELECT labelfile, spcmapfile FROM pg_stop_backup(false, false)";
+    auto_result *r = NULL;
+    if (query(p, sql, 0, NULL, BACKUP_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1 || PQgetlength(r, 0, 0) == 0)
+        return err_set(err, ERR_INTERNAL, "Postgres gave no backup label");
+    if (PQgetlength(r, 0, 1) > 0)
+        return err_set(err, ERR_NOT_SUPPORTED, "this branch has tablespaces, which a branch cannot share; nothing was copied");
+    *ret_label = arena_strdup(a, PQgetvalue(r, 0, 0));
+    return 0;
+}
+
+int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err)
+{
+    static const char SQL[] =
+        "SELECT (SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', 'template0', 'template1')),"
+        " (SELECT coalesce(sum(active_time), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', 'template0', 'template1')),"
+        " count(*) FILTER (WHERE backend_type = 'client backend' AND state IS DISTINCT FROM 'idle'),"
+        " (SELECT count(*) FROM pg_stat_replication) + (SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL),"
+        " count(*) FILTER (WHERE backend_type = 'autovacuum worker'),"
+        " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * 1000000)::bigint, 0)"
+        " FROM pg_stat_activity WHERE usename IS DISTINCT FROM '" PG_ADMIN_ROLE "'";
+    auto_result *r = NULL;
+    if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1)
+        return err_set(err, ERR_INTERNAL, "Postgres answered no activity");
+    *ret = (struct pg_activity){
+        .sessions = strtoll(PQgetvalue(r, 0, 0), NULL, 10),
+        .active_time = strtod(PQgetvalue(r, 0, 1), NULL),
+        .busy_backends = strtoll(PQgetvalue(r, 0, 2), NULL, 10),
+        .replication = strtoll(PQgetvalue(r, 0, 3), NULL, 10),
+        .autovacuum = strtoll(PQgetvalue(r, 0, 4), NULL, 10),
+        .last_change_us = strtoll(PQgetvalue(r, 0, 5), NULL, 10),
+    };
+    return 0;
+}
+
+/* ---- roles and databases ---- */
+
+static int exists(struct pg_admin *p, const char *sql, const char *name, bool *ret, struct err *err)
+{
+    auto_result *r = NULL;
+    if (query(p, sql, 1, &name, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    *ret = PQntuples(r) > 0;
+    return 0;
+}
+
+static int role_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err)
+{
+    return exists(p, "SELECT 1 FROM pg_roles WHERE rolname = $1", name, ret, err);
+}
+
+static int database_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err)
+{
+    return exists(p, "SELECT 1 FROM pg_database WHERE datname = $1", name, ret, err);
+}
+
+static void pq_free(void *p)
+{
+    PQfreemem(*(void **)p);
+}
+#define auto_pq CLEANUP(pq_free) char
+
+/* Identifiers cannot be parameters of DDL: prefix "ident" middle "ident2" suffix 'literal', each quoted by libpq. */
+static int ddl(struct pg_admin *p, const char *prefix, const char *ident, const char *middle, const char *ident2, const char *suffix,
+               const char *literal, struct err *err)
+{
+    auto_pq *a = NULL, *b = NULL, *lit = NULL;
+    auto_result *r = NULL;
+    pthread_mutex_lock(&p->mutex);
+    if (p->conn) {
+        a = PQescapeIdentifier(p->conn, ident, strlen(ident));
+        b = ident2 ? PQescapeIdentifier(p->conn, ident2, strlen(ident2)) : NULL;
+        lit = literal ? PQescapeLiteral(p->conn, literal, strlen(literal)) : NULL;
+    }
+    pthread_mutex_unlock(&p->mutex);
+    if (!a || (ident2 && !b) || (literal && !lit))
+        return err_set(err, ERR_UNAVAILABLE, "the session with the compute was lost");
+    auto_free char *sql = xasprintf("%s %s%s%s%s%s%s", prefix, a, middle, b ? b : "", suffix, lit ? " " : "", lit ? lit : "");
+    return query(p, sql, 0, NULL, DDL_TIMEOUT_MS, &r, err);
+}
+
+int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login, struct err *err)
+{
+    bool there;
+    if (role_exists(p, name, &there, err) < 0)
+        return -1;
+    if (!there && ddl(p, "CREATE ROLE", name, "", NULL, " CREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOSUPERUSER", NULL, err) < 0)
+        return -1;
+    if (no_login)
+        return ddl(p, "ALTER ROLE", name, " NOLOGIN PASSWORD NULL", NULL, "", NULL, err);
+    if (verifier)
+        return ddl(p, "ALTER ROLE", name, " LOGIN PASSWORD", NULL, "", verifier, err);
+    return 0;
+}
+
+int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err)
+{
+    bool there;
+    if (role_exists(p, name, &there, err) < 0)
+        return -1;
+    return there ? ddl(p, "DROP ROLE", name, "", NULL, "", NULL, err) : 0;
+}
+
+int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *owner, struct err *err)
+{
+    bool there;
+    if (database_exists(p, name, &there, err) < 0)
+        return -1;
+    return there ? ddl(p, "ALTER DATABASE", name, " OWNER TO ", owner, "", NULL, err)
+                 : ddl(p, "CREATE DATABASE", name, " OWNER ", owner, "", NULL, err);
+}
+
+int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner, struct err *err)
+{
+    bool there;
+    if (database_exists(p, name, &there, err) < 0)
+        return -1;
+    if (there && new_owner && ddl(p, "ALTER DATABASE", name, " OWNER TO ", new_owner, "", NULL, err) < 0)
+        return -1;
+    if (there && new_name)
+        return ddl(p, "ALTER DATABASE", name, " RENAME TO ", new_name, "", NULL, err);
+    return 0;
+}
+
+int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err)
+{
+    bool there;
+    if (database_exists(p, name, &there, err) < 0)
+        return -1;
+    return there ? ddl(p, "DROP DATABASE", name, " WITH (FORCE)", NULL, "", NULL, err) : 0;
+}
+
+bool pg_role_name_reserved(const char *name)
+{
+    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 || strcmp(name, "none") == 0;
+}
+
+bool pg_database_name_reserved(const char *name)
+{
+    return strcmp(name, "postgres") == 0 || strcmp(name, "template0") == 0 || strcmp(name, "template1") == 0;
+}

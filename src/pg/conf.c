@@ -1,0 +1,90 @@
+#include "pg/conf.h"
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "pg/settings.h"
+
+static const char HBA[] = "# Made by mered at each start.\n"
+                          "local replication all           reject\n"
+                          "local all         " PG_ADMIN_ROLE " peer map=mere\n"
+                          "local all         all           scram-sha-256\n";
+
+/*
+ * min_wal_size: an idle branch should hold few segments; Postgres keeps more by itself while a branch is written to.
+ * max_wal_size: bounds what a fork of a running branch has to copy and replay.
+ */
+static const char DEFAULTS[] = "# Made by mered at each start.\n"
+                               "shared_buffers = '128MB'\n"
+                               "min_wal_size = '5MB'\n"
+                               "max_wal_size = '256MB'\n"
+                               "dynamic_shared_memory_type = posix\n"
+                               "log_timezone = 'UTC'\n"
+                               "timezone = 'UTC'\n"
+                               "datestyle = 'iso, mdy'\n"
+                               "default_text_search_config = 'pg_catalog.english'\n"
+                               "log_line_prefix = '%m [%p] '\n";
+
+static int write_file(const char *dir, const char *name, const char *text, size_t len, struct err *err)
+{
+    auto_free char *path = xasprintf("%s/%s", dir, name);
+    return fs_write_plain(path, text, len, 0644, (uid_t)-1, (gid_t)-1, err);
+}
+
+int pg_conf_write(const struct pg_conf *conf, struct err *err)
+{
+    auto_buf main_conf = { 0 }, ident = { 0 };
+    buf_adds(&main_conf, DEFAULTS);
+    buf_addf(&main_conf, "max_connections = %d\n", PG_MAX_CONNECTIONS_DEFAULT);
+    pg_settings_render(conf->settings, &main_conf);
+    buf_addf(&ident, "# Made by mered at each start.\nmere \"%s\" " PG_ADMIN_ROLE "\n", conf->os_user);
+    if (write_file(conf->conf_dir, "postgresql.conf", main_conf.data, main_conf.len, err) < 0)
+        return -1;
+    if (write_file(conf->conf_dir, "pg_hba.conf", HBA, sizeof(HBA) - 1, err) < 0)
+        return -1;
+    return write_file(conf->conf_dir, "pg_ident.conf", ident.data, ident.len, err);
+}
+
+const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
+{
+    const char *const settings[] = {
+        arena_printf(a, "config_file=%s/postgresql.conf", conf->conf_dir),
+        arena_printf(a, "hba_file=%s/pg_hba.conf", conf->conf_dir),
+        arena_printf(a, "ident_file=%s/pg_ident.conf", conf->conf_dir),
+        arena_printf(a, "unix_socket_directories=%s", conf->socket_dir),
+        arena_printf(a, "port=%d", PG_PORT),
+        "listen_addresses=",
+        "unix_socket_permissions=0777", /* the directory decides who comes near */
+        "ssl=off",
+        "archive_mode=on",
+        arena_printf(a, "archive_command=\"%s\" push \"%s\" \"%%p\"", conf->wal_tool, conf->archive_dir),
+        /* Only the branch's own namespace answers, and only the timeline the volume is on: never a sibling's. */
+        arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool, conf->archive_dir),
+        "recovery_target_timeline=current",
+        "wal_level=replica",
+        "full_page_writes=on",
+        "recovery_init_sync_method=syncfs",
+        "max_prepared_transactions=0",
+        "password_encryption=scram-sha-256",
+        arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),
+        "logging_collector=off",
+        "log_destination=stderr",
+        "shared_preload_libraries=",
+        "session_preload_libraries=",
+        conf->relaxed ? "fsync=off" : "fsync=on",
+    };
+    size_t n = N_ELEMENTS(settings), at = 0;
+    const char **argv = arena_alloc(a, (2 * n + 4) * sizeof(*argv));
+    argv[at++] = arena_printf(a, "%s/postgres", conf->bindir);
+    argv[at++] = "-D";
+    argv[at++] = conf->data_dir;
+    for (size_t i = 0; i < n; i++) {
+        argv[at++] = "-c";
+        argv[at++] = settings[i];
+    }
+    return argv;
+}
+
+const char *pg_conf_socket(struct arena *a, const char *socket_dir)
+{
+    return arena_printf(a, "%s/.s.PGSQL.%d", socket_dir, PG_PORT);
+}

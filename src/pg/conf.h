@@ -1,0 +1,38 @@
+/*
+ * conf.h - how a compute is configured: its argv, postgresql.conf, hba and ident files
+ *
+ * What safety depends on goes on the command line: argv beats postgresql.auto.conf, which is copied with the data and can be written by
+ * whoever owns the compute.  The files live outside the data directory and belong to us.
+ */
+#ifndef MERE_PG_CONF_H
+#define MERE_PG_CONF_H
+
+#include "base/arena.h"
+#include "base/err.h"
+
+#include <jansson.h>
+
+/* Our own superuser in every cluster.  Clients may not log in as it; it comes in by peer authentication only. */
+#define PG_ADMIN_ROLE "mere_admin"
+#define PG_PORT       5432 /* names the socket file only; no compute listens on TCP */
+
+struct pg_conf {
+    const char *bindir;      /* of the version */
+    const char *data_dir;    /* as the compute sees it */
+    const char *archive_dir; /* as the compute sees it */
+    const char *wal_tool;    /* mere-wal, as the compute sees it */
+    const char *socket_dir;
+    const char *conf_dir;    /* where our files lie; readable by the compute */
+    const char *os_user;     /* the name mered runs under, for peer */
+    bool relaxed;            /* fsync off */
+    json_t *settings;        /* checked pg_settings, or NULL */
+};
+
+/* Writes postgresql.conf, pg_hba.conf and pg_ident.conf into conf_dir (0644). */
+int pg_conf_write(const struct pg_conf *conf, struct err *err) MUST_CHECK;
+/* The NULL-terminated argv of postgres, in the arena. */
+const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf);
+/* The path of the socket file. */
+const char *pg_conf_socket(struct arena *a, const char *socket_dir);
+
+#endif

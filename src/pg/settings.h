@@ -1,0 +1,27 @@
+/*
+ * settings.h - the Postgres settings a user may choose: an allow-list of names and ranges
+ *
+ * Everything else is ours (safety, paths, sockets) or needs a superuser on purpose.  One table; adding a setting is a line.
+ */
+#ifndef MERE_PG_SETTINGS_H
+#define MERE_PG_SETTINGS_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <jansson.h>
+
+/* obj: {name: "value"} as Neon's pg_settings.  ERR_INVALID with pointer (prefix + "/name") for a name that is not on the list or
+ * a value that is malformed or out of range. */
+int pg_settings_check(json_t *obj, const char *pointer_prefix, struct err *err) MUST_CHECK;
+/* Appends "name = 'value'" lines; obj has been checked.  NULL is fine. */
+void pg_settings_render(json_t *obj, struct buf *out);
+/* The value of max_connections in obj, or the default. */
+int64_t pg_settings_max_connections(json_t *obj);
+
+#define PG_MAX_CONNECTIONS_DEFAULT 100
+/* superuser_reserved_connections: our own sessions must always get in. */
+#define PG_RESERVED_CONNECTIONS 3
+
+#endif

@@ -1,0 +1,395 @@
+/*
+ * conn.c - the states of a client connection
+ *
+ *   GREETING <-> HANDSHAKE       first packets, in the clear or inside TLS
+ *   ASKING, QUEUED, PAUSING      the client waits: for mered's answer, for a seat, for a moment before asking
+ * again CONNECTING, STARTING         has a seat: tries the compute's socket; has sent the startup packet and
+ * waits for a byte OPEN                         bytes are relayed; authentication is part of it CANCELLING a
+ * CancelRequest is being delivered ENDING                       the last words are on their way; then the
+ * client closes, or a short time passes
+ *
+ * Until Postgres has answered the startup packet everything can be tried again without the client knowing;
+ * after that nothing can.  What a state holds (a question, a place at a door, a server socket) is let go by
+ * conn_event() when the next one does not hold it, so that no way out of a state can forget.
+ */
+#include "proxy/conn_intern.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static const struct {
+    const char *name;
+    unsigned holds;
+} STATES[N_STATES] = {
+    [CONN_GREETING] = { "greeting", 0 },
+    [CONN_HANDSHAKE] = { "handshake", 0 },
+    [CONN_ASKING] = { "asking", HOLDS_QUESTION },
+    [CONN_QUEUED] = { "queued", HOLDS_DOOR },
+    [CONN_PAUSING] = { "pausing", 0 },
+    [CONN_CONNECTING] = { "connecting", HOLDS_DOOR },
+    [CONN_STARTING] = { "starting", HOLDS_DOOR | HOLDS_SERVER },
+    [CONN_OPEN] = { "open", HOLDS_DOOR | HOLDS_SERVER },
+    [CONN_CANCELLING] = { "cancelling", 0 },
+    [CONN_ENDING] = { "ending", 0 },
+    [CONN_CLOSED] = { "closed", 0 },
+};
+
+static void log_end(const struct conn *c)
+{
+    char ms[24], in[24], out[24];
+
+    snprintf(ms, sizeof(ms), "%" PRId64, (clock_mono_us() - c->since_us) / 1000);
+    snprintf(in, sizeof(in), "%" PRIu64, c->client.bytes_in);
+    snprintf(out, sizeof(out), "%" PRIu64, c->client.bytes_out);
+    log_event(LOG_INFO, "conn", "closed", "ep", c->ep[0] != '\0' ? c->ep : NULL, "user",
+              c->user[0] != '\0' ? c->user : NULL, "from", c->peer, "ms", ms, "in", in, "out", out, "state",
+              STATES[c->ended_in].name, "reason", c->why, "sqlstate",
+              c->error != NULL ? c->error->sqlstate : NULL, "error",
+              c->error != NULL ? c->error->message : NULL, NULL);
+}
+
+static void conn_act_close(struct conn *c)
+{
+    struct conn_env *env = c->env;
+
+    log_end(c);
+    cancel_call_free(TAKE(c->call));
+    stream_close(&c->client);
+    loop_timer_del(TAKE(c->timer));
+    loop_timer_del(TAKE(c->retry));
+    buf_fini(&c->in);
+    buf_fini(&c->answer);
+    conn_drop_route(c);
+    free(TAKE(c->error));
+    env->n_sessions -= c->counted;
+    env->n_conns--;
+    list_remove(&c->all);
+    list_push_back(&env->dead, &c->all);
+    loop_timer_set(env->reaper, 0);
+    env->on_close(env->arg);
+}
+
+/* --- the table
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* A pair without an entry changes nothing: the event came too late to matter. */
+static const struct {
+    enum conn_state next;
+    void (*action)(struct conn *c);
+    const char *reason;
+} TABLE[N_STATES][N_EVENTS] = {
+    [CONN_GREETING][EV_TLS] = { CONN_HANDSHAKE, conn_act_handshake, "the client asks for TLS" },
+    [CONN_GREETING][EV_ASK] = { CONN_ASKING, conn_act_ask, "mered has to say where" },
+    [CONN_GREETING][EV_JOIN] = { CONN_QUEUED, conn_act_join, "the compute is known" },
+    [CONN_GREETING][EV_CANCEL] = { CONN_CANCELLING, conn_act_cancel, "a cancel request" },
+    [CONN_GREETING][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_GREETING][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left before its startup packet" },
+
+    [CONN_HANDSHAKE][EV_SECURED] = { CONN_GREETING, conn_act_greet, "TLS is up" },
+    [CONN_HANDSHAKE][EV_LOST] = { CONN_CLOSED, conn_act_close, "no TLS" },
+
+    [CONN_ASKING][EV_JOIN] = { CONN_QUEUED, conn_act_join, "mered said where" },
+    [CONN_ASKING][EV_STALE] = { CONN_PAUSING, conn_act_pause, "the compute went while mered answered" },
+    [CONN_ASKING][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_ASKING][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left while it waited" },
+
+    [CONN_QUEUED][EV_SEAT] = { CONN_CONNECTING, conn_act_connect, "a seat is free" },
+    [CONN_QUEUED][EV_ASK] = { CONN_ASKING, conn_act_ask, "the compute is gone" },
+    [CONN_QUEUED][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_QUEUED][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left while it waited" },
+
+    [CONN_PAUSING][EV_ASK] = { CONN_ASKING, conn_act_ask, "asked again" },
+    [CONN_PAUSING][EV_JOIN] = { CONN_QUEUED, conn_act_join, "the compute is known again" },
+    [CONN_PAUSING][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_PAUSING][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left while it waited" },
+
+    [CONN_CONNECTING][EV_CONNECTED] = { CONN_STARTING, conn_act_started, "connected to the compute" },
+    [CONN_CONNECTING][EV_RETRY] = { CONN_CONNECTING, conn_act_retry, "the compute is busy" },
+    [CONN_CONNECTING][EV_STALE] = { CONN_PAUSING, conn_act_pause, "nobody listens at the known address" },
+    [CONN_CONNECTING][EV_STEP_BACK] = { CONN_QUEUED, conn_act_step_back, "the door is shut" },
+    [CONN_CONNECTING][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_CONNECTING][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left while it waited" },
+
+    [CONN_STARTING][EV_ANSWER] = { CONN_OPEN, conn_act_open, "postgres answers" },
+    [CONN_STARTING][EV_RETRY] = { CONN_CONNECTING, conn_act_retry, "postgres is not ready" },
+    [CONN_STARTING][EV_STALE] = { CONN_PAUSING, conn_act_pause, "the compute is gone" },
+    [CONN_STARTING][EV_SAY] = { CONN_ENDING, conn_act_say, "refused" },
+    [CONN_STARTING][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client left while it waited" },
+
+    [CONN_OPEN][EV_SAY] = { CONN_ENDING, conn_act_say, "ended by the server's side" },
+    [CONN_OPEN][EV_END] = { CONN_ENDING, conn_act_end, "the session is over" },
+    [CONN_OPEN][EV_LOST] = { CONN_CLOSED, conn_act_close, "the client is gone" },
+
+    [CONN_CANCELLING][EV_END] = { CONN_CLOSED, conn_act_close, "a cancel request" },
+    [CONN_CANCELLING][EV_LOST] = { CONN_CLOSED, conn_act_close, "a cancel request" },
+
+    [CONN_ENDING][EV_LOST] = { CONN_CLOSED, conn_act_close, "over" },
+};
+
+static void let_go(struct conn *c, unsigned holds)
+{
+    if (holds & HOLDS_SERVER) {
+        cancel_key_unlist(c->env->cancels, &c->key);
+        stream_close(&c->server);
+    }
+    if (holds & HOLDS_QUESTION)
+        waker_leave(&c->waiter);
+    if (holds & HOLDS_DOOR)
+        door_leave(&c->guest);
+}
+
+/* The only writer of c->state. */
+void conn_event(struct conn *c, enum conn_event event)
+{
+    enum conn_state was = c->state, next = TABLE[was][event].next;
+
+    if (TABLE[was][event].action == NULL)
+        return;
+    log_event(LOG_DEBUG, "conn", TABLE[was][event].reason, "from", STATES[was].name, "to", STATES[next].name,
+              "ep", c->ep[0] != '\0' ? c->ep : NULL, NULL);
+    if (was != CONN_ENDING && (next == CONN_ENDING || next == CONN_CLOSED)) {
+        c->ended_in = was;
+        c->client_done |= c->relay.client_ended;
+        if (c->why == NULL)
+            c->why = TABLE[was][event].reason;
+    }
+    c->state = next;
+    let_go(c, STATES[was].holds & ~STATES[next].holds);
+    TABLE[was][event].action(c);
+}
+
+/* --- from outside
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void on_client(void *arg, int fd, unsigned events)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    switch (c->state) {
+    case CONN_GREETING:
+        conn_greet_input(c);
+        break;
+    case CONN_HANDSHAKE:
+        conn_handshake_input(c);
+        break;
+    case CONN_ASKING:
+    case CONN_QUEUED:
+    case CONN_PAUSING:
+    case CONN_CONNECTING:
+    case CONN_STARTING:
+        conn_wait_input(c, events);
+        break;
+    case CONN_OPEN:
+        conn_open_said(c, relay_client_event(&c->relay, events));
+        break;
+    case CONN_CANCELLING:
+        stream_watch(&c->client, 0); /* what it sends or whether it stays does not matter any more */
+        break;
+    case CONN_ENDING:
+        conn_ending_input(c, events);
+        break;
+    case CONN_CLOSED:
+    case N_STATES:
+        break;
+    }
+}
+
+void conn_on_server(void *arg, int fd, unsigned events)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    if (c->state == CONN_STARTING)
+        conn_first_answer(c);
+    else if (c->state == CONN_OPEN)
+        conn_open_said(c, relay_server_event(&c->relay, events));
+}
+
+static void on_timer(void *arg)
+{
+    struct conn *c = arg;
+
+    switch (c->state) {
+    case CONN_OPEN:
+        conn_open_turn(c);
+        break;
+    case CONN_GREETING:
+        conn_set_error(c, "08P01", NULL, "no startup packet within %d seconds", CONN_STARTUP_TIME_MS / 1000);
+        conn_event(c, EV_SAY);
+        break;
+    case CONN_HANDSHAKE:
+    case CONN_CANCELLING:
+    case CONN_ENDING:
+        conn_event(c, EV_LOST);
+        break;
+    default:
+        conn_wait_over(c);
+        break;
+    }
+}
+
+static void on_retry(void *arg)
+{
+    struct conn *c = arg;
+
+    if (c->state == CONN_PAUSING)
+        conn_find_way(c);
+    else if (c->state == CONN_CONNECTING)
+        conn_act_connect(c);
+}
+
+void conn_new(struct conn_env *env, int fd, const char *peer, bool loopback)
+{
+    struct conn *c = xcalloc(1, sizeof(*c));
+
+    c->env = env;
+    c->server.fd = -1;
+    c->greet.loopback = loopback;
+    c->since_us = clock_mono_us();
+    snprintf(c->peer, sizeof(c->peer), "%s", peer);
+    list_init(&c->waiter.link);
+    list_init(&c->guest.link);
+    if (stream_open(&c->client, env->loop, fd, LOOP_READ, on_client, c) < 0) {
+        fd_close(&fd);
+        free(c);
+        return;
+    }
+    c->timer = loop_timer_new(env->loop, on_timer, c);
+    c->retry = loop_timer_new(env->loop, on_retry, c);
+    loop_timer_set(c->timer, CONN_STARTUP_TIME_MS);
+    list_push_back(&env->conns, &c->all);
+    env->n_conns++;
+}
+
+void conn_reap(void *arg)
+{
+    struct conn_env *env = arg;
+
+    while (!list_is_empty(&env->dead)) {
+        struct conn *c = LIST_OWNER(env->dead.next, struct conn, all);
+
+        list_remove(&c->all);
+        free(c);
+    }
+}
+
+static void drain_one(struct conn *c, bool force)
+{
+    switch (c->state) {
+    case CONN_OPEN:
+        if (force || session_is_idle(&c->session))
+            conn_open_drain(c);
+        break;
+    case CONN_GREETING:
+    case CONN_HANDSHAKE:
+    case CONN_CANCELLING:
+        if (force)
+            conn_event(c, EV_LOST);
+        break;
+    case CONN_ENDING:
+    case CONN_CLOSED:
+    case N_STATES:
+        break;
+    default:
+        conn_set_error(c, "57P01", "Connect again.", "the proxy is shutting down");
+        conn_event(c, EV_SAY);
+        break;
+    }
+}
+
+/* From any state: there is nobody left to tell. */
+static void conn_abandon(struct conn *c)
+{
+    if (TABLE[c->state][EV_LOST].action != NULL)
+        conn_event(c, EV_LOST);
+}
+
+void conns_drain(struct conn_env *env, bool force)
+{
+    struct list rest;
+
+    list_init(&rest);
+    list_take_all(&rest, &env->conns);
+    while (!list_is_empty(&rest)) {
+        struct list *l = rest.next;
+
+        list_remove(l);
+        list_push_back(&env->conns, l);
+        drain_one(LIST_OWNER(l, struct conn, all), force);
+    }
+}
+
+void conns_free(struct conn_env *env)
+{
+    while (!list_is_empty(&env->conns))
+        conn_abandon(LIST_OWNER(env->conns.next, struct conn, all));
+    conn_reap(env);
+}
+
+static struct conn *conn_of_guest(struct door_guest *guest)
+{
+    return LIST_OWNER(guest, struct conn, guest);
+}
+
+static void door_seat(struct door_guest *guest)
+{
+    conn_event(conn_of_guest(guest), EV_SEAT);
+}
+
+static void door_ask(struct door_guest *guest)
+{
+    conn_event(conn_of_guest(guest), EV_ASK);
+}
+
+/* Idle sessions are not read any more, so that none can become active behind the answer. */
+static bool door_hold_guest(struct door_guest *guest)
+{
+    struct conn *c = conn_of_guest(guest);
+
+    if (c->state == CONN_CONNECTING) {
+        conn_event(c, EV_STEP_BACK);
+        return false;
+    }
+    if (c->state != CONN_OPEN || !session_is_idle(&c->session) || relay_has_client_bytes(&c->relay))
+        return true;
+    relay_pause(&c->relay, true);
+    return false;
+}
+
+static void door_resume(struct door_guest *guest)
+{
+    struct conn *c = conn_of_guest(guest);
+
+    if (c->state != CONN_OPEN || !c->relay.paused)
+        return;
+    relay_pause(&c->relay, false);
+    loop_timer_set(c->timer, 0);
+}
+
+static void door_gone_guest(struct door_guest *guest)
+{
+    struct conn *c = conn_of_guest(guest);
+
+    if (c->state != CONN_OPEN) {
+        conn_event(c, EV_STALE);
+        return;
+    }
+    conn_set_error(c, "57P01", "Connect again; the endpoint starts when you do.",
+                   "terminating connection due to administrator command");
+    conn_open_end(c);
+}
+
+const struct door_ops CONN_DOOR_OPS = {
+    .seat = door_seat,
+    .ask = door_ask,
+    .hold = door_hold_guest,
+    .resume = door_resume,
+    .gone = door_gone_guest,
+};

@@ -1,0 +1,40 @@
+/*
+ * proxy.h - the data path as a whole: listeners, limits, start and stop
+ *
+ * Owns the listening sockets and all that connections share.  The loop's thread only.
+ */
+#ifndef MERE_PROXY_H
+#define MERE_PROXY_H
+
+#include "base/loop.h"
+
+struct proxy;
+
+struct proxy_config {
+    const char *host; /* name or address to listen on */
+    int port;         /* 0 = a free one */
+    const char *wake_socket, *tls_cert, *tls_key;
+    int64_t connect_timeout_ms;
+    size_t max_clients;
+    const char *const *reserved_users;
+    size_t n_reserved_users;
+};
+
+/* Descriptors a proxy with so many clients may need. */
+size_t proxy_descriptors(size_t max_clients);
+
+/* Binds and reads the key: everything that may need privileges.  cfg must outlive the proxy. */
+struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct err *err);
+/* Begins to accept and connects to mered. */
+void proxy_start(struct proxy *p);
+/*
+ * Accepts no more; idle sessions end with 57P01 at once, others when they become idle or after five seconds.
+ * Then the loop is stopped.  Called again, it waits no more.
+ */
+void proxy_stop(struct proxy *p);
+void proxy_free(struct proxy *p); /* accepts NULL */
+
+const char *proxy_host(const struct proxy *p); /* numeric */
+int proxy_port(const struct proxy *p);
+
+#endif

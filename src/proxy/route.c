@@ -1,0 +1,279 @@
+/*
+ * route.c - naming an endpoint
+ *
+ * Each way adds a claim; the first one is kept, every later one has to be equal.
+ */
+#include "proxy/route.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/id.h"
+#include "base/text.h"
+
+#define STATE_REJECTED    "08004"
+#define STATE_UNSUPPORTED "0A000"
+#define STATE_BAD_USER    "28000"
+#define STATE_NO_DATABASE "3D000"
+
+#define POOLER_SUFFIX "-pooler"
+#define LABEL_MAX     63 /* of a host name */
+
+static const char HINT_NAMING[] =
+    "Name it in one of these ways: connect with TLS to the host ep-ID.DOMAIN (sslmode=require); add "
+    "options=endpoint%3Dep-ID or options=branch%3DNAME to the connection string; or ask for the database as "
+    "DATABASE@ep-ID.";
+
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+
+    return n > m && strcmp(s + n - m, suffix) == 0;
+}
+
+/* Records that the client named (kind, name); an equal claim twice is fine. */
+static int claim(struct route *r, enum route_kind kind, const char *name, struct wire_error *e)
+{
+    if (r->kind == ROUTE_NONE) {
+        r->kind = kind;
+        snprintf(r->name, sizeof(r->name), "%s", name);
+        return 0;
+    }
+    if (r->kind == kind && strcmp(r->name, name) == 0)
+        return 0;
+    return wire_error_set(
+        e, STATE_REJECTED,
+        "Host name, options and database@endpoint may be combined, but they must name the same one.",
+        "the connection names both \"%.200s\" and \"%.200s\"", r->name, name);
+}
+
+/* The id inside "ep-ID-pooler", the pooled host of an endpoint. */
+static bool pooled_id(const char *id, char ret[LABEL_MAX + 1])
+{
+    if (!ends_with(id, POOLER_SUFFIX) || strlen(id) > LABEL_MAX)
+        return false;
+    snprintf(ret, LABEL_MAX + 1, "%.*s", (int)(strlen(id) - strlen(POOLER_SUFFIX)), id);
+    return id_looks_like_endpoint(ret);
+}
+
+/* An endpoint id, perhaps that of a pooled host, from a place that can hold nothing else. */
+static int claim_endpoint(struct route *r, const char *id, struct wire_error *e)
+{
+    char direct[LABEL_MAX + 1];
+
+    if (pooled_id(id, direct))
+        return wire_error_set(e, STATE_UNSUPPORTED, "Use the same connection string without \"-pooler\".",
+                              "pooling is not available yet; connect directly to \"%s\"", direct);
+    if (!id_looks_like_endpoint(id) || !id_is_valid(id))
+        return wire_error_set(e, STATE_REJECTED, HINT_NAMING, "\"%.200s\" is not an endpoint id", id);
+    return claim(r, ROUTE_ENDPOINT, id, e);
+}
+
+static int claim_branch(struct route *r, const char *name, struct wire_error *e)
+{
+    if (!text_is_name(name, ROUTE_NAME_MAX))
+        return wire_error_set(e, STATE_REJECTED, HINT_NAMING,
+                              "the branch name in options is empty, too long or has forbidden characters");
+    return claim(r, ROUTE_BRANCH, name, e);
+}
+
+/* Only a first label with our prefixes names something: the server may well be reached under a name of its
+ * own. */
+static int claim_sni(struct route *r, const char *sni, struct wire_error *e)
+{
+    char label[LABEL_MAX + 1];
+    size_t n = strcspn(sni, ".");
+
+    if (n > LABEL_MAX)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        label[i] = (char)tolower((unsigned char)sni[i]);
+    label[n] = '\0';
+    if (text_starts_with(label, "ep-"))
+        return claim_endpoint(r, label, e);
+    if (!text_starts_with(label, "br-"))
+        return 0;
+    if (!id_looks_like_branch(label) || !id_is_valid(label))
+        return wire_error_set(e, STATE_REJECTED, HINT_NAMING, "\"%s\" is not a branch id", label);
+    return claim(r, ROUTE_BRANCH, label, e);
+}
+
+/* --- options
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* What isspace() says in the C locale, which is what Postgres splits by. */
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/*
+ * One word at *p, which moves behind it.  Postgres's rule: words are separated by blanks, a backslash makes
+ * the next byte plain.  The decoded word goes to word (cleared first).
+ */
+static void take_word(const char **p, struct buf *word)
+{
+    buf_clear(word);
+    for (; **p != '\0' && !is_blank(**p); (*p)++) {
+        if (**p == '\\' && *++*p == '\0')
+            return;
+        buf_add(word, *p, 1);
+    }
+}
+
+/* Points in time would silently be served from the head otherwise: the one thing a client must be told. */
+static int refuse_past(const char *word, struct wire_error *e)
+{
+    return wire_error_set(e, STATE_UNSUPPORTED, "Create a branch at that point and connect to it.",
+                          "connecting to a point in time is not available yet (\"%.100s\")", word);
+}
+
+/* 1: the word was ours and is left out; 0: it is Postgres's; -1: refused. */
+static int option_word(struct route *r, const char *word, struct wire_error *e)
+{
+    static const char *const ENDPOINT_WORDS[] = { "endpoint=", "project=" };
+    static const char *const PAST_WORDS[] = { "neon_lsn:", "neon_timestamp:", "neon_endpoint_type:" };
+
+    for (size_t i = 0; i < N_ELEMENTS(ENDPOINT_WORDS); i++)
+        if (text_starts_with(word, ENDPOINT_WORDS[i]))
+            return claim_endpoint(r, word + strlen(ENDPOINT_WORDS[i]), e) < 0 ? -1 : 1;
+    if (text_starts_with(word, "branch="))
+        return claim_branch(r, word + strlen("branch="), e) < 0 ? -1 : 1;
+    for (size_t i = 0; i < N_ELEMENTS(PAST_WORDS); i++)
+        if (text_starts_with(word, PAST_WORDS[i]))
+            return refuse_past(word, e);
+    return text_starts_with(word, "neon_") && strchr(word, ':') != NULL;
+}
+
+/* Copies options to kept without our words; the bytes of the others, blanks included, stay as they are. */
+static int read_options(struct route *r, const char *options, struct buf *kept, struct wire_error *e)
+{
+    auto_buf word = { 0 };
+    bool argument = false; /* the word before was -c: this one is a setting, whatever it looks like */
+    const char *p = options;
+
+    while (*p != '\0') {
+        const char *gap = p, *start;
+        int ours = 0;
+
+        while (is_blank(*p))
+            p++;
+        start = p;
+        take_word(&p, &word);
+        if (!argument && start < p)
+            ours = option_word(r, buf_str(&word), e);
+        if (ours < 0)
+            return -1;
+        if (!ours)
+            buf_add(kept, gap, (size_t)(p - gap));
+        argument = !argument && strcmp(buf_str(&word), "-c") == 0;
+    }
+    return 0;
+}
+
+static bool is_all_blank(const char *s)
+{
+    while (is_blank(*s))
+        s++;
+    return *s == '\0';
+}
+
+/* --- the rest of the packet
+ * ---------------------------------------------------------------------------------------- */
+
+/* database@endpoint: *ret_len bytes of the value are the database. */
+static int read_database(struct route *r, const char *value, size_t *ret_len, struct wire_error *e)
+{
+    const char *at = strrchr(value, '@');
+    char direct[LABEL_MAX + 1];
+
+    *ret_len = strlen(value);
+    if (at == NULL || !(id_looks_like_endpoint(at + 1) || pooled_id(at + 1, direct)))
+        return 0;
+    if (at == value)
+        return wire_error_set(e, STATE_NO_DATABASE, "Write DATABASE@ENDPOINT.",
+                              "no database named in front of \"%.70s\"", value);
+    *ret_len = (size_t)(at - value);
+    return claim_endpoint(r, at + 1, e);
+}
+
+/* Postgres's own spellings of false. */
+static bool is_false(const char *s)
+{
+    static const char *const WORDS[] = { "false", "off", "no", "0", "f", "n" };
+
+    for (size_t i = 0; i < N_ELEMENTS(WORDS); i++)
+        if (strcasecmp(s, WORDS[i]) == 0)
+            return true;
+    return false;
+}
+
+static int check_allowed(const struct wire_startup *s, const char *const *reserved, size_t n,
+                         struct wire_error *e)
+{
+    const char *replication = wire_startup_find(s, "replication"), *user = wire_startup_find(s, "user");
+
+    if (replication != NULL && !is_false(replication))
+        return wire_error_set(e, STATE_UNSUPPORTED, "Connect without the parameter \"replication\".",
+                              "replication connections are not available");
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(user, reserved[i]) == 0)
+            return wire_error_set(e, STATE_BAD_USER, "Connect as a role of the branch.",
+                                  "role \"%.63s\" is reserved", user);
+    return 0;
+}
+
+static int add_param(struct route *r, const struct wire_param *p, struct wire_error *e)
+{
+    auto_buf kept = { 0 };
+    size_t len;
+
+    if (wire_param_is_extension(p))
+        return 0;
+    if (strcmp(p->name, "options") == 0) {
+        if (read_options(r, p->value, &kept, e) < 0)
+            return -1;
+        if (is_all_blank(buf_str(&kept)))
+            return 0;
+    } else if (strcmp(p->name, "database") == 0) {
+        if (read_database(r, p->value, &len, e) < 0)
+            return -1;
+        buf_add(&kept, p->value, len);
+        if (len <= WIRE_NAME_MAX)
+            snprintf(r->database, sizeof(r->database), "%s", buf_str(&kept));
+    } else {
+        buf_adds(&kept, p->value);
+    }
+    wire_startup_param(&r->packet, p->name, buf_str(&kept));
+    return 0;
+}
+
+int route_find(const struct wire_startup *s, const char *sni, const char *const *reserved, size_t n,
+               struct route *ret, struct wire_error *e)
+{
+    size_t mark;
+
+    *ret = (struct route){ .kind = ROUTE_NONE };
+    if (check_allowed(s, reserved, n, e) < 0)
+        return -1;
+    snprintf(ret->user, sizeof(ret->user), "%s", wire_startup_find(s, "user"));
+    if (wire_startup_find(s, "database") == NULL)
+        memcpy(ret->database, ret->user, sizeof(ret->user));
+    if (sni != NULL && claim_sni(ret, sni, e) < 0)
+        return -1;
+    mark = wire_startup_begin(&ret->packet);
+    for (size_t i = 0; i < s->n; i++)
+        if (add_param(ret, &s->params[i], e) < 0)
+            return -1;
+    wire_startup_end(&ret->packet, mark);
+    if (ret->kind == ROUTE_NONE)
+        return wire_error_set(e, STATE_REJECTED, HINT_NAMING, "no endpoint is named");
+    return 0;
+}
+
+void route_fini(struct route *r)
+{
+    buf_fini(&r->packet);
+}

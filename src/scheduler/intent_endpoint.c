@@ -1,0 +1,116 @@
+/*
+ * intent_endpoint.c - endpoints: create, change, delete, start, suspend, restart
+ */
+#include "scheduler/intent_internal.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+static int load_endpoint(struct dbc *c, struct arena *a, const char *project_id, const char *endpoint_id, struct outcome *out, struct err *err)
+{
+    if (intent_load(c, a, project_id, NULL, out, err) < 0)
+        return -1;
+    out->endpoints = arena_alloc(a, sizeof(*out->endpoints));
+    out->n_endpoints = 1;
+    return endpoint_get(c, a, project_id, endpoint_id, &out->endpoints[0], err);
+}
+
+static bool is_stopped(const struct endpoint *e)
+{
+    return strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
+}
+
+static int add_op(struct dbc *c, struct arena *a, struct outcome *out, const char *action, struct err *err)
+{
+    const struct endpoint *e = &out->endpoints[0];
+    return intent_add_operation(c, a, out, action, "scheduling", e->branch_id, e->id, NULL, err);
+}
+
+int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id, const struct endpoint_spec *spec, struct outcome *ret,
+                           struct err *err)
+{
+    *ret = (struct outcome){ 0 };
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0)
+        return -1;
+    if (intent_load(c, a, project_id, spec->branch_id, ret, err) < 0) {
+        if (err->code == ERR_NOT_FOUND && ret->project.id)
+            return err_field(err, ERR_NOT_FOUND, "/endpoint/branch_id", "branch not found: \"%.80s\"", spec->branch_id);
+        return -1;
+    }
+    if (intent_add_endpoint(s, c, a, ret, &ret->project, ret->branch.id, spec, "/endpoint", err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+/* What a running Postgres only takes in at a start. */
+static bool needs_restart(const struct endpoint *e, const struct endpoint_spec *spec)
+{
+    bool settings = spec->pg_settings && (!e->pg_settings || strcmp(spec->pg_settings, e->pg_settings) != 0);
+    bool size = (spec->max_cu != 0 && spec->max_cu != e->max_cu) || (spec->min_cu != 0 && spec->min_cu != e->min_cu);
+    return (settings || size) && !is_stopped(e);
+}
+
+int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, const struct endpoint_spec *spec,
+                           struct outcome *ret, struct err *err)
+{
+    *ret = (struct outcome){ 0 };
+    if (intent_check_endpoint(s, spec, "/endpoint", err) < 0)
+        return -1;
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
+        return -1;
+    struct endpoint *e = &ret->endpoints[0];
+    if (spec->branch_id && strcmp(spec->branch_id, e->branch_id) != 0)
+        return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id", "an endpoint cannot move to another branch; create one there");
+    bool restart = needs_restart(e, spec), stop = spec->disabled == 1 && !e->disabled && !is_stopped(e);
+    e->name = spec->name ? spec->name : e->name;
+    e->min_cu = spec->min_cu != 0 ? spec->min_cu : e->min_cu;
+    e->max_cu = spec->max_cu != 0 ? spec->max_cu : e->max_cu;
+    if (e->min_cu > e->max_cu)
+        return err_field(err, ERR_INVALID, "/endpoint/autoscaling_limit_min_cu", "the minimum of compute units is above the maximum");
+    if (spec->suspend_timeout_seconds != INTENT_UNSET)
+        e->suspend_timeout_seconds = spec->suspend_timeout_seconds;
+    e->pg_settings = spec->pg_settings ? spec->pg_settings : e->pg_settings;
+    e->disabled = spec->disabled >= 0 ? spec->disabled == 1 : e->disabled;
+    e->updated_at = clock_wall_us();
+    if (endpoint_update(c, e, err) < 0 || ((restart || stop) && add_op(c, a, ret, "suspend_compute", err) < 0) ||
+        (restart && !stop && add_op(c, a, ret, "start_compute", err) < 0) || db_commit(c, err) < 0)
+        return -1;
+    sched_kick(s);
+    return 0;
+}
+
+int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, struct outcome *ret, struct err *err)
+{
+    *ret = (struct outcome){ 0 };
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
+        return -1;
+    if (endpoint_set_desired(c, endpoint_id, "deleted", clock_wall_us(), err) < 0 || add_op(c, a, ret, "suspend_compute", err) < 0 ||
+        db_commit(c, err) < 0)
+        return -1;
+    CRASH_POINT("endpoint.deleting");
+    sched_kick(s);
+    return 0;
+}
+
+int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, enum endpoint_verb verb,
+                        struct outcome *ret, struct err *err)
+{
+    *ret = (struct outcome){ 0 };
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
+        return -1;
+    if (verb != ENDPOINT_SUSPEND && ret->endpoints[0].disabled)
+        return err_set(err, ERR_INVALID, "endpoint %s is disabled; enable it first", endpoint_id);
+    if (verb != ENDPOINT_SUSPEND && sched_space(s, err) < 0)
+        return -1;
+    if ((verb != ENDPOINT_START && add_op(c, a, ret, "suspend_compute", err) < 0) ||
+        (verb != ENDPOINT_SUSPEND && add_op(c, a, ret, "start_compute", err) < 0) || db_commit(c, err) < 0)
+        return -1;
+    CRASH_POINT("endpoint.acted");
+    sched_kick(s);
+    return 0;
+}

@@ -1,0 +1,284 @@
+/*
+ * internal.h - what the files of the scheduler share; nobody outside includes it
+ *
+ * Threads: everything here belongs to the loop thread unless it says otherwise.  Workers get a struct task, which holds all they may
+ * touch, and give it back.
+ */
+#ifndef MERE_SCHED_INTERNAL_H
+#define MERE_SCHED_INTERNAL_H
+
+#include "base/id.h"
+#include "base/loop.h"
+#include "base/proc.h"
+#include "branch/env.h"
+#include "meta/branch.h"
+#include "meta/endpoint.h"
+#include "meta/operation.h"
+#include "meta/role.h"
+#include "pg/admin.h"
+#include "scheduler/idle.h"
+#include "scheduler/sched.h"
+
+#include <pthread.h>
+
+struct compute;
+struct op;
+struct keeper;
+struct wake;
+struct workers;
+
+struct sched {
+    struct env env;
+    struct sched_info info;
+    struct arena *arena; /* strings that live as long as we do */
+    uint8_t secret[32];
+    uint64_t reserve_bytes;
+    bool keep_computes;
+
+    struct loop *loop;
+    pthread_t loop_thread;
+    struct workers *workers;
+    struct wake *wake;
+    struct keeper *keeper;
+
+    struct compute *computes[1024]; /* by hash of the endpoint id */
+    int n_starting, max_starting;
+    struct op *ops; /* open operations, oldest first */
+    int64_t last_seq;
+    int inotify_fd;
+    struct loop_fd *inotify_source;
+    struct loop_timer *housekeeping;
+    unsigned housekeepings;
+    bool sweeping;
+    bool stopping; /* no start any more */
+    bool loop_running;
+    _Atomic bool stop_asked; /* set before the kick that tells the loop */
+
+    /* Waiting threads: bumped and broadcast whenever an operation or a fork may have changed. */
+    pthread_mutex_t change_mutex;
+    pthread_cond_t change_cond;
+    uint64_t changes;
+    bool proxy_ready, signalled; /* under change_mutex */
+};
+
+/* Any thread, after a commit that somebody may wait for. */
+void sched_changed(struct sched *s);
+/* Any waiting thread: seen = sched_seen(); look; then wait for a change since. false: the deadline (clock_mono_ms) has passed. */
+uint64_t sched_seen(struct sched *s);
+bool sched_wait_change(struct sched *s, uint64_t seen, int64_t deadline_ms);
+/* Any thread: ERR_DISK_FULL when a file system we write to is below its reserve. */
+int sched_space(struct sched *s, struct err *err) MUST_CHECK;
+
+/* ---- workers.c ---- */
+
+/* One piece of slow work.  Embed it first in a struct of your own; task_new allocates that. */
+struct task {
+    struct task *next;
+    struct sched *s;
+    struct arena *a;
+    void (*run)(struct task *t);  /* on a worker; may fill err and rc */
+    void (*done)(struct task *t); /* on the loop thread; the task is freed afterwards */
+    int rc;
+    struct err err;
+};
+
+void *task_new(struct sched *s, size_t size, void (*run)(struct task *), void (*done)(struct task *));
+void task_submit(struct task *t);
+
+int workers_start(struct sched *s, int n, struct err *err) MUST_CHECK;
+/* On the loop thread, from the kick: hands finished tasks to their done(). */
+void workers_collect(struct sched *s);
+bool workers_busy(struct sched *s);
+void workers_stop(struct sched *s);
+
+/* ---- compute.c ---- */
+
+enum compute_state {
+    COMPUTE_STOPPED,
+    COMPUTE_PREPARING,
+    COMPUTE_STARTING,
+    COMPUTE_RUNNING,
+    COMPUTE_DRAINING,
+    COMPUTE_STOPPING,
+    COMPUTE_CAPTURING,
+    COMPUTE_FAILED,
+    COMPUTE_N_STATES,
+};
+
+enum compute_event {
+    EVENT_WANT_RUN,
+    EVENT_WANT_STOP,
+    EVENT_PREPARED,
+    EVENT_READY,
+    EVENT_IDLE,
+    EVENT_BUSY,
+    EVENT_EXITED,
+    EVENT_CAPTURED,
+    EVENT_ERROR,
+    EVENT_TIMEOUT,
+    EVENT_N,
+};
+
+/* A client, held by mere-proxy, that waits for this compute. */
+struct waiter {
+    struct waiter *next;
+    int64_t request;
+};
+
+struct compute {
+    struct compute *next;
+    struct sched *s;
+    char id[ID_MAX + 1];
+    char branch_id[ID_MAX + 1];
+    char project_id[ID_MAX + 1];
+
+    enum compute_state state;
+    bool want_run;
+    bool force;   /* the wanted stop may cut sessions that are active */
+    bool deleted; /* the row goes once it is stopped */
+    bool crashed; /* the exit we are handling was not asked for */
+    int pins;     /* jobs that need its state to stay; no stop and no start meanwhile */
+    int64_t generation;
+    int64_t state_since_ms;
+
+    int lock_fd; /* held while preparing and capturing; Postgres holds its own */
+    int pidfd;
+    struct loop_fd *pid_source;
+    struct proc_identity who;
+    int inotify_wd[2]; /* the data directory and its global/, while starting */
+    struct loop_timer *timer;      /* deadline of the present state */
+    struct loop_timer *idle_timer; /* next look at the activity */
+    struct loop_timer *gone_timer; /* next try of the lock after the postmaster's exit */
+    int64_t exited_ms;             /* when the postmaster ended; 0 = it lives or none is known */
+    int rung;                      /* of the stop ladder */
+
+    /* Of the present start. */
+    struct arena *start_arena;
+    const char *const *argv;
+    const char *socket;
+    int64_t max_clients;
+    bool first, pending_roles, finishing;
+    int64_t wake_started_ms;
+    char start_op[ID_MAX + 1]; /* the operation of a wake by a client, or empty */
+
+    struct pg_admin *admin;
+    bool admin_busy; /* a task has it */
+    struct idle idle;
+    int64_t suspend_timeout_ms; /* -1 = never */
+
+    struct waiter *waiters;
+    char error[256];       /* why the last start failed */
+    int64_t starts_ms[5];  /* ring of the last failures */
+    int n_failures;
+};
+
+struct compute *compute_find(struct sched *s, const char *endpoint_id);
+/* Finds or makes it (state as the row's process tells only after adoption; STOPPED when new). */
+struct compute *compute_get(struct sched *s, const struct endpoint *e);
+void compute_forget(struct compute *c); /* frees a stopped one nobody needs */
+void compute_want(struct compute *c, bool run, bool force);
+/* Level-triggered: does what brings observed nearer to wanted.  Call after any change. */
+void compute_step(struct compute *c);
+void compute_step_all(struct sched *s);
+/* The only caller of the transition table and the only writer of state. */
+void compute_event(struct compute *c, enum compute_event ev);
+const char *compute_state_name(enum compute_state st);
+/* The state it is found in when we start; nothing else writes state beside compute_event. */
+void compute_found(struct compute *c, enum compute_state st);
+void compute_fail(struct compute *c, const char *why); /* remembers the reason; follow with EVENT_ERROR or EVENT_EXITED */
+typedef void (*compute_fn)(struct compute *c, void *arg);
+void compute_each(struct sched *s, compute_fn fn, void *arg);
+
+/* ---- start.c: from wanted to running ---- */
+
+void supervise_prepare(struct compute *c);
+void supervise_spawn(struct compute *c);
+void supervise_release(struct compute *c); /* ready: let the waiting in, record it */
+void supervise_failed(struct compute *c);
+void supervise_on_inotify(void *arg, int fd, unsigned events);
+/* Watches the process in c->pidfd, and its data directory until it says that it is ready. */
+void supervise_watch(struct compute *c);
+/* At start: finds what survived us and leaves the compute in its true state. */
+int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err) MUST_CHECK;
+/* Writes what users see of it: observed, generation, process, times.  Failure is logged: the next write repairs it. */
+void supervise_record(struct compute *c, const char *desired);
+
+/* ---- stop.c: from running to suspended ---- */
+
+void supervise_hold(struct compute *c);
+void supervise_reopen(struct compute *c);
+void supervise_held(struct compute *c, int64_t active); /* the proxy's answer to HOLD */
+void supervise_stop(struct compute *c);     /* first rung */
+void supervise_stop_now(struct compute *c); /* a start that takes too long */
+void supervise_next_rung(struct compute *c);
+void supervise_capture(struct compute *c);
+void supervise_stopped(struct compute *c);
+void supervise_crashed(struct compute *c);
+void supervise_exited(struct compute *c); /* the postmaster is gone: wait for the rest, then EVENT_EXITED */
+void supervise_look_at(struct compute *c, int64_t after_ms); /* arms the next look at its activity */
+/* A task is done with the compute's admin session (NULL = it could not be opened): kept while it runs, else closed. */
+void supervise_give_back(struct compute *c, struct pg_admin *admin);
+void supervise_clear(struct compute *c);    /* lock, group, sockets, session: all that a stopped compute does not have */
+
+/* ---- ops.c ---- */
+
+/* Loads new open operations and works on all that can move. */
+void ops_look(struct sched *s);
+/* A compute changed state: finish what waited for it, go on with what was blocked. */
+void ops_compute_changed(struct compute *c);
+
+/* ---- jobs (each starts a task for one operation; the op is finished by ops_finish) ---- */
+
+struct op {
+    struct op *next;
+    struct sched *s;
+    struct arena *a;
+    struct operation row;
+    bool running; /* it has begun */
+    bool tasked;  /* a task has it: hands off until its done() */
+};
+/* Final status: commits it, unlinks and frees the op, steps everything. error NULL = finished. */
+void ops_finish(struct op *op, const char *status, const char *error);
+void job_fork_start(struct op *op);
+void job_delete_start(struct op *op);
+void job_apply_start(struct op *op, struct compute *c);
+/* Applies all waiting role and database rows of a branch; in a worker. */
+int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin, struct err *err) MUST_CHECK;
+
+/* ---- wake.c ---- */
+
+int wake_start(struct sched *s, struct err *err) MUST_CHECK;
+void wake_stop(struct sched *s);
+const char *wake_socket_path(struct sched *s, struct arena *a);
+bool wake_connected(struct sched *s);
+void wake_answer(struct compute *c);                            /* all waiters: OK */
+void wake_refuse(struct compute *c, const char *sqlstate, const char *msg, const char *hint); /* all waiters: ERR */
+void wake_hold(struct compute *c);
+void wake_release(struct compute *c);
+void wake_gone(struct compute *c);
+void wake_drop(struct compute *c);
+
+/* ---- keeper.c ---- */
+
+struct keeper_spec {
+    const char *listen_host;
+    int listen_port;
+    const char *tls_cert, *tls_key;
+    const char *user; /* uid to drop to as root */
+    uid_t uid;
+    gid_t gid;
+};
+int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *err) MUST_CHECK;
+/* mere-proxy said HELLO. */
+void keeper_hello(struct sched *s, int64_t pid, const char *host, int port);
+void keeper_stop(struct sched *s, bool keep);
+/* A start that failed takes along only the proxy it spawned itself. */
+void keeper_stop_own(struct sched *s);
+uid_t keeper_uid(struct sched *s);
+
+/* ---- secrets.c (any thread) ---- */
+
+int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain, struct role *ret, struct err *err) MUST_CHECK;
+int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,337 @@
+/*
+ * job_branch.c - the slow part of creating and of deleting a branch: check-then-do steps over branch/, safe to run again
+ */
+#include "scheduler/internal.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "branch/capture.h"
+#include "branch/materialise.h"
+#include "meta/image.h"
+#include "meta/project.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ADMIN_OPEN_MS 10000
+
+/* ---- fork ---- */
+
+struct fork_job {
+    struct task t;
+    struct op *op;
+    struct compute *parent; /* pinned, or NULL when the parent has none in memory */
+    bool hot;
+    char branch_id[ID_MAX + 1];
+    char parent_endpoint[ID_MAX + 1];
+    struct pg_admin *admin;
+};
+
+static int read_pair(struct fork_job *j, struct branch *child, struct branch *parent, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_read(j->t.s->env.db, &c, err) < 0 || branch_get_id(c, j->t.a, j->branch_id, child, err) < 0)
+        return -1;
+    return branch_get_id(c, j->t.a, child->parent_id, parent, err);
+}
+
+static int commit_fork(struct fork_job *j, const struct image *image, struct err *err)
+{
+    auto_dbc *c = NULL;
+    int64_t now = clock_wall_us();
+    if (db_write(j->t.s->env.db, &c, err) < 0 || image_update(c, image, err) < 0 ||
+        branch_set_fork(c, j->branch_id, image->lsn, now, image->id, now, err) < 0 || db_commit(c, err) < 0)
+        return -1;
+    sched_changed(j->t.s);
+    return 0;
+}
+
+static int get_image(struct fork_job *j, const char *id, struct image *ret, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_read(j->t.s->env.db, &c, err) < 0)
+        return -1;
+    return image_get(c, j->t.a, id, ret, err);
+}
+
+/* A parent that has never been started is still exactly what it was cloned from. */
+static int fork_cold(struct fork_job *j, const struct branch *parent, struct err *err)
+{
+    struct sched *s = j->t.s;
+    struct image image;
+    if (strcmp(parent->volume, "ready") != 0) {
+        if (get_image(j, parent->image_id, &image, err) < 0)
+            return -1;
+    } else {
+        auto_fd lock_fd = -1;
+        int got = fs_lock(env_lock(&s->env, j->t.a, parent->id), true, &lock_fd, err);
+        if (got <= 0)
+            return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "the parent branch is in use");
+        if (capture_cold(&s->env, j->t.a, parent, &image, err) < 0)
+            return -1;
+    }
+    return commit_fork(j, &image, err);
+}
+
+static int fork_running(struct fork_job *j, const struct branch *parent, struct err *err)
+{
+    struct sched *s = j->t.s;
+    struct image image;
+    if (!j->admin && pg_admin_open(env_socket_dir(&s->env, j->t.a, j->parent_endpoint), ADMIN_OPEN_MS, &j->admin, err) < 0)
+        return -1;
+    if (capture_running(&s->env, j->t.a, parent, j->admin, &image, err) < 0)
+        return -1;
+    CRASH_POINT("fork.captured");
+    image.state = "snapped";
+    if (commit_fork(j, &image, err) < 0) {
+        struct err ignored = ERR_INIT;
+        (void)!capture_discard(&s->env, image.id, &ignored);
+        return -1;
+    }
+    CRASH_POINT("fork.committed");
+    return 0;
+}
+
+static int fork_branch(struct fork_job *j, struct err *err)
+{
+    struct branch child, parent;
+    struct image image;
+    if (read_pair(j, &child, &parent, err) < 0)
+        return -1;
+    if (strcmp(child.state, "init") == 0 && (j->hot ? fork_running(j, &parent, err) : fork_cold(j, &parent, err)) < 0)
+        return -1;
+    if (read_pair(j, &child, &parent, err) < 0 || get_image(j, child.image_id, &image, err) < 0)
+        return -1;
+    /* The branch has been acknowledged: completing its image can be tried again as often as it takes. */
+    if (strcmp(image.state, "snapped") == 0)
+        return capture_complete(&j->t.s->env, j->t.a, &image, err);
+    return 0;
+}
+
+static void fork_run(struct task *t)
+{
+    t->rc = fork_branch((struct fork_job *)t, &t->err);
+}
+
+/* A branch that was never acknowledged as ready leaves nothing behind. */
+static bool undo_fork(struct op *op)
+{
+    auto_dbc *c = NULL;
+    struct err err = ERR_INIT;
+    struct branch b;
+    struct endpoint *list;
+    size_t n;
+    if (db_write(op->s->env.db, &c, &err) < 0 || branch_get_id(c, op->a, op->row.branch_id, &b, &err) < 0)
+        return false;
+    if (strcmp(b.state, "init") != 0)
+        return false;
+    if (endpoint_list(c, op->a, NULL, b.id, true, &list, &n, &err) < 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (endpoint_delete(c, list[i].id, &err) < 0)
+            return false;
+    if (branch_delete(c, b.id, &err) < 0 || db_commit(c, &err) < 0) {
+        log_event(LOG_ERROR, "fork", "cannot undo a branch", "br", op->row.branch_id, "error", err.msg, "detail", err.detail, NULL);
+        return false;
+    }
+    return true;
+}
+
+static void fork_done(struct task *t)
+{
+    struct fork_job *j = (struct fork_job *)t;
+    struct op *op = j->op;
+    struct compute *parent = j->parent;
+    op->tasked = false;
+    if (parent) {
+        if (j->hot)
+            supervise_give_back(parent, j->admin);
+        parent->pins--;
+    }
+    if (t->rc == 0) {
+        ops_finish(op, "finished", NULL);
+    } else {
+        log_event(LOG_WARN, "fork", "fork failed", "br", j->branch_id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        if (err_retryable(t->err.code) && op->row.failures_count < 3 && t->err.code != ERR_DISK_FULL) {
+            op->row.failures_count++; /* the parent changed under us: look again */
+            op->running = false;
+        } else {
+            (void)undo_fork(op);
+            ops_finish(op, "failed", t->err.msg);
+        }
+    }
+    if (parent)
+        compute_step(parent);
+    ops_look(t->s);
+}
+
+void job_fork_start(struct op *op)
+{
+    struct fork_job *j = task_new(op->s, sizeof(*j), fork_run, fork_done);
+    struct branch child, parent;
+    struct endpoint e;
+    struct err err = ERR_INIT;
+    bool found = false;
+    j->op = op;
+    snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
+    if (read_pair(j, &child, &parent, &err) == 0) {
+        auto_dbc *c = NULL;
+        if (db_read(op->s->env.db, &c, &err) == 0 && endpoint_find_writer(c, j->t.a, parent.id, &e, &found, &err) < 0)
+            found = false;
+    }
+    if (found) {
+        struct compute *c = compute_get(op->s, &e);
+        j->parent = c;
+        j->hot = c->state == COMPUTE_RUNNING;
+        c->pins++;
+        snprintf(j->parent_endpoint, sizeof(j->parent_endpoint), "%s", c->id);
+        if (j->hot) {
+            j->admin = c->admin;
+            c->admin_busy = true;
+        }
+    }
+    task_submit(&j->t);
+}
+
+/* ---- delete ---- */
+
+struct delete_job {
+    struct task t;
+    struct op *op;
+    char branch_id[ID_MAX + 1];
+    char project_id[ID_MAX + 1];
+};
+
+static int remove_images(struct delete_job *j, struct err *err)
+{
+    struct image *list;
+    size_t n;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(j->t.s->env.db, &c, err) < 0 || image_list(c, j->t.a, j->branch_id, &list, &n, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (store_remove(j->t.s->env.store, list[i].id, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int remove_rows(struct delete_job *j, struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct image *images;
+    struct endpoint *endpoints;
+    struct branch *left;
+    struct project project;
+    size_t n_images, n_endpoints, n_left;
+    if (db_write(j->t.s->env.db, &c, err) < 0 || endpoint_list(c, j->t.a, NULL, j->branch_id, true, &endpoints, &n_endpoints, err) < 0 ||
+        image_list(c, j->t.a, j->branch_id, &images, &n_images, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n_endpoints; i++)
+        if (endpoint_delete(c, endpoints[i].id, err) < 0)
+            return -1;
+    /* Its own images point to it and it may point to one of them (never across: children are gone). */
+    for (size_t i = 0; i < n_images; i++)
+        if (image_delete(c, images[i].id, err) < 0)
+            return -1;
+    if (branch_delete(c, j->branch_id, err) < 0 || project_get_any(c, j->t.a, j->project_id, &project, err) < 0 ||
+        branch_list_all(c, j->t.a, j->project_id, &left, &n_left, err) < 0)
+        return -1;
+    if (n_left == 0 && strcmp(project.state, "deleting") == 0 && project_delete(c, project.id, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static int branch_is_gone(struct delete_job *j, bool *ret, struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct branch b;
+    *ret = false;
+    if (db_read(j->t.s->env.db, &c, err) < 0)
+        return -1;
+    if (branch_get_id(c, j->t.a, j->branch_id, &b, err) == 0)
+        return 0;
+    *ret = err->code == ERR_NOT_FOUND;
+    return *ret ? 0 : -1;
+}
+
+static void remove_logs(struct delete_job *j)
+{
+    auto_dbc *c = NULL;
+    struct err err = ERR_INIT;
+    struct endpoint *list;
+    size_t n;
+    if (db_read(j->t.s->env.db, &c, &err) < 0 || endpoint_list(c, j->t.a, NULL, j->branch_id, true, &list, &n, &err) < 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const char *path = env_log(&j->t.s->env, j->t.a, list[i].id);
+        (void)unlink(path);
+        (void)unlink(arena_printf(j->t.a, "%s.1", path));
+    }
+}
+
+static int delete_branch(struct delete_job *j, struct err *err)
+{
+    const struct env *env = &j->t.s->env;
+    bool gone;
+    if (branch_is_gone(j, &gone, err) < 0 || gone)
+        return gone ? 0 : -1;
+    {
+        auto_fd lock_fd = -1;
+        int got = fs_lock(env_lock(env, j->t.a, j->branch_id), true, &lock_fd, err);
+        if (got <= 0)
+            return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "processes of the branch are still there");
+        if (materialise_remove(env, j->branch_id, err) < 0)
+            return -1;
+    }
+    if (remove_images(j, err) < 0)
+        return -1;
+    remove_logs(j);
+    CRASH_POINT("delete.removed");
+    if (remove_rows(j, err) < 0)
+        return -1;
+    CRASH_POINT("delete.rows");
+    return store_empty_trash(env->store, err); /* "finished" means that the storage is released */
+}
+
+static void delete_run(struct task *t)
+{
+    t->rc = delete_branch((struct delete_job *)t, &t->err);
+}
+
+static void delete_done(struct task *t)
+{
+    struct delete_job *j = (struct delete_job *)t;
+    struct op *op = j->op;
+    op->tasked = false;
+    if (t->rc == 0) {
+        ops_finish(op, "finished", NULL);
+        return;
+    }
+    /* A deletion only rolls forward: it is tried again at the next look. */
+    log_event(LOG_WARN, "delete", "not done yet", "br", j->branch_id, "error", t->err.msg, "detail", t->err.detail, NULL);
+    op->running = false;
+    op->row.failures_count++;
+}
+
+void job_delete_start(struct op *op)
+{
+    struct delete_job *j = task_new(op->s, sizeof(*j), delete_run, delete_done);
+    struct err err = ERR_INIT;
+    auto_dbc *db = NULL;
+    struct endpoint *list;
+    size_t n;
+    j->op = op;
+    snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
+    snprintf(j->project_id, sizeof(j->project_id), "%s", op->row.project_id);
+    if (db_read(op->s->env.db, &db, &err) == 0 && endpoint_list(db, j->t.a, NULL, op->row.branch_id, true, &list, &n, &err) == 0)
+        for (size_t i = 0; i < n; i++) {
+            struct compute *c = compute_find(op->s, list[i].id);
+            if (c)
+                wake_drop(c);
+        }
+    task_submit(&j->t);
+}

@@ -1,0 +1,213 @@
+/*
+ * keeper.c - keeps one mere-proxy running: starts it, adopts it after our restart, starts it again when it ends
+ *
+ * It outlives us like a compute; its identity and port are in the instance table.
+ */
+#include "scheduler/internal.h"
+
+#include "base/log.h"
+#include "pg/conf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RESPAWN_MS 500
+#define STOP_MS    8000
+
+struct keeper {
+    struct sched *s;
+    struct keeper_spec spec;
+    int port; /* what it listens on; 0 until the first HELLO */
+    struct proc_identity who;
+    int pidfd;
+    struct loop_fd *source;
+    struct loop_timer *respawn;
+    bool adopted; /* it is from an earlier life of ours */
+};
+
+uid_t keeper_uid(struct sched *s)
+{
+    return s->env.as_root ? s->keeper->spec.uid : geteuid();
+}
+
+static void remember(struct keeper *p)
+{
+    auto_dbc *c = NULL;
+    struct err err = ERR_INIT;
+    auto_free char *text = xasprintf("%" PRId64 " %" PRId64 " %s %d", p->who.pid, p->who.start_time, p->who.boot_id, p->port);
+    if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", text, &err) < 0 || db_commit(c, &err) < 0)
+        log_event(LOG_ERROR, "proxy", "cannot record mere-proxy", "detail", err.detail, NULL);
+}
+
+static int recall(struct keeper *p, struct err *err)
+{
+    auto_dbc *c = NULL;
+    auto_arena *a = arena_new(0);
+    const char *text = NULL;
+    if (db_read(p->s->env.db, &c, err) < 0 || instance_get(c, a, "proxy", &text, err) < 0)
+        return -1;
+    if (text && sscanf(text, "%" SCNd64 " %" SCNd64 " %39s %d", &p->who.pid, &p->who.start_time, p->who.boot_id, &p->port) != 4)
+        p->who.pid = 0;
+    return 0;
+}
+
+static void on_end(void *arg, int fd, unsigned events)
+{
+    struct keeper *p = arg;
+    (void)events;
+    loop_fd_del(p->source);
+    p->source = NULL;
+    (void)proc_reap(fd);
+    fd_close(&p->pidfd);
+    p->who.pid = 0;
+    if (p->s->stopping)
+        return;
+    log_event(LOG_ERROR, "proxy", "mere-proxy ended; starting it again", NULL);
+    loop_timer_set(p->respawn, RESPAWN_MS);
+}
+
+static int spawn(struct keeper *p, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    struct sched *s = p->s;
+    const char *argv[24];
+    size_t n = 0;
+    bool v6 = strchr(p->spec.listen_host, ':') != NULL;
+    argv[n++] = arena_printf(a, "%s/mere-proxy", s->env.bin_dir);
+    argv[n++] = "--listen";
+    argv[n++] = arena_printf(a, v6 ? "[%s]:%d" : "%s:%d", p->spec.listen_host, p->port ? p->port : p->spec.listen_port);
+    argv[n++] = "--wake-socket";
+    argv[n++] = wake_socket_path(s, a);
+    argv[n++] = "--tls-cert";
+    argv[n++] = p->spec.tls_cert;
+    argv[n++] = "--tls-key";
+    argv[n++] = p->spec.tls_key;
+    argv[n++] = "--reserved-user";
+    argv[n++] = PG_ADMIN_ROLE;
+    if (s->env.as_root) {
+        argv[n++] = "--uid";
+        argv[n++] = arena_printf(a, "%u", (unsigned)p->spec.uid);
+        argv[n++] = "--gid";
+        argv[n++] = arena_printf(a, "%u", (unsigned)p->spec.gid);
+    }
+    argv[n] = NULL;
+    const char *log_path = arena_printf(a, "%s/logs/proxy.log", s->env.data_dir);
+    auto_fd log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct proc_spec spec = { .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = -1 };
+    if (proc_spawn(&spec, &p->who, &p->pidfd, err) < 0)
+        return -1;
+    p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
+    remember(p);
+    return 0;
+}
+
+static void on_respawn(void *arg)
+{
+    struct keeper *p = arg;
+    struct err err = ERR_INIT;
+    if (spawn(p, &err) < 0) {
+        log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail, NULL);
+        loop_timer_set(p->respawn, RESPAWN_MS);
+    }
+}
+
+/* A port that is taken should be one clear sentence, not a proxy that ends again and again. */
+static int check_port(const struct keeper_spec *spec, struct err *err)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *list;
+    auto_free char *port = xasprintf("%d", spec->listen_port);
+    if (getaddrinfo(spec->listen_host, port, &hints, &list) != 0)
+        return err_set(err, ERR_PRECONDITION, "--pg-listen: \"%s\" is not an address of this machine", spec->listen_host);
+    auto_fd fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1, rc = 0;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0)
+        rc = err_set(err, ERR_PRECONDITION, "cannot listen on %s port %d: %s; choose another with --pg-listen HOST:PORT", spec->listen_host,
+                     spec->listen_port, strerror(errno));
+    freeaddrinfo(list);
+    return rc;
+}
+
+int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *err)
+{
+    struct keeper *p = xcalloc(1, sizeof(*p));
+    s->keeper = p;
+    p->s = s;
+    p->spec = *spec;
+    p->pidfd = -1;
+    p->respawn = loop_timer_new(s->loop, on_respawn, p);
+    if (recall(p, err) < 0)
+        return -1;
+    bool same_place = spec->listen_port == 0 || spec->listen_port == p->port;
+    int alive = p->who.pid ? proc_adopt(&p->who, &p->pidfd, err) : 0;
+    if (alive < 0)
+        return -1;
+    if (alive == 1 && same_place) {
+        log_event(LOG_INFO, "proxy", "adopted mere-proxy", NULL);
+        p->adopted = true;
+        p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
+        return 0;
+    }
+    if (alive == 1) {
+        log_event(LOG_INFO, "proxy", "mere-proxy listens elsewhere; replacing it", NULL);
+        (void)proc_signal(p->pidfd, SIGTERM);
+        if (!proc_wait_exit(p->pidfd, STOP_MS))
+            (void)proc_signal(p->pidfd, SIGKILL);
+        fd_close(&p->pidfd);
+    }
+    p->port = spec->listen_port;
+    return check_port(spec, err) < 0 ? -1 : spawn(p, err);
+}
+
+void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
+{
+    struct keeper *p = s->keeper;
+    (void)pid;
+    if (p->port != port) {
+        p->port = port;
+        remember(p);
+    }
+    if (!s->proxy_ready)
+        log_event(LOG_INFO, "proxy", "mere-proxy is there", "host", host, NULL);
+    pthread_mutex_lock(&s->change_mutex);
+    s->info.pg_port = port;
+    s->proxy_ready = true;
+    s->changes++;
+    pthread_cond_broadcast(&s->change_cond);
+    pthread_mutex_unlock(&s->change_mutex);
+}
+
+void keeper_stop_own(struct sched *s)
+{
+    if (s->keeper && !s->keeper->adopted)
+        keeper_stop(s, false);
+}
+
+void keeper_stop(struct sched *s, bool keep)
+{
+    struct keeper *p = s->keeper;
+    if (!p)
+        return;
+    loop_fd_del(p->source);
+    loop_timer_del(p->respawn);
+    if (!keep && p->pidfd >= 0) {
+        (void)proc_signal(p->pidfd, SIGTERM);
+        if (!proc_wait_exit(p->pidfd, STOP_MS)) {
+            log_event(LOG_WARN, "proxy", "mere-proxy did not end in time; killing it", NULL);
+            (void)proc_signal(p->pidfd, SIGKILL);
+            (void)proc_wait_exit(p->pidfd, STOP_MS);
+        }
+        (void)proc_reap(p->pidfd);
+    }
+    fd_close(&p->pidfd);
+    free(p);
+    s->keeper = NULL;
+}

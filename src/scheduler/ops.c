@@ -1,0 +1,415 @@
+/*
+ * ops.c - open operations: which can move now, in what order, and their end
+ *
+ * One list, oldest first.  Two operations on one branch never overlap: the later one waits.  What an operation needs of a compute is
+ * arranged by wanting it and looking again when the compute has changed.
+ */
+#include "scheduler/internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum verdict { WAIT, GO, DONE };
+
+struct action {
+    const char *name;
+    enum verdict (*look)(struct op *op); /* may finish (free) the op: then DONE */
+};
+
+static void look_again(struct sched *s);
+
+/* ---- helpers ---- */
+
+static int writer_of(struct sched *s, struct arena *a, const char *branch_id, struct endpoint *ret, bool *ret_found)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    *ret_found = false;
+    if (db_read(s->env.db, &db, &err) < 0 || endpoint_find_writer(db, a, branch_id, ret, ret_found, &err) < 0) {
+        log_event(LOG_ERROR, "ops", "cannot read an endpoint", "br", branch_id, "error", err.msg, "detail", err.detail, NULL);
+        return -1;
+    }
+    return 0;
+}
+
+static struct compute *compute_of(struct op *op, const char *endpoint_id)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    struct endpoint e;
+    struct compute *c = compute_find(op->s, endpoint_id);
+    if (c)
+        return c;
+    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, endpoint_id, &e, &err) < 0)
+        return NULL;
+    return compute_get(op->s, &e);
+}
+
+static bool same_branch(const struct op *x, const struct op *y)
+{
+    return x->row.branch_id && y->row.branch_id && strcmp(x->row.branch_id, y->row.branch_id) == 0;
+}
+
+static bool behind_another(const struct op *op)
+{
+    for (const struct op *o = op->s->ops; o && o != op; o = o->next)
+        if (same_branch(o, op))
+            return true;
+    return false;
+}
+
+static void mark_running(struct op *op)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    if (strcmp(op->row.status, "running") == 0)
+        return;
+    op->row.status = "running";
+    if (db_write(op->s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "ops", "cannot record an operation", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+}
+
+/* ---- what each action waits for ---- */
+
+static enum verdict look_start(struct op *op)
+{
+    struct compute *c = compute_of(op, op->row.endpoint_id);
+    if (!c || c->deleted) {
+        ops_finish(op, "cancelled", "the endpoint is gone");
+        return DONE;
+    }
+    if (c->state == COMPUTE_RUNNING && c->want_run) {
+        ops_finish(op, "finished", NULL);
+        return DONE;
+    }
+    if (c->state == COMPUTE_FAILED) {
+        if (op->running) {
+            ops_finish(op, "failed", c->error);
+            return DONE;
+        }
+        compute_event(c, EVENT_TIMEOUT); /* a user asks: try now, not when the back-off ends */
+    }
+    mark_running(op);
+    op->running = true;
+    if (c->start_op[0] == '\0')
+        snprintf(c->start_op, sizeof(c->start_op), "%s", op->row.id);
+    if (!c->want_run)
+        compute_want(c, true, false);
+    return WAIT;
+}
+
+static enum verdict look_suspend(struct op *op)
+{
+    struct compute *c = compute_find(op->s, op->row.endpoint_id);
+    if (!c)
+        c = compute_of(op, op->row.endpoint_id);
+    if (!c || c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED) {
+        if (c && !c->waiters)
+            c->want_run = false;
+        if (c && c->deleted && c->state == COMPUTE_FAILED)
+            compute_event(c, EVENT_TIMEOUT);
+        if (c && c->deleted)
+            supervise_stopped(c);
+        ops_finish(op, "finished", NULL);
+        return DONE;
+    }
+    mark_running(op);
+    if (c->want_run || !c->force)
+        compute_want(c, false, true);
+    return WAIT;
+}
+
+static bool volume_has_head(const struct branch *b)
+{
+    return strcmp(b->volume, "ready") != 0 || b->head_lsn != 0;
+}
+
+/* The parent must stand still in one of two ways: suspended with a known end, or running. */
+static enum verdict look_fork(struct op *op)
+{
+    struct sched *s = op->s;
+    struct branch child, parent;
+    struct endpoint e;
+    bool found;
+    struct err err = ERR_INIT;
+    {
+        auto_dbc *db = NULL;
+        if (db_read(s->env.db, &db, &err) < 0 || branch_get_id(db, op->a, op->row.branch_id, &child, &err) < 0) {
+            ops_finish(op, "cancelled", "the branch is gone");
+            return DONE;
+        }
+        if (strcmp(child.state, "init") != 0) /* forked before we were restarted: only its image may be incomplete */
+            return GO;
+        if (branch_get_id(db, op->a, child.parent_id, &parent, &err) < 0) {
+            ops_finish(op, "failed", "the parent branch is gone");
+            return DONE;
+        }
+    }
+    if (strcmp(parent.state, "init") == 0)
+        return WAIT;
+    if (writer_of(s, op->a, parent.id, &e, &found) < 0)
+        return WAIT;
+    struct compute *c = found ? compute_find(s, e.id) : NULL;
+    if (!c || c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED) {
+        if (volume_has_head(&parent))
+            return GO;
+        if (!found) {
+            ops_finish(op, "failed", "the parent was not shut down cleanly and has no compute endpoint to recover it; add one and try again");
+            return DONE;
+        }
+        if (c && c->state == COMPUTE_FAILED) {
+            ops_finish(op, "failed", c->error);
+            return DONE;
+        }
+        compute_want(compute_get(s, &e), true, false); /* recovery first, then a fork of the running branch */
+        return WAIT;
+    }
+    return c->state == COMPUTE_RUNNING && !c->admin_busy ? GO : WAIT;
+}
+
+static enum verdict look_apply(struct op *op)
+{
+    struct endpoint e;
+    bool found;
+    if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) < 0)
+        return WAIT;
+    if (!found) {
+        ops_finish(op, "skipped", NULL); /* applied at the first start of an endpoint that is yet to be made */
+        return DONE;
+    }
+    struct compute *c = compute_get(op->s, &e);
+    if (c->state == COMPUTE_RUNNING)
+        return c->admin_busy ? WAIT : GO;
+    if (c->state == COMPUTE_FAILED && op->running) {
+        ops_finish(op, "failed", c->error);
+        return DONE;
+    }
+    op->running = c->state == COMPUTE_PREPARING || c->state == COMPUTE_STARTING;
+    if (!c->want_run)
+        compute_want(c, true, false);
+    return WAIT;
+}
+
+static enum verdict look_delete(struct op *op)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    struct endpoint *list;
+    struct branch *branches;
+    size_t n, n_branches;
+    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_list(db, op->a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
+        branch_list_all(db, op->a, op->row.project_id, &branches, &n_branches, &err) < 0) {
+        log_event(LOG_ERROR, "ops", "cannot read a branch", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+        return WAIT;
+    }
+    db_end(&db);
+    for (size_t i = 0; i < n_branches; i++) /* children that are being deleted go first: they may still stand on its images */
+        if (branches[i].parent_id && strcmp(branches[i].parent_id, op->row.branch_id) == 0)
+            return WAIT;
+    bool waiting = false;
+    for (size_t i = 0; i < n; i++) {
+        struct compute *c = compute_find(op->s, list[i].id);
+        if (!c)
+            continue;
+        wake_refuse(c, "3D000", "the endpoint was deleted", NULL);
+        if (c->state == COMPUTE_FAILED)
+            compute_event(c, EVENT_TIMEOUT);
+        if (c->state != COMPUTE_STOPPED || c->pins > 0) {
+            if (c->want_run || !c->force)
+                compute_want(c, false, true);
+            waiting = true;
+        } else {
+            c->want_run = false;
+        }
+    }
+    return waiting ? WAIT : GO;
+}
+
+static const struct action ACTIONS[] = {
+    { "start_compute", look_start },   { "suspend_compute", look_suspend }, { "create_branch", look_fork },
+    { "apply_config", look_apply },    { "delete_timeline", look_delete },
+};
+
+/* ---- going ---- */
+
+static void pin_branch(struct op *op, const char *branch_id, int by)
+{
+    struct endpoint e;
+    bool found;
+    if (!branch_id || writer_of(op->s, op->a, branch_id, &e, &found) < 0 || !found)
+        return;
+    struct compute *c = compute_get(op->s, &e);
+    c->pins += by;
+    if (by < 0)
+        compute_step(c);
+}
+
+static void go(struct op *op)
+{
+    mark_running(op);
+    op->running = op->tasked = true;
+    if (strcmp(op->row.action, "create_branch") == 0) {
+        job_fork_start(op);
+    } else if (strcmp(op->row.action, "delete_timeline") == 0) {
+        job_delete_start(op);
+    } else {
+        struct endpoint e;
+        bool found;
+        if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) == 0 && found)
+            job_apply_start(op, compute_get(op->s, &e));
+    }
+}
+
+static enum verdict look(struct op *op)
+{
+    for (size_t i = 0; i < N_ELEMENTS(ACTIONS); i++)
+        if (strcmp(ACTIONS[i].name, op->row.action) == 0)
+            return ACTIONS[i].look(op);
+    ops_finish(op, "failed", "this Mere does not know the operation");
+    return DONE;
+}
+
+static void look_again(struct sched *s)
+{
+    static bool looking, again; /* finishing one op changes computes, which ask to look again: once more round instead of deeper */
+    again = true;
+    if (looking)
+        return;
+    looking = true;
+    while (again) {
+        again = false;
+        for (struct op *op = s->ops; op;) {
+            struct op *next = op->next;
+            if (!op->tasked && !behind_another(op)) {
+                enum verdict v = look(op);
+                if (v == GO)
+                    go(op);
+                if (v == DONE || again) {
+                    again = true;
+                    break;
+                }
+            }
+            op = next;
+        }
+    }
+    looking = false;
+}
+
+static struct op *find_op(struct sched *s, int64_t seq)
+{
+    for (struct op *op = s->ops; op; op = op->next)
+        if (op->row.seq == seq)
+            return op;
+    return NULL;
+}
+
+static struct op *adopt_row(struct sched *s, const struct operation *row)
+{
+    struct op *op = xcalloc(1, sizeof(*op)), **tail = &s->ops;
+    op->s = s;
+    op->a = arena_new(0);
+    op->row = *row;
+    op->row.id = arena_strdup(op->a, row->id);
+    op->row.project_id = arena_strdup(op->a, row->project_id);
+    op->row.branch_id = arena_strdup(op->a, row->branch_id);
+    op->row.endpoint_id = arena_strdup(op->a, row->endpoint_id);
+    op->row.action = arena_strdup(op->a, row->action);
+    op->row.status = arena_strdup(op->a, row->status);
+    op->row.args = arena_strdup(op->a, row->args);
+    op->row.error = arena_strdup(op->a, row->error);
+    while (*tail)
+        tail = &(*tail)->next;
+    *tail = op;
+    return op;
+}
+
+static void load(struct sched *s)
+{
+    auto_dbc *db = NULL;
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    struct operation *list;
+    size_t n;
+    if (db_read(s->env.db, &db, &err) < 0 || operation_list_open(db, a, &list, &n, &err) < 0) {
+        log_event(LOG_ERROR, "ops", "cannot read the open operations", "error", err.msg, "detail", err.detail, NULL);
+        return;
+    }
+    db_end(&db);
+    for (size_t i = 0; i < n; i++) {
+        struct compute *c = list[i].endpoint_id ? compute_find(s, list[i].endpoint_id) : NULL;
+        if (find_op(s, list[i].seq) || (c && strcmp(c->start_op, list[i].id) == 0))
+            continue;
+        struct op *op = adopt_row(s, &list[i]);
+        if (strcmp(op->row.action, "create_branch") == 0)
+            pin_branch(op, op->row.branch_id, 1); /* no start of the child before its fork is complete */
+    }
+}
+
+void ops_look(struct sched *s)
+{
+    load(s);
+    look_again(s);
+}
+
+/* The operation of a wake by a client has no op of its own in the list: the compute carries its id. */
+static void finish_wake(struct compute *c, const char *status)
+{
+    auto_dbc *db = NULL;
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    struct operation o;
+    if (db_write(c->s->env.db, &db, &err) < 0 || operation_get_id(db, a, c->start_op, &o, &err) < 0)
+        goto failed;
+    o.status = status;
+    o.error = c->error[0] ? c->error : NULL;
+    if (operation_update(db, &o, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
+        goto failed;
+    sched_changed(c->s);
+    return;
+failed:
+    log_event(LOG_ERROR, "ops", "cannot end an operation", "op", c->start_op, "error", err.msg, "detail", err.detail, NULL);
+}
+
+void ops_compute_changed(struct compute *c)
+{
+    bool settled = c->state == COMPUTE_RUNNING || c->state == COMPUTE_FAILED || c->state == COMPUTE_STOPPED;
+    if (settled && c->start_op[0]) {
+        bool listed = false;
+        for (struct op *op = c->s->ops; op; op = op->next)
+            listed = listed || strcmp(op->row.id, c->start_op) == 0;
+        if (!listed)
+            finish_wake(c, c->state == COMPUTE_RUNNING ? "finished" : "failed");
+        c->start_op[0] = '\0';
+    }
+    if (c->s->ops)
+        look_again(c->s);
+}
+
+void ops_finish(struct op *op, const char *status, const char *error)
+{
+    struct sched *s = op->s;
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    op->row.status = status;
+    op->row.error = error;
+    op->row.failures_count += strcmp(status, "failed") == 0;
+    if (db_write(s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "ops", "cannot end an operation", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+    db_end(&db);
+    log_event(error ? LOG_WARN : LOG_INFO, "ops", status, "op", op->row.id, "action", op->row.action, "br", op->row.branch_id, "error", error, NULL);
+    struct op **p = &s->ops;
+    while (*p != op)
+        p = &(*p)->next;
+    *p = op->next;
+    if (strcmp(op->row.action, "create_branch") == 0)
+        pin_branch(op, op->row.branch_id, -1);
+    arena_free(op->a);
+    free(op);
+    sched_changed(s);
+    look_again(s);
+}

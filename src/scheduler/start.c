@@ -1,0 +1,594 @@
+/*
+ * start.c - from wanted to running: prepare, spawn, watch, verify, release; and finding again what survived us
+ */
+#include "scheduler/internal.h"
+
+#include "base/cgroup.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "branch/materialise.h"
+#include "meta/image.h"
+#include "meta/project.h"
+#include "pg/conf.h"
+#include "pg/control.h"
+#include "pg/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Recovery of a crashed branch may replay up to max_wal_size; clients have their own, shorter deadline. */
+#define START_TIMEOUT_MS 300000
+#define LOG_KEEP_BYTES   (16 << 20)
+#define CU_MEMORY_BYTES  ((uint64_t)4 << 30)
+
+/* ---- prepare (worker) ---- */
+
+struct prepare {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    char start_op[ID_MAX + 1];
+    bool make_op;
+    int lock_fd;
+    struct endpoint e;
+    struct branch b;
+    const char *const *argv;
+    const char *socket;
+    int64_t max_clients;
+    bool first, pending_roles;
+};
+
+static int read_rows(struct prepare *p, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_read(p->t.s->env.db, &c, err) < 0 || endpoint_get_id(c, p->t.a, p->id, &p->e, err) < 0 ||
+        branch_get_id(c, p->t.a, p->e.branch_id, &p->b, err) < 0 || role_any_pending(c, p->b.id, &p->pending_roles, err) < 0)
+        return -1;
+    if (strcmp(p->b.state, "damaged") == 0)
+        return err_set(err, ERR_DAMAGED, "branch %s is damaged: its computer went down while durability was relaxed, or its data is missing", p->b.id);
+    if (strcmp(p->b.state, "ready") != 0)
+        return err_set(err, ERR_UNAVAILABLE, "branch %s is not ready yet", p->b.id);
+    if (p->e.disabled)
+        return err_set(err, ERR_PRECONDITION, "endpoint %s is disabled", p->e.id);
+    return 0;
+}
+
+static int insert_start_op(struct prepare *p, struct dbc *c, struct err *err)
+{
+    int64_t now = clock_wall_us();
+    struct operation o = { .id = id_uuid(p->t.a), .project_id = p->e.project_id, .branch_id = p->b.id, .endpoint_id = p->e.id,
+                           .action = "start_compute", .status = "running", .created_at = now, .updated_at = now };
+    snprintf(p->start_op, sizeof(p->start_op), "%s", o.id);
+    return operation_insert(c, &o, err);
+}
+
+/* Before anything happens on disk: it is wanted, the generation is new, and where its WAL ends is unknown from here on. */
+static int write_intent(struct prepare *p, struct err *err)
+{
+    auto_dbc *c = NULL;
+    int64_t now = clock_wall_us();
+    p->e.generation++;
+    p->e.observed = compute_state_name(COMPUTE_PREPARING);
+    p->e.process = (struct proc_identity){ 0 };
+    snprintf(p->e.process.boot_id, sizeof(p->e.process.boot_id), "%s", proc_boot_id());
+    p->e.last_error = NULL;
+    if (db_write(p->t.s->env.db, &c, err) < 0 || endpoint_set_desired(c, p->e.id, "running", now, err) < 0 ||
+        endpoint_set_observed(c, &p->e, err) < 0 || branch_set_head(c, p->b.id, 0, err) < 0)
+        return -1;
+    if (p->make_op && insert_start_op(p, c, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+/* Holding the lock, what these files say of an earlier process is stale: Postgres itself would trust any live pid in them. */
+static void remove_stale(struct prepare *p)
+{
+    struct sched *s = p->t.s;
+    const char *socket = pg_conf_socket(p->t.a, env_socket_dir(&s->env, p->t.a, p->id));
+    (void)unlink(arena_printf(p->t.a, "%s/postmaster.pid", env_pgdata(&s->env, p->t.a, p->b.id)));
+    (void)unlink(socket);
+    (void)unlink(arena_printf(p->t.a, "%s.lock", socket));
+}
+
+static int make_dirs(struct prepare *p, struct err *err)
+{
+    const struct env *env = &p->t.s->env;
+    const char *socket_dir = env_socket_dir(env, p->t.a, p->id);
+    if (fs_mkdir(socket_dir, 0750, env->uid, env->as_root ? env->proxy_gid : env->gid, err) < 0)
+        return -1;
+    return fs_mkdir(env_conf_dir(env, p->t.a, p->id), 0755, (uid_t)-1, (gid_t)-1, err);
+}
+
+static int configure(struct prepare *p, int64_t pg_version, struct err *err)
+{
+    struct sched *s = p->t.s;
+    struct arena *a = p->t.a;
+    const struct pg_install *install = env_install(&s->env, pg_version);
+    struct env_view view;
+    const char *const *procs;
+    json_auto_t *settings = p->e.pg_settings ? json_loads(p->e.pg_settings, 0, NULL) : NULL;
+    if (!install)
+        return err_set(err, ERR_PRECONDITION, "Postgres %" PRId64 " is not installed any more; install it again to use this branch", pg_version);
+    double cu = p->e.max_cu < 1 ? 1 : p->e.max_cu; /* a start must not crawl: never less than one CPU */
+    if (cgroup_create(a, p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
+                      cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, &procs, err) < 0)
+        return -1;
+    env_view(&s->env, a, p->b.id, p->b.id, &view);
+    struct pg_conf conf = { .bindir = install->bindir,
+                            .data_dir = view.data_dir,
+                            .archive_dir = view.archive,
+                            .wal_tool = view.wal_tool,
+                            .socket_dir = env_socket_dir(&s->env, a, p->id),
+                            .conf_dir = env_conf_dir(&s->env, a, p->id),
+                            .os_user = s->env.os_user,
+                            .relaxed = strcmp(p->b.durability, "relaxed") == 0,
+                            .settings = settings };
+    if (pg_conf_write(&conf, err) < 0)
+        return -1;
+    p->argv = env_exec_argv(&s->env, a, p->b.id, p->b.id, procs, true, pg_conf_argv(a, &conf));
+    p->socket = pg_conf_socket(a, conf.socket_dir);
+    p->max_clients = pg_settings_max_connections(settings) - PG_RESERVED_CONNECTIONS;
+    return 0;
+}
+
+static int version_of(struct sched *s, struct arena *a, const struct branch *b, int64_t *ret, struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct project project;
+    if (db_read(s->env.db, &c, err) < 0 || project_get_any(c, a, b->project_id, &project, err) < 0)
+        return -1;
+    *ret = project.pg_version;
+    return 0;
+}
+
+static void mark_damaged(struct prepare *p)
+{
+    auto_dbc *c = NULL;
+    struct err err = ERR_INIT;
+    if (db_write(p->t.s->env.db, &c, &err) < 0 || branch_set_state(c, p->b.id, "ready", "damaged", clock_wall_us(), &err) < 0 ||
+        db_commit(c, &err) < 0)
+        log_event(LOG_ERROR, "start", "cannot mark a branch damaged", "br", p->b.id, "detail", err.detail, NULL);
+}
+
+static int prepare(struct prepare *p, struct err *err)
+{
+    struct sched *s = p->t.s;
+    int64_t version;
+    if (read_rows(p, err) < 0 || sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0 || write_intent(p, err) < 0)
+        return -1;
+    CRASH_POINT("start.intended");
+    int got = fs_lock(env_lock(&s->env, p->t.a, p->b.id), true, &p->lock_fd, err);
+    if (got == 0)
+        return err_set(err, ERR_UNAVAILABLE, "processes of an earlier compute of branch %s are still there; it is not started beside them", p->b.id);
+    if (got < 0)
+        return -1;
+    if (materialise(&s->env, p->t.a, &p->b, &p->first, err) < 0) {
+        if (err->code == ERR_DAMAGED)
+            mark_damaged(p);
+        return -1;
+    }
+    if (make_dirs(p, err) < 0)
+        return -1;
+    remove_stale(p);
+    return configure(p, version, err);
+}
+
+static void prepare_run(struct task *t)
+{
+    t->rc = prepare((struct prepare *)t, &t->err);
+}
+
+static void prepare_done(struct task *t)
+{
+    struct prepare *p = (struct prepare *)t;
+    struct compute *c = p->c;
+    c->lock_fd = p->lock_fd;
+    c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
+    if (p->start_op[0])
+        snprintf(c->start_op, sizeof(c->start_op), "%s", p->start_op);
+    if (t->rc < 0) {
+        log_event(LOG_WARN, "start", "cannot prepare", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        compute_fail(c, t->err.msg);
+        compute_event(c, EVENT_ERROR);
+        return;
+    }
+    arena_free(c->start_arena);
+    c->start_arena = TAKE(t->a);
+    c->argv = p->argv;
+    c->socket = p->socket;
+    c->max_clients = p->max_clients;
+    c->first = p->first;
+    c->pending_roles = p->pending_roles;
+    compute_event(c, EVENT_PREPARED);
+}
+
+void supervise_prepare(struct compute *c)
+{
+    struct prepare *p = task_new(c->s, sizeof(*p), prepare_run, prepare_done);
+    c->error[0] = '\0';
+    c->crashed = false;
+    p->c = c;
+    p->lock_fd = -1;
+    p->make_op = c->start_op[0] == '\0';
+    snprintf(p->id, sizeof(p->id), "%s", c->id);
+    task_submit(&p->t);
+}
+
+/* ---- spawn and watch ---- */
+
+void supervise_record(struct compute *c, const char *desired)
+{
+    auto_dbc *db = NULL;
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    struct endpoint e;
+    int64_t now = clock_wall_us();
+    if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_get_id(db, a, c->id, &e, &err) < 0)
+        goto failed;
+    e.observed = compute_state_name(c->state);
+    e.generation = c->generation;
+    e.process = c->who;
+    e.last_error = c->error[0] ? c->error : NULL;
+    if (c->state == COMPUTE_RUNNING && c->wake_started_ms != 0)
+        e.started_at = e.last_active = now;
+    if (c->state == COMPUTE_STOPPED) {
+        e.suspended_at = now;
+        e.last_active = c->idle.active_us ? c->idle.active_us : e.last_active;
+    }
+    if (endpoint_set_observed(db, &e, &err) < 0 ||
+        (desired && strcmp(e.desired, "deleted") != 0 && endpoint_set_desired(db, c->id, desired, now, &err) < 0) ||
+        db_commit(db, &err) < 0)
+        goto failed;
+    sched_changed(c->s);
+    return;
+failed:
+    log_event(LOG_ERROR, "compute", "cannot record a state", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+}
+
+static int open_log(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    const char *path = env_log(&c->s->env, a, c->id);
+    struct stat st;
+    if (stat(path, &st) == 0 && st.st_size > LOG_KEEP_BYTES)
+        (void)rename(path, arena_printf(a, "%s.1", path));
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* Postgres says what it is doing in postmaster.pid and in global/pg_control. */
+static void watch_data(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    c->inotify_wd[0] = inotify_add_watch(c->s->inotify_fd, pgdata, IN_CREATE | IN_MODIFY);
+    c->inotify_wd[1] = inotify_add_watch(c->s->inotify_fd, arena_printf(a, "%s/global", pgdata), IN_MODIFY);
+}
+
+static void unwatch_data(struct compute *c)
+{
+    for (size_t i = 0; i < N_ELEMENTS(c->inotify_wd); i++) {
+        if (c->inotify_wd[i] >= 0)
+            (void)inotify_rm_watch(c->s->inotify_fd, c->inotify_wd[i]);
+        c->inotify_wd[i] = -1;
+    }
+}
+
+void supervise_spawn(struct compute *c)
+{
+    struct err err = ERR_INIT;
+    auto_fd log_fd = open_log(c);
+    struct proc_spec spec = { .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd };
+    watch_data(c);
+    int rc = proc_spawn(&spec, &c->who, &c->pidfd, &err);
+    fd_close(&c->lock_fd); /* from here on it is Postgres's */
+    if (rc < 0) {
+        log_event(LOG_ERROR, "start", "cannot spawn", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+        compute_fail(c, err.msg);
+        compute_event(c, EVENT_EXITED);
+        return;
+    }
+    CRASH_POINT("start.spawned");
+    loop_timer_set(c->timer, START_TIMEOUT_MS);
+    supervise_watch(c);
+    supervise_record(c, NULL);
+    CRASH_POINT("start.recorded");
+}
+
+static void on_pid(void *arg, int fd, unsigned events)
+{
+    struct compute *c = arg;
+    (void)events;
+    loop_fd_del(c->pid_source);
+    c->pid_source = NULL;
+    (void)proc_reap(fd);
+    fd_close(&c->pidfd);
+    c->who = (struct proc_identity){ 0 };
+    supervise_exited(c);
+}
+
+void supervise_watch(struct compute *c)
+{
+    c->pid_source = loop_fd_add(c->s->loop, c->pidfd, LOOP_READ, on_pid, c);
+    c->exited_ms = 0;
+}
+
+/* ---- ready: verify a first start, apply what waits ---- */
+
+struct finish {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    char branch_id[ID_MAX + 1];
+    bool first, pending_roles;
+    struct pg_admin *admin;
+};
+
+static int verify_first(struct finish *f, struct err *err)
+{
+    struct sched *s = f->t.s;
+    struct branch b;
+    struct image image;
+    uint32_t tli;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 || image_get(c, f->t.a, b.image_id, &image, err) < 0)
+            return -1;
+    }
+    if (materialise_verify(&s->env, f->t.a, &b, &image, &tli, err) < 0)
+        return -1;
+    CRASH_POINT("start.verified");
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 || branch_set_tli(c, f->branch_id, tli, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static void finish_run(struct task *t)
+{
+    struct finish *f = (struct finish *)t;
+    t->rc = 0;
+    if (f->first && verify_first(f, &t->err) < 0)
+        t->rc = -1;
+    if (t->rc == 0 && f->pending_roles &&
+        (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &t->err) < 0 ||
+         job_apply_pending(t->s, t->a, f->branch_id, f->admin, &t->err) < 0))
+        t->rc = -1;
+}
+
+static void finish_done(struct task *t)
+{
+    struct finish *f = (struct finish *)t;
+    struct compute *c = f->c;
+    c->finishing = false;
+    if (c->state != COMPUTE_STARTING) { /* it ended meanwhile */
+        pg_admin_close(f->admin);
+        return;
+    }
+    if (t->rc < 0) {
+        pg_admin_close(f->admin);
+        log_event(LOG_ERROR, "start", "first start refused", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        compute_fail(c, t->err.msg);
+        compute_event(c, EVENT_ERROR);
+        return;
+    }
+    c->admin = f->admin;
+    compute_event(c, EVENT_READY);
+}
+
+static void server_ready(struct compute *c)
+{
+    unwatch_data(c);
+    if (!c->first && !c->pending_roles) {
+        compute_event(c, EVENT_READY);
+        return;
+    }
+    struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
+    f->c = c;
+    f->first = c->first;
+    f->pending_roles = c->pending_roles;
+    snprintf(f->id, sizeof(f->id), "%s", c->id);
+    snprintf(f->branch_id, sizeof(f->branch_id), "%s", c->branch_id);
+    c->finishing = true;
+    task_submit(&f->t);
+}
+
+/* "ready" is also what a server in recovery says that lets readers in: a first start has to be out of it. */
+static bool is_ready(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err ignored = ERR_INIT;
+    struct pg_control control;
+    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    int64_t pid;
+    if (pg_status_read(pgdata, &pid) != PG_STATUS_READY)
+        return false;
+    return pg_control_read(pgdata, &control, &ignored) == 0 && control.state == PG_STATE_PRODUCTION;
+}
+
+static void look_at_status(struct compute *c)
+{
+    if (c->state == COMPUTE_STARTING && !c->finishing && is_ready(c))
+        server_ready(c);
+}
+
+static void look_if_watched(struct compute *c, void *arg)
+{
+    const int *wd = arg;
+    if (c->inotify_wd[0] == *wd || c->inotify_wd[1] == *wd)
+        look_at_status(c);
+}
+
+void supervise_on_inotify(void *arg, int fd, unsigned events)
+{
+    struct sched *s = arg;
+    char data[16384] __attribute__((aligned(8)));
+    (void)events;
+    ssize_t n = read(fd, data, sizeof(data));
+    for (ssize_t at = 0; n > 0 && at < n;) {
+        struct inotify_event *ev = (struct inotify_event *)(data + at);
+        if (ev->len > 0 && (strcmp(ev->name, "postmaster.pid") == 0 || strcmp(ev->name, "pg_control") == 0))
+            compute_each(s, look_if_watched, &ev->wd);
+        at += (ssize_t)(sizeof(*ev) + ev->len);
+    }
+}
+
+void supervise_release(struct compute *c)
+{
+    int64_t now = clock_wall_us();
+    c->n_failures = 0;
+    idle_begin(&c->idle, now);
+    wake_answer(c);
+    supervise_record(c, NULL);
+    CRASH_POINT("start.released");
+    c->wake_started_ms = 0;
+    supervise_look_at(c, 1000);
+}
+
+/* ---- failure ---- */
+
+/* The last thing it said is usually why. */
+static void reason_from_log(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    char *text;
+    size_t len;
+    if (c->error[0])
+        return;
+    if (fs_read(a, env_log(&c->s->env, a, c->id), LOG_KEEP_BYTES * 2, &text, &len, &err) < 0)
+        return compute_fail(c, "postgres ended while starting");
+    char *last = NULL;
+    for (char *p = text; (p = strstr(p, "FATAL:")) || (p = NULL); p++)
+        last = p;
+    for (char *p = text; (p = strstr(p, "PANIC:")) || (p = NULL); p++)
+        last = p > last ? p : last;
+    if (!last)
+        return compute_fail(c, "postgres ended while starting");
+    last[strcspn(last, "\n")] = '\0';
+    auto_free char *why = xasprintf("postgres ended while starting: %s", last + strspn(last + 6, " ") + 6);
+    compute_fail(c, why);
+}
+
+void supervise_failed(struct compute *c)
+{
+    int64_t backoff_ms = 1000;
+    unwatch_data(c);
+    reason_from_log(c);
+    for (int i = 0; i < c->n_failures && backoff_ms < 60000; i++)
+        backoff_ms *= 2;
+    c->n_failures++;
+    c->want_run = false;
+    c->wake_started_ms = 0;
+    supervise_clear(c);
+    wake_gone(c);
+    wake_refuse(c, "57P03", "the compute of this endpoint could not be started", c->error);
+    supervise_record(c, "stopped");
+    loop_timer_set(c->timer, backoff_ms < 60000 ? backoff_ms : 60000);
+}
+
+/* ---- adoption ---- */
+
+static int kill_strays(struct sched *s, struct arena *a, const char *branch_id, struct err *err)
+{
+    int64_t *pids;
+    size_t n;
+    if (proc_holders(a, env_lock(&s->env, a, branch_id), &pids, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        (void)kill((pid_t)pids[i], SIGKILL);
+    return 0;
+}
+
+/* The machine went down under a branch that did not sync: what is on disk may be anything. */
+static int damage_relaxed(struct sched *s, const struct endpoint *e, const struct branch *b, struct err *err)
+{
+    bool same_boot = strcmp(e->process.boot_id, proc_boot_id()) == 0 || e->process.boot_id[0] == '\0';
+    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 || strcmp(b->state, "ready") != 0)
+        return 0;
+    log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static void adopt_running(struct compute *c, const struct branch *b, const struct endpoint *e)
+{
+    auto_arena *a = arena_new(0);
+    struct sched *s = c->s;
+    int64_t pid;
+    json_auto_t *settings = e->pg_settings ? json_loads(e->pg_settings, 0, NULL) : NULL;
+    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->id), &pid);
+    c->start_arena = arena_new(0);
+    c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
+    c->max_clients = pg_settings_max_connections(settings) - PG_RESERVED_CONNECTIONS;
+    c->want_run = strcmp(e->desired, "running") == 0;
+    c->force = !c->want_run;
+    c->who = e->process;
+    supervise_watch(c);
+    if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {
+        compute_found(c, COMPUTE_RUNNING);
+        idle_begin(&c->idle, clock_wall_us());
+        supervise_look_at(c, 1000);
+    } else if (status == PG_STATUS_STOPPING) {
+        compute_found(c, COMPUTE_STOPPING);
+        supervise_stop(c);
+    } else {
+        compute_found(c, COMPUTE_STARTING);
+        c->first = strcmp(b->volume, "ready") != 0;
+        c->pending_roles = true;
+        watch_data(c);
+        loop_timer_set(c->timer, START_TIMEOUT_MS);
+        look_at_status(c);
+    }
+}
+
+int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    struct branch b;
+    {
+        auto_dbc *db = NULL;
+        if (db_read(s->env.db, &db, err) < 0 || branch_get_id(db, a, e->branch_id, &b, err) < 0)
+            return -1;
+    }
+    auto_fd lock_fd = -1;
+    int free_lock = fs_lock(env_lock(&s->env, a, b.id), true, &lock_fd, err);
+    bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
+    if (free_lock < 0)
+        return -1;
+    if (free_lock == 1 && quiet && strcmp(e->desired, "deleted") != 0)
+        return 0;
+    struct compute *c = compute_get(s, e);
+    c->deleted = strcmp(e->desired, "deleted") == 0;
+    if (free_lock == 1) {
+        if (damage_relaxed(s, e, &b, err) < 0)
+            return -1;
+        c->lock_fd = TAKE_FD(lock_fd);
+        compute_found(c, COMPUTE_CAPTURING);
+        supervise_capture(c);
+        return 0;
+    }
+    int alive = proc_adopt(&e->process, &c->pidfd, err);
+    if (alive < 0)
+        return -1;
+    if (alive == 1) {
+        adopt_running(c, &b, e);
+        return 0;
+    }
+    /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
+    if (kill_strays(s, a, b.id, err) < 0)
+        return -1;
+    compute_found(c, COMPUTE_STOPPING);
+    supervise_exited(c);
+    return 0;
+}

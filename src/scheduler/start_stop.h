@@ -1,0 +1,35 @@
+/*
+ * start_stop.h - the life of the scheduler, for cmd/mered.c alone
+ */
+#ifndef MERE_START_STOP_H
+#define MERE_START_STOP_H
+
+#include "branch/env.h"
+#include "scheduler/sched.h"
+
+struct sched_config {
+    struct env env;
+    const uint8_t *secret; /* 32 bytes */
+    const char *version;
+    const char *pg_host; /* mere-proxy listens here */
+    int pg_port;
+    const char *host_suffix; /* NULL = none configured: "localhost" */
+    const char *tls_cert, *tls_key;
+    uid_t proxy_uid;
+    gid_t proxy_gid;
+    int64_t suspend_default_seconds, suspend_min_seconds;
+    uint64_t reserve_bytes; /* 0 = min(1 GiB, 5 % of the file system) */
+    int max_starting;       /* 0 = 2 a core */
+};
+
+/*
+ * Templates, recovery of what an earlier life left half-done, adoption, workers, wake socket, proxy, loop thread; returns when
+ * mere-proxy has said where it listens.
+ */
+int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *err) MUST_CHECK;
+/* Blocks until SIGTERM or SIGINT. */
+void sched_wait_signal(struct sched *s);
+/* Stops computes and proxy (unless keep), joins all threads, frees.  Accepts NULL. */
+void sched_stop(struct sched *s, bool keep);
+
+#endif

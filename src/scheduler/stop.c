@@ -1,0 +1,387 @@
+/*
+ * stop.c - from running to suspended: looks at activity, closes the door, the stop ladder, the image
+ */
+#include "scheduler/internal.h"
+
+#include "base/cgroup.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "branch/capture.h"
+#include "pg/control.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+#define HELD_TIMEOUT_MS     2000
+#define STOP_FAST_MS        30000 /* SIGINT: disconnect everybody, write the shutdown checkpoint */
+#define STOP_IMMEDIATE_MS   10000 /* SIGQUIT: no checkpoint, the next start replays */
+#define ORPHAN_PATIENCE_MS  5000  /* backends notice by themselves that their postmaster is gone */
+#define LOCK_RETRY_MS       10
+#define ADMIN_OPEN_MS       5000
+
+/* ---- looks at the activity (worker) ---- */
+
+struct look {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    struct pg_admin *admin;
+    struct pg_activity activity;
+    int64_t generation;
+    bool final; /* the door is closed: decides whether it stops */
+};
+
+static void look_run(struct task *t)
+{
+    struct look *l = (struct look *)t;
+    t->rc = 0;
+    if (!l->admin)
+        t->rc = pg_admin_open(env_socket_dir(&t->s->env, t->a, l->id), ADMIN_OPEN_MS, &l->admin, &t->err);
+    if (t->rc == 0)
+        t->rc = pg_admin_activity(l->admin, &l->activity, &t->err);
+}
+
+static void close_session(struct compute *c)
+{
+    if (c->admin_busy)
+        return; /* the task that has it gives it back */
+    pg_admin_close(c->admin);
+    c->admin = NULL;
+}
+
+void supervise_give_back(struct compute *c, struct pg_admin *admin)
+{
+    c->admin_busy = false;
+    c->admin = admin;
+    if (c->state != COMPUTE_RUNNING && c->state != COMPUTE_DRAINING)
+        close_session(c);
+}
+
+static void drain_decided(struct compute *c, const struct look *l, bool active)
+{
+    if (c->state != COMPUTE_DRAINING)
+        return;
+    bool due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us()) == 0;
+    compute_event(c, l->t.rc == 0 && !active && due && c->pins == 0 ? EVENT_IDLE : EVENT_BUSY);
+}
+
+static void look_done(struct task *t)
+{
+    struct look *l = (struct look *)t;
+    struct compute *c = l->c;
+    bool current = (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING) && c->generation == l->generation;
+    supervise_give_back(c, l->admin);
+    if (!current || t->rc < 0) {
+        if (t->rc < 0 && current)
+            log_event(LOG_WARN, "idle", "cannot see the activity", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        close_session(c);
+        if (current && l->final)
+            drain_decided(c, l, true);
+        if (current)
+            supervise_look_at(c, 1000);
+        compute_step(c);
+        return;
+    }
+    bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
+    if (l->final) {
+        drain_decided(c, l, active);
+        return;
+    }
+    int64_t due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us());
+    if (due == 0 && c->want_run && c->state == COMPUTE_RUNNING && c->pins == 0)
+        compute_want(c, false, false);
+    else
+        supervise_look_at(c, idle_look_ms(c->suspend_timeout_ms, due));
+}
+
+static void look(struct compute *c, bool final)
+{
+    struct look *l = task_new(c->s, sizeof(*l), look_run, look_done);
+    l->c = c;
+    l->admin = c->admin;
+    l->generation = c->generation;
+    l->final = final;
+    snprintf(l->id, sizeof(l->id), "%s", c->id);
+    c->admin_busy = true;
+    task_submit(&l->t);
+}
+
+static void on_idle_timer(void *arg)
+{
+    struct compute *c = arg;
+    if (c->state != COMPUTE_RUNNING)
+        return;
+    if (c->admin_busy || c->pins > 0)
+        supervise_look_at(c, 200);
+    else
+        look(c, false);
+}
+
+void supervise_look_at(struct compute *c, int64_t after_ms)
+{
+    if (c->suspend_timeout_ms < 0)
+        return;
+    if (!c->idle_timer)
+        c->idle_timer = loop_timer_new(c->s->loop, on_idle_timer, c);
+    int64_t look_ms = idle_look_ms(c->suspend_timeout_ms, c->suspend_timeout_ms);
+    loop_timer_set(c->idle_timer, after_ms < look_ms ? after_ms : look_ms);
+}
+
+/* ---- the door ---- */
+
+void supervise_hold(struct compute *c)
+{
+    wake_hold(c);
+    if (c->force)
+        compute_event(c, EVENT_IDLE);
+    else if (wake_connected(c->s))
+        loop_timer_set(c->timer, HELD_TIMEOUT_MS);
+    else
+        compute_event(c, EVENT_BUSY); /* nobody to close the door: nobody can say that nothing comes in */
+}
+
+void supervise_held(struct compute *c, int64_t active)
+{
+    if (c->state != COMPUTE_DRAINING || c->force)
+        return;
+    if (active > 0 || c->admin_busy) {
+        idle_begin(&c->idle, clock_wall_us());
+        compute_event(c, EVENT_BUSY);
+    } else {
+        look(c, true);
+    }
+}
+
+void supervise_reopen(struct compute *c)
+{
+    wake_release(c);
+    c->want_run = true;
+    supervise_look_at(c, 1000);
+}
+
+/* ---- the ladder ---- */
+
+void supervise_stop(struct compute *c)
+{
+    if (c->idle_timer)
+        loop_timer_clear(c->idle_timer);
+    close_session(c);
+    supervise_record(c, c->want_run ? NULL : "stopped");
+    CRASH_POINT("stop.intended");
+    c->rung = 0;
+    if (c->pidfd >= 0)
+        (void)proc_signal(c->pidfd, SIGINT);
+    CRASH_POINT("stop.signalled");
+    loop_timer_set(c->timer, STOP_FAST_MS);
+}
+
+void supervise_stop_now(struct compute *c)
+{
+    if (!c->error[0])
+        compute_fail(c, "postgres was not ready in time");
+    close_session(c);
+    c->rung = 1;
+    if (c->pidfd >= 0)
+        (void)proc_signal(c->pidfd, SIGQUIT);
+    loop_timer_set(c->timer, STOP_IMMEDIATE_MS);
+}
+
+struct killing {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    char branch_id[ID_MAX + 1];
+};
+
+/* The last rung: every process of the group, or without groups every process that holds the lock. */
+static void kill_run(struct task *t)
+{
+    struct killing *k = (struct killing *)t;
+    int64_t *pids;
+    size_t n;
+    t->rc = cgroup_kill(k->id, STOP_IMMEDIATE_MS, &t->err);
+    if (proc_holders(t->a, env_lock(&t->s->env, t->a, k->branch_id), &pids, &n, &t->err) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        (void)kill((pid_t)pids[i], SIGKILL);
+}
+
+static void kill_done(struct task *t)
+{
+    if (t->rc < 0)
+        log_event(LOG_WARN, "stop", "cannot kill all", "ep", ((struct killing *)t)->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+}
+
+static void kill_all(struct compute *c)
+{
+    struct killing *k = task_new(c->s, sizeof(*k), kill_run, kill_done);
+    snprintf(k->id, sizeof(k->id), "%s", c->id);
+    snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
+    log_event(LOG_WARN, "stop", "killing what is left", "ep", c->id, NULL);
+    task_submit(&k->t);
+}
+
+void supervise_next_rung(struct compute *c)
+{
+    c->rung++;
+    if (c->rung == 1 && c->pidfd >= 0) {
+        log_event(LOG_WARN, "stop", "fast shutdown took too long", "ep", c->id, NULL);
+        (void)proc_signal(c->pidfd, SIGQUIT);
+    } else {
+        kill_all(c);
+    }
+    loop_timer_set(c->timer, STOP_IMMEDIATE_MS);
+}
+
+/* ---- gone ---- */
+
+static void try_lock(void *arg)
+{
+    struct compute *c = arg;
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    int got = fs_lock(env_lock(&c->s->env, a, c->branch_id), true, &c->lock_fd, &err);
+    if (got == 1) {
+        c->exited_ms = 0;
+        compute_event(c, EVENT_EXITED);
+        return;
+    }
+    if (clock_mono_ms() - c->exited_ms > ORPHAN_PATIENCE_MS) {
+        kill_all(c);
+        c->exited_ms = clock_mono_ms();
+    }
+    loop_timer_set(c->gone_timer, LOCK_RETRY_MS);
+}
+
+void supervise_exited(struct compute *c)
+{
+    /* "The postmaster is dead" is not "the compute is stopped": an orphan may go on committing. The lock tells. */
+    c->exited_ms = clock_mono_ms();
+    if (!c->gone_timer)
+        c->gone_timer = loop_timer_new(c->s->loop, try_lock, c);
+    try_lock(c);
+}
+
+/* A killed server leaves its SysV segment; its id is on line 7 of postmaster.pid. Only one that nobody is attached to. */
+static void reap_shared_memory(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    char *text, *line;
+    size_t len;
+    int line_no = 0;
+    unsigned long key;
+    int id;
+    struct shmid_ds ds;
+    const char *path = arena_printf(a, "%s/postmaster.pid", env_pgdata(&c->s->env, a, c->branch_id));
+    if (fs_read(a, path, 4096, &text, &len, &err) < 0)
+        return;
+    while ((line = strsep(&text, "\n")) != NULL)
+        if (++line_no == 7 && sscanf(line, "%lu %d", &key, &id) == 2 && shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_nattch == 0)
+            (void)shmctl(id, IPC_RMID, NULL);
+}
+
+struct capture {
+    struct task t;
+    struct compute *c;
+    char branch_id[ID_MAX + 1];
+};
+
+static int capture(struct capture *k, struct err *err)
+{
+    struct sched *s = k->t.s;
+    struct branch b;
+    struct image image;
+    uint64_t redo, head, system_id;
+    uint32_t tli;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, k->t.a, k->branch_id, &b, err) < 0)
+            return -1;
+    }
+    if (strcmp(b.volume, "ready") != 0 || strcmp(b.state, "ready") != 0)
+        return 0;
+    if (store_features(s->env.store) & STORE_SHARES_BLOCKS)
+        return capture_cold(&s->env, k->t.a, &b, &image, err);
+    /* A copy costs its size each time: only the place is noted, and the first fork takes the image. */
+    if (capture_head(&s->env, b.id, &redo, &head, &tli, &system_id, err) < 0)
+        return -1;
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || branch_set_head(c, b.id, head, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static void capture_run(struct task *t)
+{
+    t->rc = capture((struct capture *)t, &t->err);
+}
+
+static void capture_done(struct task *t)
+{
+    struct capture *k = (struct capture *)t;
+    struct compute *c = k->c;
+    /* Without an image nothing is lost: a fork starts the branch and takes it from the running one. */
+    if (t->rc < 0)
+        log_event(t->err.code == ERR_PRECONDITION ? LOG_INFO : LOG_WARN, "stop", "no image at suspend", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+    compute_event(c, c->error[0] ? EVENT_ERROR : EVENT_CAPTURED);
+}
+
+void supervise_capture(struct compute *c)
+{
+    struct capture *k = task_new(c->s, sizeof(*k), capture_run, capture_done);
+    CRASH_POINT("stop.gone");
+    wake_gone(c);
+    reap_shared_memory(c);
+    k->c = c;
+    snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
+    task_submit(&k->t);
+}
+
+void supervise_clear(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err ignored = ERR_INIT;
+    close_session(c);
+    fd_close(&c->lock_fd);
+    cgroup_remove(c->id);
+    (void)!fs_remove_tree(env_socket_dir(&c->s->env, a, c->id), false, &ignored);
+    (void)!fs_remove_tree(env_conf_dir(&c->s->env, a, c->id), false, &ignored);
+    c->who = (struct proc_identity){ 0 };
+}
+
+static void delete_row(struct compute *c)
+{
+    auto_dbc *db = NULL;
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    wake_drop(c);
+    (void)unlink(env_log(&c->s->env, a, c->id));
+    if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_delete(db, c->id, &err) < 0 || db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "stop", "cannot delete an endpoint", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+}
+
+void supervise_stopped(struct compute *c)
+{
+    CRASH_POINT("stop.captured");
+    supervise_clear(c);
+    supervise_record(c, c->want_run ? NULL : "stopped");
+    if (c->deleted)
+        delete_row(c);
+}
+
+void supervise_crashed(struct compute *c)
+{
+    log_event(LOG_WARN, "stop", "postgres ended by itself", "ep", c->id, NULL);
+    reap_shared_memory(c);
+    c->want_run = c->waiters != NULL;
+    supervise_clear(c);
+    supervise_record(c, c->want_run ? NULL : "stopped");
+    wake_gone(c);
+}

@@ -1,0 +1,441 @@
+"""
+The mere command: what it prints, what it exits with, how it finds a server.
+
+Most of it runs against a small HTTP server here that answers what a test wants and remembers what it was asked; the last part runs
+against a real one.
+"""
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import pwd
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness.server import binaries
+
+OK, FAILURE, USAGE, NOT_FOUND, CONFLICT, AUTH, TIMED_OUT, UNREACHABLE = range(8)
+PROJECT = "old-violet-32930710"
+SECRET = "napi_" + "k" * 60
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Replies from self.server.replies: {"GET /path": (status, body) or a list of them, used up one by one}."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append((self.command, self.path, json.loads(body) if body else None, dict(self.headers)))
+        reply = self.server.replies.get(f"{self.command} {self.path.partition('?')[0].removeprefix('/api/v2')}", (404, {"message": "not found"}))
+        if isinstance(reply, list):
+            reply = reply.pop(0) if len(reply) > 1 else reply[0]
+        status, parsed = reply
+        raw = parsed if isinstance(parsed, bytes) else json.dumps(parsed).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer
+
+
+class Stub:
+    def __init__(self):
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.http.replies, self.http.seen = {}, []
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    def __setitem__(self, key, reply):
+        self.http.replies[key] = reply
+
+    @property
+    def seen(self):
+        return self.http.seen
+
+    def asked(self):
+        return [f"{m} {p.removeprefix('/api/v2')}" for m, p, _, _ in self.http.seen]
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def stub():
+    s = Stub()
+    s["GET /projects"] = (200, {"projects": [{"id": PROJECT, "name": "shop", "pg_version": 15, "created_at": "2025-01-16T21:02:01Z"}]})
+    yield s
+    s.close()
+
+
+def run_mere(*words, url=None, key=SECRET, cwd="/", env=None, expect=OK, user=None):
+    full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "PG", "XDG_"))}
+    full["NO_PROXY"] = "*"
+    if url:
+        full["MERE_API_URL"] = url
+    if key:
+        full["MERE_API_KEY"] = key
+    full.update(env or {})
+    done = subprocess.run([str(binaries() / "mere"), *words], capture_output=True, text=True, env=full, cwd=cwd, timeout=60, user=user, check=False,
+                          stdin=subprocess.DEVNULL)
+    assert done.returncode == expect, f"mere {' '.join(words)}: {done.returncode}, not {expect}: {done.stdout}{done.stderr}"
+    if expect not in (OK, USAGE):
+        assert done.stderr.startswith("mere: ") and done.stderr.count("\n") == 1, f"not one sentence: {done.stderr!r}"
+        assert done.stdout == ""
+    assert SECRET not in done.stdout + done.stderr
+    return done
+
+
+# --- usage ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command():
+    text = run_mere("--help").stdout
+    for word in ("projects list", "branches create", "endpoints suspend", "operations get", "mere url", "mere psql", "--json", "Exit status"):
+        assert word in text
+    assert "--parent" in run_mere("branches", "create", "--help").stdout
+    assert "--parent" not in run_mere("branches", "delete", "--help").stdout
+
+
+def test_version():
+    assert run_mere("--version").stdout.startswith("mere ")
+
+
+@pytest.mark.parametrize("words, hint", [
+    (["brnches", "list"], "did you mean mere branches?"),
+    (["branches", "craete", "x"], "did you mean create?"),
+    (["branches", "list", "--jsno"], "did you mean --json?"),
+    (["xyzzyx"], "there is no command"),
+    (["branches"], "needs a verb"),
+    (["branches", "get"], "usage: mere branches get BRANCH"),
+    (["branches", "get", "a", "b"], "usage: mere branches get BRANCH"),
+    (["branches", "get", ""], "names nothing"),
+    (["branches", "list", "--parent", "x"], "no option"),
+    (["branches", "delete", "x", "--timeout", "soon"], "--timeout"),
+    (["branches", "delete", "x", "--timeout"], "needs a value"),
+    (["branches", "list", "--json=1"], "takes no value"),
+    (["branches", "list", "--", "x"], "nothing may follow"),
+    (["operations", "list", "--api-url", "localhost:1"], "is not a URL"),
+])
+def test_usage(words, hint):
+    done = run_mere(*words, expect=USAGE)
+    assert hint in done.stderr and done.stdout == ""
+
+
+def test_no_words_show_help_as_a_message():
+    done = run_mere(expect=USAGE)
+    assert done.stdout == "" and "Commands:" in done.stderr
+
+
+@pytest.mark.parametrize("words, hint", [
+    (["projects", "create", "a", "--name", "b"], "name it once"),
+    (["projects", "create", "--pg-version", "fifteen"], "--pg-version"),
+    (["branches", "create", "--suspend-timeout", "-2"], "--suspend-timeout"),
+    (["projects", "list", "--limit", "0"], "--limit"),
+])
+def test_values_are_checked_before_anything_is_changed(stub, words, hint):
+    assert hint in run_mere(*words, url=stub.url, expect=USAGE).stderr
+    assert not [a for a in stub.asked() if not a.startswith("GET")]
+
+
+# --- answers and exit codes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status, body, code, says", [
+    (404, {"code": "", "message": "branch not found"}, NOT_FOUND, "branch not found"),
+    (409, {"code": "conflict", "message": "branch already exists"}, CONFLICT, "branch already exists"),
+    (412, {"code": "precondition_failed", "message": "the branch has children"}, CONFLICT, "the branch has children"),
+    (401, {"code": "unauthorized", "message": "x"}, AUTH, "the key was refused"),
+    (403, {"code": "forbidden", "message": "this key may only read"}, AUTH, "this key may only read"),
+    (422, {"code": "invalid", "message": "name: too long"}, FAILURE, "name: too long"),
+    (503, {"code": "timeout", "message": "not ready in time"}, TIMED_OUT, "not ready in time"),
+    (503, {"code": "unavailable", "message": "the queue is full"}, FAILURE, "the queue is full"),
+    (500, b"<html>", FAILURE, "HTTP 500"),
+    (200, b"not json", FAILURE, "HTTP 200"),
+])
+def test_exit_codes(stub, status, body, code, says):
+    stub[f"GET /projects/{PROJECT}/branches/dev"] = (status, body)
+    assert says in run_mere("branches", "get", "dev", url=stub.url, expect=code).stderr
+
+
+def test_unreachable():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{s.getsockname()[1]}"
+        assert url in run_mere("projects", "list", url=url, expect=UNREACHABLE).stderr
+
+
+def test_table_and_json(stub):
+    done = run_mere("projects", "list", url=stub.url)
+    head, row = done.stdout.splitlines()
+    assert head.split() == ["ID", "NAME", "POSTGRES", "CREATED"]
+    assert row.split() == [PROJECT, "shop", "15", "2025-01-16T21:02:01Z"]
+    assert json.loads(run_mere("projects", "list", "--json", url=stub.url).stdout)["projects"][0]["id"] == PROJECT
+    assert stub.seen[0][3]["Authorization"] == f"Bearer {SECRET}"
+
+
+def test_names_cannot_command_the_terminal(stub):
+    stub["GET /projects"] = (200, {"projects": [{"id": PROJECT, "name": "a\x1b[2Jb\nc"}]})
+    text = run_mere("projects", "list", url=stub.url).stdout
+    assert "\x1b" not in text and len(text.splitlines()) == 2 and "a?[2Jb?c" in text
+
+
+def test_pages_are_followed(stub):
+    stub["GET /projects"] = [(200, {"projects": [{"id": f"p-{i}"}], "pagination": {"cursor": f"c&{i}"}}) for i in range(3)] + [(200, {"projects": []})]
+    got = json.loads(run_mere("projects", "list", "--json", url=stub.url).stdout)
+    assert [p["id"] for p in got["projects"]] == ["p-0", "p-1", "p-2"] and "pagination" not in got
+    assert stub.asked()[1].endswith("&cursor=c%260")
+
+
+def test_limit_is_kept(stub):
+    stub["GET /projects"] = [(200, {"projects": [{"id": f"p-{i}"}], "pagination": {"cursor": "c"}}) for i in range(9)]
+    assert len(json.loads(run_mere("projects", "list", "--json", "--limit", "2", url=stub.url).stdout)["projects"]) == 2
+
+
+def test_the_only_project_is_taken_and_several_are_asked_about(stub):
+    stub[f"GET /projects/{PROJECT}/endpoints"] = (200, {"endpoints": []})
+    run_mere("endpoints", "list", url=stub.url)
+    stub["GET /projects"] = (200, {"projects": [{"id": "a-b-11111111"}, {"id": "a-b-22222222"}]})
+    assert "--project" in run_mere("endpoints", "list", url=stub.url, expect=USAGE).stderr
+    stub["GET /projects"] = (200, {"projects": []})
+    assert "projects create" in run_mere("endpoints", "list", url=stub.url, expect=NOT_FOUND).stderr
+
+
+def test_project_by_flag_environment_and_name(stub):
+    for words, env in ((["--project", PROJECT], {}), ([], {"MERE_PROJECT": PROJECT}), (["--project", "shop"], {"MERE_PROJECT": "other"})):
+        stub[f"GET /projects/{PROJECT}/endpoints"] = (200, {"endpoints": []})
+        run_mere("endpoints", "list", *words, url=stub.url, env=env)
+        assert stub.asked()[-1] == f"GET /projects/{PROJECT}/endpoints"
+    run_mere("endpoints", "list", "--project", "shap", url=stub.url, expect=NOT_FOUND)
+
+
+def test_branch_names_are_encoded(stub):
+    stub[f"GET /projects/{PROJECT}/branches/a%2F..%2Fb%3Fc"] = (200, {"branch": {"id": "br-a-b-12345678", "name": "a/../b?c"}})
+    assert "br-a-b-12345678" in run_mere("branches", "get", "a/../b?c", url=stub.url).stdout
+
+
+def operation(status, **more):
+    return {"id": "11111111-2222-4333-8444-555555555555", "action": "create_branch", "status": status, **more}
+
+
+def created(status):
+    return 201, {"branch": {"id": "br-a-b-12345678", "name": "dev", "project_id": PROJECT, "parent_lsn": "0/16B3748"}, "endpoints": [{"id": "ep-a-b-12345678"}],
+                 "operations": [operation(status)], "connection_uris": [{"connection_uri": "postgresql://u:p@127.0.0.1:7433/neondb"}]}
+
+
+def test_create_waits_and_shows_what_it_made(stub):
+    op = f"GET /projects/{PROJECT}/operations/{operation('')['id']}"
+    stub[f"POST /projects/{PROJECT}/branches"] = created("running")
+    stub[op] = [(200, {"operation": operation("running")}), (200, {"operation": operation("finished")})]
+    text = run_mere("branches", "create", "dev", "--durability", "relaxed", "--suspend-timeout", "-1", url=stub.url).stdout
+    assert "0/16B3748" in text and "postgresql://u:p@127.0.0.1:7433/neondb" in text
+    assert len([a for a in stub.asked() if a.startswith(op)]) == 2
+    assert [b for m, _, b, _ in stub.seen if m == "POST"] == [
+        {"branch": {"name": "dev", "durability": "relaxed"}, "endpoints": [{"type": "read_write", "suspend_timeout_seconds": -1}]}]
+
+
+def test_create_without_waiting(stub):
+    stub[f"POST /projects/{PROJECT}/branches"] = created("running")
+    run_mere("branches", "create", "--no-wait", "--no-endpoint", url=stub.url)
+    assert not [a for a in stub.asked() if "/operations/" in a]
+    assert [b for m, _, b, _ in stub.seen if m == "POST"] == [{"branch": {}}]
+
+
+def test_parent_by_name(stub):
+    stub[f"GET /projects/{PROJECT}/branches/stage"] = (200, {"branch": {"id": "br-x-y-12345678"}})
+    stub[f"POST /projects/{PROJECT}/branches"] = created("finished")
+    run_mere("branches", "create", "dev", "--parent", "stage", url=stub.url)
+    assert stub.seen[-1][2]["branch"]["parent_id"] == "br-x-y-12345678"
+
+
+def test_waiting_ends_at_the_timeout_and_says_how_to_go_on(stub):
+    stub[f"POST /projects/{PROJECT}/branches"] = created("running")
+    stub[f"GET /projects/{PROJECT}/operations/{operation('')['id']}"] = (200, {"operation": operation("running")})
+    assert "mere operations get 11111111" in run_mere("branches", "create", "--timeout", "1", url=stub.url, expect=TIMED_OUT).stderr
+
+
+def test_failed_work_is_a_failure(stub):
+    stub[f"POST /projects/{PROJECT}/branches"] = created("running")
+    stub[f"GET /projects/{PROJECT}/operations/{operation('')['id']}"] = (200, {"operation": operation("failed", error="the disk is full")})
+    assert "the disk is full" in run_mere("branches", "create", url=stub.url, expect=FAILURE).stderr
+
+
+def test_endpoint_of_a_branch(stub):
+    stub[f"GET /projects/{PROJECT}/branches/dev/endpoints"] = (200, {"endpoints": [{"id": "ep-r-o-12345678", "type": "read_only"},
+                                                                                  {"id": "ep-r-w-12345678", "type": "read_write"}]})
+    stub[f"POST /projects/{PROJECT}/endpoints/ep-r-w-12345678/suspend"] = (200, {"endpoint": {}, "operations": []})
+    stub[f"GET /projects/{PROJECT}/endpoints/ep-r-w-12345678"] = (200, {"endpoint": {"id": "ep-r-w-12345678", "current_state": "idle"}})
+    assert "idle" in run_mere("endpoints", "suspend", "dev", url=stub.url).stdout
+    stub[f"GET /projects/{PROJECT}/branches/dev/endpoints"] = (200, {"endpoints": []})
+    assert "endpoints create dev" in run_mere("endpoints", "start", "dev", url=stub.url, expect=NOT_FOUND).stderr
+
+
+# --- url and psql ----------------------------------------------------------------------------------------------------------------
+
+URI = "postgresql://neondb_owner:p%40ss%2Fw@127.0.0.1:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-12345678"
+
+
+def test_url(stub):
+    stub[f"GET /projects/{PROJECT}/connection_uri"] = (200, {"uri": URI})
+    assert run_mere("url", "dev", "--database", "d b", url=stub.url).stdout == URI + "\n"
+    assert stub.asked()[-1] == f"GET /projects/{PROJECT}/connection_uri?branch_id=dev&database_name=d%20b"
+    run_mere("url", url=stub.url)
+    assert stub.asked()[-1] == f"GET /projects/{PROJECT}/connection_uri"
+
+
+def test_psql_gets_the_password_in_its_environment_only(stub, tmp_path):
+    fake = tmp_path / "psql"
+    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$PGPASSWORD" "$@"\nexit 5\n')
+    fake.chmod(0o755)
+    stub[f"GET /projects/{PROJECT}/connection_uri"] = (200, {"uri": URI})
+    full = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MERE_API_URL": stub.url, "MERE_API_KEY": SECRET}
+    done = subprocess.run([str(binaries() / "mere"), "psql", "dev", "--", "-c", "select '--json'"], capture_output=True, text=True, env=full, check=False)
+    assert done.returncode == 5, "the exit status is psql's"
+    assert done.stdout.splitlines() == ["p@ss/w", "-d", URI.replace(":p%40ss%2Fw", ""), "-c", "select '--json'"]
+
+
+def test_psql_missing(stub, tmp_path):
+    stub[f"GET /projects/{PROJECT}/connection_uri"] = (200, {"uri": URI})
+    assert "postgresql-client" in run_mere("psql", url=stub.url, env={"PATH": str(tmp_path)}, expect=FAILURE).stderr
+
+
+# --- how a server of this machine is found -----------------------------------------------------------------------------------------
+
+
+def state_file(runtime, name, url, key_file):
+    place = pathlib.Path(runtime) / "mere" / name
+    place.mkdir(parents=True)
+    (place / "cli.json").write_text(json.dumps({"api": url, "key_file": str(key_file)}))
+    return place / "cli.json"
+
+
+@pytest.fixture
+def alone():
+    """Other servers of this machine would be found, too: then the tests of finding mean nothing."""
+    places = ["/run/mere", f"/tmp/mere-{os.getuid()}"]
+    if any(os.path.isdir(p) and any(os.scandir(p)) for p in places):
+        pytest.skip("another server runs on this machine")
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "the.key"
+    path.write_text(SECRET + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_state_file(stub, alone, tmp_path, key_file):
+    state_file(tmp_path, "abc", stub.url, key_file)
+    run_mere("projects", "list", key=None, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert stub.seen[0][3]["Authorization"] == f"Bearer {SECRET}"
+
+
+def test_of_several_the_one_that_answers(stub, alone, tmp_path, key_file):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        state_file(tmp_path, "killed", f"http://127.0.0.1:{s.getsockname()[1]}", key_file)
+        state_file(tmp_path, "living", stub.url, key_file)
+        run_mere("projects", "list", key=None, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    other = Stub()
+    state_file(tmp_path, "second", other.url, key_file)
+    assert "--api-url" in run_mere("projects", "list", key=None, env={"XDG_RUNTIME_DIR": str(tmp_path)}, expect=USAGE).stderr
+    other["GET /projects"] = (200, {"projects": []})
+    run_mere("projects", "list", "--api-url", other.url + "/api/v2/", key=None, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert other.asked()[-1].startswith("GET /projects?")
+    other.close()
+
+
+def test_key_in_the_data_directory(stub, alone, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/admin.key").write_text(SECRET + "\n")
+    run_mere("projects", "list", key=None, cwd=tmp_path, url=stub.url)
+    assert stub.seen[0][3]["Authorization"] == f"Bearer {SECRET}"
+
+
+def test_no_server_no_key(alone, tmp_path):
+    assert "MERE_API_KEY" in run_mere("projects", "list", key=None, cwd=tmp_path, expect=AUTH).stderr
+
+
+def test_a_key_that_was_found_stays_on_this_machine(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/admin.key").write_text(SECRET + "\n")
+    for url in ("http://db.example.com:7432", "http://127.0.0.1@example.com", "http://127.0.0.1.example.com", "http://localhost:1@example.com"):
+        assert "no key for" in run_mere("projects", "list", key=None, cwd=tmp_path, url=url, expect=AUTH).stderr
+
+
+def test_key_file_flag(stub, key_file):
+    run_mere("projects", "list", "--api-key-file", str(key_file), url=stub.url, key="wrong")
+    assert stub.seen[0][3]["Authorization"] == f"Bearer {SECRET}"
+    assert "no key can be read" in run_mere("projects", "list", "--api-key-file", "/nonexistent", url=stub.url, expect=AUTH).stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_state_of_a_stranger_is_not_believed(stub, alone, tmp_path, key_file, what):
+    state = state_file(tmp_path, "abc", stub.url, key_file)
+    stranger = pwd.getpwnam("nobody")
+    os.chown(state if what == "file" else state.parent, stranger.pw_uid, stranger.pw_gid)
+    run_mere("projects", "list", key=None, cwd=tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}, expect=AUTH)
+    assert not stub.seen
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"api": 1, "key_file": 2}', '{"api": "http://127.0.0.1:1"}', "x" * 10000])
+def test_damaged_state_is_passed_over(alone, tmp_path, key_file, text):
+    state_file(tmp_path, "abc", "http://127.0.0.1:1", key_file).write_text(text)
+    run_mere("projects", "list", key=None, cwd=tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}, expect=AUTH)
+
+
+# --- a real server -----------------------------------------------------------------------------------------------------------------
+
+
+def test_first_session(mere):
+    """The session that `make run` prints, results checked; the key travels by file."""
+    def cli(*words, **kw):
+        return run_mere(*words, "--api-key-file", str(mere.data / "admin.key"), url=mere.api_url, key=None, **kw)
+
+    def sql(branch, text):
+        return run_mere("psql", branch, "--", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", text, url=mere.api_url, key=mere.key).stdout.strip()
+
+    made = cli("projects", "create", "--name", "hello").stdout
+    project = made.split()[1]
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: cli("projects", "delete", project))
+        sql("main", "create table t as select generate_series(1, 10) as n")
+        assert "PARENT LSN" in cli("branches", "create", "--name", "dev").stdout
+        sql("dev", "delete from t where n > 3")
+        assert (sql("dev", "select count(*) from t"), sql("main", "select count(*) from t")) == ("3", "10")
+        assert "already exists" in cli("branches", "create", "dev", expect=CONFLICT).stderr
+        cli("branches", "get", "nobody", expect=NOT_FOUND)
+        run_mere("branches", "list", url=mere.api_url, key="napi_wrong", expect=AUTH)
+        assert json.loads(cli("endpoints", "suspend", "dev", "--json").stdout)["endpoint"]["current_state"] == "idle"
+        assert sql("dev", "select count(*) from t") == "3"
+        cli("endpoints", "restart", "dev")
+        assert [o for o in json.loads(cli("operations", "list", "--json").stdout)["operations"] if o["action"] == "start_compute"]
+        assert cli("branches", "delete", "dev").stderr == "branch dev deleted\n"
+        cli("branches", "get", "dev", expect=NOT_FOUND)
+    assert project not in cli("projects", "list").stdout
+
+
+def test_a_local_server_is_found(new_mere):
+    """By the file it leaves where only we can write, and no longer after it stopped."""
+    m = new_mere().start()
+    name = hashlib.sha256(os.urandom(8)).hexdigest()[:8]
+    env = {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")}
+    run_mere("projects", "create", "--name", name, "--api-url", m.api_url, key=None, env=env)
+    assert name in run_mere("projects", "list", "--api-url", m.api_url, key=None, env=env).stdout
+    run_mere("projects", "delete", name, "--api-url", m.api_url, key=None, env=env)
+    m.stop()
+    run_mere("projects", "list", "--api-url", m.api_url, key=None, env=env, cwd="/", expect=AUTH)

@@ -1,0 +1,361 @@
+"""Starting, stopping and the places where Mere may be put."""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from harness import procs
+from harness.server import StartFailed, scratch, until
+
+AS_NOBODY = {"user": "nobody", "store": "copy"}
+
+
+def one_sentence(failure, *words):
+    """What a user sees: the last line says it, names the thing, and is neither a trace nor empty."""
+    lines = [line for line in failure.stderr.strip().splitlines() if line.strip()]
+    assert lines and len(lines[-1]) > 20, failure.stderr
+    text = " ".join(lines[-3:])
+    for w in words:
+        assert w.lower() in text.lower(), (w, text)
+    assert failure.status not in (0, "timeout") and failure.status < 128 and failure.status > 0, failure.status
+    assert failure.stdout == ""
+
+
+def works(m):
+    """A database is made, forked, and both answer."""
+    project = m.create_project()
+    project.main.query("CREATE TABLE t AS SELECT 42 AS n")
+    child = project.branch(project.main)
+    assert child.value("SELECT n FROM t") == 42
+    project.main.suspend()
+    cold = project.branch(project.main)
+    assert cold.value("SELECT n FROM t") == 42
+    return project
+
+
+def test_ready_line_and_files(new_mere):
+    m = new_mere().start()
+    assert stat.S_IMODE(os.stat(m.data).st_mode) == 0o700
+    key = m.data / "admin.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_text().splitlines()) == 1
+    for secret in m.data.glob("*.key"):
+        assert stat.S_IMODE(secret.stat().st_mode) & 0o077 == 0, secret
+    assert m.request("GET", "/livez", key=None)[0] == 200
+    assert m.request("GET", "/readyz", key=None)[0] == 200
+    assert m.call("GET", "/users/me")["id"]
+    m.stop()
+    assert len(m.stdout.splitlines()) == 1, m.stdout
+
+
+def test_admin_key_stays_the_same(new_mere):
+    m = new_mere().start()
+    key = m.key
+    m.restart()
+    assert m.key == key
+
+
+@pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_and_the_next_start_finds_everything(new_mere, signo):
+    m = new_mere().start()
+    project = works(m)
+    conn = project.main.connect()
+    assert m.stop(signo) == 0
+    assert m.processes() == []
+    conn.close()
+    m.start()
+    assert project.main.value("SELECT n FROM t") == 42
+    assert len(project.branches()) == 3
+
+
+def test_second_signal_while_stopping_does_no_harm(new_mere):
+    m = new_mere().start()
+    works(m)
+    m.proc.send_signal(signal.SIGTERM)
+    m.proc.send_signal(signal.SIGINT)
+    assert m.wait(60) == 0
+    assert m.processes() == []
+
+
+def test_a_second_mered_on_the_same_directory_refuses(new_mere, expect_log):
+    expect_log("in use|already|another|lock")
+    m = new_mere().start()
+    twin = type(m)(base=scratch(), data=m.data)
+    try:
+        with pytest.raises(StartFailed) as e:
+            twin.start()
+        one_sentence(e.value, str(m.data))
+    finally:
+        twin.data = twin.base / "none"
+        twin.scrub()
+    assert m.call("GET", "/users/me")["id"]
+    works(m)
+
+
+@pytest.mark.parametrize("which", ["listen", "pg_listen"])
+def test_ports_in_use(new_mere, expect_log, which):
+    expect_log("in use")
+    m = new_mere()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        setattr(m, which, f"127.0.0.1:{s.getsockname()[1]}")
+        with pytest.raises(StartFailed) as e:
+            m.start()
+    one_sentence(e.value, str(s and m.__dict__[which].split(":")[1]))
+    assert m.processes() == []
+
+
+@pytest.mark.root
+def test_under_a_closed_home(new_mere):
+    """The clone lies where the compute's user cannot go."""
+    m = new_mere()
+    home = m.base / "home"
+    home.mkdir(mode=0o700)
+    m.data = home / "mere" / "data"
+    m.data.parent.mkdir()
+    m.base.chmod(0o700)
+    m.start()
+    works(m)
+
+
+def test_a_very_long_path(new_mere):
+    m = new_mere()
+    m.data = m.base / ("long-" + "x" * 90) / ("y" * 90) / "d"
+    m.data.parent.mkdir(parents=True)
+    assert len(str(m.data)) > 200
+    m.start()
+    project = works(m)
+    assert len(project.main.socket_dir() + "/.s.PGSQL.5432") <= 107
+
+
+def test_a_path_with_blanks_and_quotes(new_mere):
+    m = new_mere()
+    m.data = m.base / "it's a \"strange\" $HOME; dir"
+    m.start()
+    works(m)
+
+
+def test_a_relative_path(new_mere):
+    m = new_mere()
+    m.data = m.base / "rel"
+    real = m.argv
+    m.argv = lambda: [a if a != str(m.data) else os.path.relpath(m.data, "/") for a in real()]
+    m.start()
+    works(m)
+
+
+def test_keep_computes(new_mere):
+    m = new_mere(args=["--keep-computes"]).start()
+    project = works(m)
+    conn = project.main.connect()
+    cur = conn.cursor()
+    cur.execute("SELECT pg_backend_pid()")
+    backend, proxy, computes = cur.fetchone()[0], m.proxy_pid(), m.postmasters()
+    assert m.stop() == 0
+    assert m.proxy_pid() == proxy and m.postmasters() == computes
+    cur.execute("SELECT pg_backend_pid()")
+    assert cur.fetchone()[0] == backend
+    m.start()
+    assert m.proxy_pid() == proxy and m.postmasters() == computes
+    cur.execute("SELECT pg_backend_pid()")
+    assert cur.fetchone()[0] == backend
+    conn.close()
+    # Without the flag the next stop takes all of it, also what it adopted.
+    m.args = []
+    m.restart()
+    assert m.postmasters() == {}
+
+
+@pytest.mark.root
+def test_computes_are_never_root(new_mere):
+    m = new_mere().start()
+    works(m)
+    for p in m.processes():
+        uids = {int(u) for u in procs.read(f"/proc/{p.pid}/status").split("Uid:")[1].split("\n")[0].split()}
+        assert (0 in uids) == (p.comm == "mered") or p.comm == "mere-proxy", p
+
+
+def test_no_secret_in_any_process_list_or_log(new_mere):
+    m = new_mere().start()
+    project = works(m)
+    secrets = [m.key, project.password]
+    for p in m.processes():
+        shown = p.cmdline + procs.read(f"/proc/{p.pid}/environ")
+        assert not [s for s in secrets if s in shown], p
+    texts = [m.log_text()] + [f.read_text(errors="replace") for f in (m.data / "logs").glob("*")]
+    assert not [s for s in secrets for t in texts if s in t]
+    assert project.password.encode() not in m.database_file().read_bytes()
+    assert m.key.encode() not in m.database_file().read_bytes()
+
+
+@pytest.mark.root
+def test_as_an_ordinary_user(new_mere):
+    m = new_mere(**AS_NOBODY).start()
+    assert m.store == "copy"
+    project = works(m)
+    for p in m.processes():
+        assert os.stat(f"/proc/{p.pid}").st_uid == 65534, p
+    m.kill9()
+    m.start()
+    assert project.main.value("SELECT n FROM t") == 42
+
+
+@pytest.mark.root
+def test_a_directory_one_may_not_write(new_mere, expect_log):
+    expect_log("ermission|denied|cannot")
+    m = new_mere(**AS_NOBODY)
+    closed = m.base / "closed"
+    closed.mkdir(mode=0o700)
+    m.data = closed / "d"
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "closed")
+
+
+@pytest.mark.root
+def test_no_postgres_found(new_mere, expect_log):
+    expect_log("ostgres")
+    m = new_mere()
+    empty = m.base / "empty"
+    empty.mkdir()
+    hide = ["unshare", "-m", "sh", "-c", f'mount --bind {empty} /usr/lib/postgresql && exec "$@"', "sh"]
+    with pytest.raises(StartFailed) as e:
+        m.start(wrap=hide)
+    one_sentence(e.value, "postgres")
+    assert "apt" in e.value.stderr or "install" in e.value.stderr
+
+
+@pytest.mark.parametrize("args, word", [
+    (["--store", "zfs"], "zfs"), (["--no-such-flag"], "no-such-flag"), (["--listen", "nonsense"], "nonsense"), (["--config", "/nonexistent"], "nonexistent")])
+def test_wrong_arguments(new_mere, expect_log, args, word):
+    expect_log(word)
+    m = new_mere()
+    with pytest.raises(StartFailed) as e:
+        m.start(extra=args)
+    one_sentence(e.value, word)
+    assert m.processes() == []
+
+
+def test_an_unknown_setting_in_the_file(new_mere, expect_log):
+    expect_log("suspend-timeout")
+    m = new_mere(config={"suspend-timeout-minimum": 1})
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "suspend-timeout-minimum")
+
+
+def test_help_and_version():
+    from harness.server import binaries
+    for flag in ("--help", "--version"):
+        done = subprocess.run([binaries() / "mered", flag], capture_output=True, text=True, check=False, timeout=10)
+        assert done.returncode == 0 and done.stdout.strip(), (flag, done)
+
+
+def test_a_data_directory_that_is_something_else(new_mere, expect_log):
+    expect_log("(?i)director")
+    m = new_mere()
+    m.data.write_text("a file")
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, str(m.data))
+    m.data.unlink()
+
+
+def test_killed_while_starting_for_the_first_time(new_mere, expect_log):
+    """At some moment of the first start: the second one ends up with a whole server."""
+    expect_log("left|template|half|trash|again")
+    m = new_mere()
+    for pause in (0.02, 0.1, 0.3, 0.6, 1.0):
+        full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "CRASH_", "PG"))}
+        with open(m.log_path, "ab") as log:
+            p = subprocess.Popen(m.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=full, start_new_session=True, cwd="/")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            p.wait(pause)
+        p.kill()
+        p.wait()
+    m.start()
+    works(m)
+
+
+def test_everything_killed_then_started(new_mere, expect_log):
+    expect_log("(?i)exit|gone|crash|recover|ended|died|proxy|lost")
+    m = new_mere().start()
+    project = works(m)
+    m.crash_all()
+    m.start()
+    assert project.main.value("SELECT n FROM t") == 42
+    assert len(project.branches()) == 3
+
+
+@pytest.mark.parametrize("store", ["copy", "reflink", "btrfs"])
+def test_every_driver(new_mere, store):
+    m = new_mere(store=store)
+    if store != "copy":
+        mounted = make_file_system(m, "xfs" if store == "reflink" else "btrfs")
+        m.data = mounted / "d"
+    m.start()
+    assert m.store == store
+    works(m)
+    assert m.stop() == 0
+    m.start()
+    m.stop()
+    if store != "copy":
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+def make_file_system(m, kind):
+    if os.getuid() != 0 or not shutil.which(f"mkfs.{kind}"):
+        pytest.skip(f"needs root and mkfs.{kind}")
+    image, point = m.base / "fs.img", m.base / "mnt"
+    with open(image, "wb") as f:
+        f.truncate(1 << 30)
+    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True, capture_output=True)
+    point.mkdir()
+    if subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"cannot mount {kind}")
+    return point
+
+
+@pytest.mark.root
+def test_auto_makes_a_disk_file_and_says_so(new_mere):
+    m = new_mere(store="auto").start()
+    # What it picks depends on the temporary directory's file system; a disk file reports btrfs.
+    assert m.store in ("btrfs", "reflink", "copy")
+    disk = m.data / "disk.btrfs"
+    if disk.exists():
+        assert m.store == "btrfs" and "disk file" in m.log_text()
+        free = os.statvfs(m.base).f_bavail * os.statvfs(m.base).f_frsize
+        assert disk.stat().st_size <= min(10 << 30, free // 4 + disk.stat().st_size // 4)
+        assert disk.stat().st_blocks * 512 >= disk.stat().st_size * 0.99, "it must be preallocated"
+
+
+def test_leftovers_in_the_data_directory_are_put_away(new_mere, expect_log):
+    """Half-made things of an earlier life."""
+    expect_log("left|half|unknown|quarantine|trash|removed")
+    m = new_mere().start()
+    works(m)
+    m.stop()
+    if m.store != "btrfs":
+        for place in ("volumes/.tmp/im-half", "volumes/.trash/im-old"):
+            (m.data / place).mkdir(parents=True, exist_ok=True)
+    m.start()
+    if m.store == "btrfs":
+        m.kill9()
+        for place in ("volumes/.tmp/im-half", "volumes/.trash/im-old"):
+            (m.data / place).mkdir(parents=True, exist_ok=True)
+        m.start()
+    until(lambda: not os.listdir(m.data / "volumes/.tmp") and not os.listdir(m.data / "volumes/.trash"), 20, "leftovers to go")
+
+
+def test_ready_line_is_machine_readable_even_when_nobody_reads(new_mere):
+    """Standard output closed: not a reason to fail."""
+    m = new_mere().start()
+    m.proc.stdout.close()
+    assert json.dumps(m.call("GET", "/regions"))
