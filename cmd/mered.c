@@ -165,7 +165,7 @@ static int prepare(struct arena *a, const struct settings *set, struct places *a
     return 0;
 }
 
-static void serve(struct arena *a, const struct settings *set, const struct places *at, const struct sched_config *cfg, const struct datadir *dir,
+static void serve(struct arena *a, const struct places *at, const struct sched_config *cfg, const struct datadir *dir,
                   struct sched *sched, struct api *api)
 {
     const struct sched_info *info = sched_info(sched);
@@ -176,8 +176,6 @@ static void serve(struct arena *a, const struct settings *set, const struct plac
     printf("ready api=%s postgres=%s:%d store=%s\n", url, at->pg_host, info->pg_port, info->store_driver);
     fflush(stdout);
     sched_wait_signal(sched);
-    if (!set->keep_computes)
-        (void)unlink(arena_printf(a, "%s/cli.json", cfg->env.run_dir));
 }
 
 static int run(struct arena *a, const struct settings *set, struct err *err)
@@ -194,7 +192,7 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     struct api_config http = { .host = at.api_host, .port = at.api_port, .max_connections = (int)set->http_connections, .admin_key = dir.admin_key };
     if (store_open(&store, &cfg.env.store, err) == 0 && db_open(arena_printf(a, "%s/mere.db", dir.path), &cfg.env.db, err) == 0 &&
         env_prepare(&cfg.env, err) == 0 && sched_start(&cfg, &sched, err) == 0 && api_start(&http, sched, &api, err) == 0) {
-        serve(a, set, &at, &cfg, &dir, sched, api);
+        serve(a, &at, &cfg, &dir, sched, api);
         rc = 0;
     }
     bool keep = set->keep_computes || rc < 0;
@@ -202,6 +200,8 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     sched_stop(sched, keep);
     db_close(cfg.env.db);
     store_close(cfg.env.store, keep);
+    if (!keep)
+        env_cleanup(&cfg.env);
     return rc;
 }
 

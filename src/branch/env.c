@@ -58,6 +58,12 @@ int env_prepare(const struct env *env, struct err *err)
     return fs_write_plain(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), "", 0, 0755, (uid_t)-1, (gid_t)-1, err);
 }
 
+void env_cleanup(const struct env *env)
+{
+    struct err ignored = ERR_INIT;
+    (void)!fs_remove_tree(env->run_dir, false, &ignored);
+}
+
 const struct pg_install *env_install(const struct env *env, int64_t major)
 {
     for (size_t i = 0; i < env->n_installs; i++)

@@ -45,6 +45,9 @@ int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct 
 /* Makes <run>/{s,conf,mnt} and <data>/{wal,locks,logs}. */
 int env_prepare(const struct env *env, struct err *err) MUST_CHECK;
 
+/* Takes <run> away; nothing of ours may be running. */
+void env_cleanup(const struct env *env);
+
 const struct pg_install *env_install(const struct env *env, int64_t major); /* NULL when not installed */
 
 const char *env_pgdata(const struct env *env, struct arena *a, const char *volume);

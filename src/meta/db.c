@@ -324,6 +324,14 @@ void db_end(struct dbc **pc)
     pthread_mutex_unlock(&db->pool_mutex);
 }
 
+int db_limit_pages(struct db *db, int64_t pages)
+{
+    char *sql = sqlite3_mprintf("PRAGMA max_page_count=%lld", (long long)pages);
+    int rc = sqlite3_exec(db->writer->h, sql, NULL, NULL, NULL);
+    sqlite3_free(sql);
+    return rc == SQLITE_OK ? 0 : -1;
+}
+
 /* ---- instance ---- */
 
 static const char SQL_INSTANCE_GET[] = "SELECT value FROM instance WHERE key = :key";

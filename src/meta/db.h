@@ -31,6 +31,9 @@ bool db_in_write(void);      /* this thread holds the writer */
 
 #define auto_dbc CLEANUP(db_end) struct dbc
 
+/* Tests only: SQLite's own full disk, for the writer; 0, or -1. */
+int db_limit_pages(struct db *db, int64_t pages);
+
 /* The instance table. *ret NULL when absent. */
 int instance_get(struct dbc *c, struct arena *a, const char *key, const char **ret, struct err *err) MUST_CHECK;
 int instance_set(struct dbc *c, const char *key, const char *value, struct err *err) MUST_CHECK;

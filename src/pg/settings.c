@@ -126,7 +126,7 @@ static bool is_word_of(const char *words, const char *value)
 {
     size_t len = strlen(value);
     for (const char *p = words; p && *p; p = strchr(p, ' ') ? strchr(p, ' ') + 1 : NULL)
-        if (len > 0 && strncmp(p, value, len) == 0 && (p[len] == ' ' || p[len] == '\0'))
+        if (len > 0 && !strchr(value, ' ') && strncmp(p, value, len) == 0 && (p[len] == ' ' || p[len] == '\0'))
             return true;
     return false;
 }

@@ -50,6 +50,16 @@ static struct compute *compute_of(struct op *op, const char *endpoint_id)
     return compute_get(op->s, &e);
 }
 
+static bool is_deleted(struct op *op, struct compute *c)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    struct endpoint e;
+    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, c->id, &e, &err) < 0)
+        return err.code == ERR_NOT_FOUND;
+    return strcmp(e.desired, "deleted") == 0;
+}
+
 static bool same_branch(const struct op *x, const struct op *y)
 {
     return x->row.branch_id && y->row.branch_id && strcmp(x->row.branch_id, y->row.branch_id) == 0;
@@ -105,15 +115,17 @@ static enum verdict look_start(struct op *op)
 
 static enum verdict look_suspend(struct op *op)
 {
-    struct compute *c = compute_find(op->s, op->row.endpoint_id);
-    if (!c)
-        c = compute_of(op, op->row.endpoint_id);
-    if (!c || c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED) {
-        if (c && !c->waiters)
-            c->want_run = false;
-        if (c && c->deleted && c->state == COMPUTE_FAILED)
-            compute_event(c, EVENT_TIMEOUT);
-        if (c && c->deleted)
+    struct compute *c = compute_of(op, op->row.endpoint_id);
+    if (!c) {
+        ops_finish(op, "finished", NULL);
+        return DONE;
+    }
+    c->deleted = is_deleted(op, c);
+    if (c->state == COMPUTE_FAILED)
+        compute_event(c, EVENT_TIMEOUT);
+    if (c->state == COMPUTE_STOPPED) {
+        c->want_run = c->waiters && !c->deleted;
+        if (c->deleted)
             supervise_stopped(c);
         ops_finish(op, "finished", NULL);
         return DONE;

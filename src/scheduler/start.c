@@ -328,6 +328,7 @@ struct finish {
     struct compute *c;
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
+    int64_t generation;
     bool first, pending_roles;
     struct pg_admin *admin;
 };
@@ -369,7 +370,7 @@ static void finish_done(struct task *t)
     struct finish *f = (struct finish *)t;
     struct compute *c = f->c;
     c->finishing = false;
-    if (c->state != COMPUTE_STARTING) { /* it ended meanwhile */
+    if (c->state != COMPUTE_STARTING || c->generation != f->generation) { /* it ended meanwhile */
         pg_admin_close(f->admin);
         return;
     }
@@ -393,6 +394,7 @@ static void server_ready(struct compute *c)
     }
     struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
     f->c = c;
+    f->generation = c->generation;
     f->first = c->first;
     f->pending_roles = c->pending_roles;
     snprintf(f->id, sizeof(f->id), "%s", c->id);

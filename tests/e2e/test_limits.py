@@ -89,7 +89,7 @@ def test_below_the_reserve_creates_and_starts_are_refused(small):
 @pytest.mark.expect_log(FULL)
 def test_a_disk_that_fills_while_creating(new_mere):
     """A branch that does not fit: a clean failure, nothing left, and all is well when there is room again."""
-    m = new_mere(store="copy", config={"reserve": "1MB"} if os.environ.get("MERE_RESERVE_KEY") else None)
+    m = new_mere(store="copy", config={"reserve": "1MB"})
     image, point = m.base / "fs.img", m.base / "mnt"
     with open(image, "wb") as f:
         f.truncate(1 << 30)

@@ -1,0 +1,27 @@
+/*
+ * router.h - finds the route of a path in the generated table (routes.gen.h, made from openapi.yaml)
+ */
+#ifndef MERE_ROUTER_H
+#define MERE_ROUTER_H
+
+#include "api/http.h"
+
+typedef int (*http_handler)(struct http_req *req, struct http_res *res, struct err *err);
+
+enum route_auth { ROUTE_OPEN, ROUTE_KEY };
+
+struct route {
+    const char *method;
+    const char *pattern; /* "/api/v2/projects/{project_id}" */
+    http_handler handler;
+    enum route_auth auth;
+};
+
+/*
+ * The route, with req->path_params filled (percent-decoded; an encoded '/' inside a segment stays in the value).  NULL: ERR_NOT_FOUND, or
+ * ERR_METHOD with *ret_allow = "GET, POST" (in the arena) when the path exists with other methods; ERR_BAD_REQUEST for a malformed escape.
+ */
+const struct route *router_find(struct http_req *req, const char **ret_allow, struct err *err);
+const struct route *router_table(size_t *ret_n);
+
+#endif
