@@ -12,7 +12,10 @@ tools/deps.sh run
 make --no-print-directory all >&2
 
 session() {
-    local api=$1 pg=$2 store=$3 sudo=""
+    local api=$1 pg=$2 store=$3 sudo="" bin key
+
+    bin=$(printf %q "$root/build/bin")
+    key=$(printf %q "$data/admin.key")
 
     [ -r "$data/admin.key" ] || sudo="sudo "
     cat <<TEXT
@@ -25,7 +28,7 @@ Mere is running, store=$store.  Ctrl-C stops it and everything it started.
 
 A first session, to paste into another terminal:
 
-  export PATH=$root/build/bin:\$PATH MERE_API_URL=$api MERE_API_KEY=\$(${sudo}cat $data/admin.key)
+  export PATH=$bin:\$PATH MERE_API_URL=$api MERE_API_KEY=\$(${sudo}cat $key) MERE_PROJECT=hello
   mere projects create --name hello
   mere psql -- -c "create table t as select generate_series(1, 10) as n"
   mere branches create --name dev
@@ -34,7 +37,7 @@ A first session, to paste into another terminal:
 
 The same with curl and psql:
 
-  API=$api/api/v2 KEY=\$(${sudo}cat $data/admin.key)
+  API=$api/api/v2 KEY=\$(${sudo}cat $key)
   URI=\$(curl -s \$API/projects -H "Authorization: Bearer \$KEY" -H 'Content-Type: application/json' \\
         -d '{"project":{"name":"hello-curl"}}' | sed 's/.*"connection_uri": *"\([^"]*\)".*/\1/')
   psql "\$URI" -c 'select version()'

@@ -12,39 +12,70 @@
 #include "scheduler/sched.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
+
+#define HTTP_PARAMS_MAX 4
+#define HTTP_QUERY_MAX  32
 
 struct http_param {
-    const char *name, *value; /* decoded */
+    const char *name, *value; /* decoded, valid UTF-8 */
 };
 
 struct http_req {
-    struct arena *arena;
+    struct arena *arena; /* without cap: what can enlarge it (body, lists) has a limit of its own */
     struct sched *sched;
     const char *method;
-    const char *path;       /* as sent, without the query */
+    const char *path; /* as sent, without the query */
     const char *request_id;
-    const char *peer;       /* address of the client */
-    const char *account;    /* who the key is: "admin" or an API key's id */
-    struct http_param path_params[4];
+    const char *peer;    /* address of the client */
+    const char *account; /* who the key is: "admin" or an API key's id */
+    struct http_param path_params[HTTP_PARAMS_MAX];
     size_t n_path_params;
-    struct http_param query[32];
+    struct http_param query[HTTP_QUERY_MAX];
     size_t n_query;
-    json_t *body;           /* an object, empty when none was sent */
+    json_t *body;                /* an object, empty when none was sent; the server frees it */
+    const atomic_bool *stopping; /* the server is about to stop: wait for nothing any more; NULL = never */
 };
 
 struct http_res {
     int status;
     json_t *body; /* owned; the server frees it */
-    const char *location; /* NULL, or the Location header; in the request's arena */
 };
+
+/* Splits a request target ("/a/b?c=d", or with scheme and host before it) into path and decoded query. */
+int http_parse_target(struct http_req *req, const char *target, struct err *err) MUST_CHECK;
+/* Takes over an id that a client may choose, or makes one: 1 to 128 visible characters. */
+void http_set_request_id(struct http_req *req, const char *given);
 
 /* A path parameter of the route; never NULL for names the route has. */
 const char *http_param(const struct http_req *req, const char *name);
 /* A query parameter, or NULL. */
 const char *http_query(const struct http_req *req, const char *name);
 /* Absent: def.  Not a number in [min, max]: ERR_BAD_REQUEST naming the parameter. */
-int http_query_i64(const struct http_req *req, const char *name, int64_t min, int64_t max, int64_t def, int64_t *ret, struct err *err) MUST_CHECK;
-int http_query_bool(const struct http_req *req, const char *name, bool def, bool *ret, struct err *err) MUST_CHECK;
+int http_query_i64(const struct http_req *req, const char *name, int64_t min, int64_t max, int64_t def,
+                   int64_t *ret, struct err *err) MUST_CHECK;
+int http_query_bool(const struct http_req *req, const char *name, bool def, bool *ret,
+                    struct err *err) MUST_CHECK;
+/* limit (1 to max; max when absent), cursor, search and name of a list.  Sort order is the caller's. */
+int http_query_page(const struct http_req *req, int64_t max, struct page *ret, struct err *err) MUST_CHECK;
+
+/*
+ * The body of a request.  ERR_BAD_REQUEST when it is no JSON (duplicate keys, nesting beyond 32, bad UTF-8, NUL included),
+ * ERR_INVALID when it is JSON but not an object.  Nothing or only blanks is an empty object.
+ */
+int http_parse_body(const char *data, size_t len, json_t **ret, struct err *err) MUST_CHECK;
+/* ERR_INVALID with a pointer unless every key of the body is among the names. */
+int http_known_keys(json_t *body, const char *const *names, size_t n, struct err *err) MUST_CHECK;
+/* The object that a body wraps its members in ("/branch"); NULL when absent and not required. */
+int http_body_object(const struct http_req *req, const char *key, bool required, json_t **ret,
+                     struct err *err) MUST_CHECK;
+
+/* A JSON string whatever the bytes are: what is no UTF-8 becomes '?'.  Never NULL. */
+json_t *http_text(const char *s);
+/* The body of an error answer. */
+json_t *http_error_json(const struct http_req *req, const struct err *err);
+/* "Not Found" */
+const char *http_status_text(int status);
 
 /* Takes body over.  Returns 0. */
 int res_json(struct http_res *res, int status, json_t *body);

@@ -223,7 +223,7 @@ int door_hold(struct doors *all, const char *id, uint64_t g)
 
     if (g < d->g) {
         door_tidy(d);
-        return 0;
+        return -1;
     }
     d->g = g;
     d->shut = true;

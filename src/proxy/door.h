@@ -51,7 +51,7 @@ void door_step_back(struct door_guest *guest);
 void door_learn(struct doors *all, const char *id, uint64_t g, const char *socket, int max);
 /* Nobody answers at the address of generation g. */
 void door_forget(struct door *d, uint64_t g);
-/* Shuts it.  Returns how many inside are active. */
+/* Shuts it.  Returns how many inside are active; -1 when g is old and nothing was done. */
 int door_hold(struct doors *all, const char *id, uint64_t g);
 void door_release(struct doors *all, const char *id, uint64_t g);
 /* Generation g and all before it are over (UINT64_MAX: whatever there is). */

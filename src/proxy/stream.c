@@ -125,6 +125,8 @@ int stream_send(struct stream *s, const void *data, size_t len)
 
     if (s->failed)
         return -1;
+    if (len == 0)
+        return 0;
     if (s->out.len == 0)
         n = write_some(s, data, len);
     if (n < 0)

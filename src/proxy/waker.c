@@ -240,10 +240,13 @@ static bool line_err(struct waker *w, const struct line *l)
 static bool line_hold(struct waker *w, const struct line *l)
 {
     uint64_t g;
+    int active;
 
     if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g))
         return false;
-    say_held(w, l->words[1], g, w->ops->hold(w->arg, l->words[1], g));
+    active = w->ops->hold(w->arg, l->words[1], g);
+    if (active >= 0)
+        say_held(w, l->words[1], g, active);
     return true;
 }
 

@@ -28,7 +28,7 @@ struct waker_ops {
     void (*learn)(void *arg, const char *ep, uint64_t g, const char *socket, int max);
     /* The guest no longer waits: its endpoint is ep, or (ep NULL) the error. */
     void (*answer)(struct waker_guest *guest, const char *ep, const struct wire_error *error);
-    int (*hold)(void *arg, const char *ep, uint64_t g); /* how many are active */
+    int (*hold)(void *arg, const char *ep, uint64_t g); /* how many are active, -1 = no answer */
     void (*release)(void *arg, const char *ep, uint64_t g);
     void (*gone)(void *arg, const char *ep, uint64_t g); /* UINT64_MAX: every generation */
     void (*lost)(void *arg);                             /* the connection broke */

@@ -533,8 +533,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     c->start_arena = arena_new(0);
     c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
     c->max_clients = pg_settings_max_connections(settings) - PG_RESERVED_CONNECTIONS;
-    c->want_run = strcmp(e->desired, "running") == 0;
-    c->force = !c->want_run;
+    c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
     c->who = e->process;
     supervise_watch(c);
     if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {

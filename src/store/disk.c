@@ -94,8 +94,8 @@ static int allocate(int fd, uint64_t from, uint64_t to, struct err *err)
 }
 
 /*
- * -K: no discard.  On a loop device discarding punches holes, which is what the allocation was to avoid; the
- * mount says nodiscard for the same reason.
+ * -K: no discard of what was just allocated.  This mkfs does not discard in plain files anyway; on the loop
+ * device discarding punches holes, so the mount says nodiscard.
  */
 static int run_mkfs(const char *path, struct err *err)
 {

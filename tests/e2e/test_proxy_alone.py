@@ -16,7 +16,7 @@ import pytest
 
 from harness import procs, wire
 from harness.proxyrig import (
-    BRANCH, DATABASE, EP, GOOD, GSS_REQUEST, NOT_BUILT, OTHER, PASSWORD, PROXY, SSL_REQUEST, USER, backends, ended, later, read_error,
+    BRANCH, DATABASE, EP, GOOD, GSS_REQUEST, NOT_BUILT, OTHER, PASSWORD, PROXY, SSL_REQUEST, USER, backends, ended, read_error,
     serves, startup_packet,
 )
 from harness.proxyrig import certificate, make, pg, proxy  # noqa: F401 - fixtures

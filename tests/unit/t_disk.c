@@ -144,6 +144,18 @@ static int n_mounts(void)
     return n;
 }
 
+static void mount_is_as_it_must_be(void)
+{
+    auto_free char *want = xasprintf(" %s btrfs rw,nosuid,nodev,noatime,", volumes);
+    char *text = NULL, *line;
+
+    OK(fs_read(A, "/proc/self/mounts", MIB, &text, NULL, &E));
+    line = strstr(text, want);
+    ck_assert_msg(line != NULL, "%s is not in %s", want, text);
+    line[strcspn(line, "\n")] = '\0';
+    ck_assert_ptr_null(strstr(line, "discard"));
+}
+
 static char *loop_fact(const char *loop, const char *name)
 {
     struct err err = ERR_INIT;
@@ -239,6 +251,7 @@ START_TEST(made_and_opened_again)
     OK(open_as("auto"));
     ck_assert_str_eq(store_driver(S), "btrfs");
     ck_assert_ptr_null(store_notice(S));
+    mount_is_as_it_must_be();
     ck_assert_str_eq(get("w", "f"), "here");
     OK(store_remove(S, "w", &E));
     OK(store_empty_trash(S, &E));

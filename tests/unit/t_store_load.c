@@ -193,6 +193,44 @@ START_TEST(vanishing_files_are_tolerated_when_asked)
 }
 END_TEST
 
+static void *toggle_fifo(void *arg)
+{
+    while (!stop) {
+        mkfifo(arg, 0600);
+        unlink(arg);
+    }
+    return NULL;
+}
+
+/* It may come between the look at the source and the snapshot: seldom, hence the many rounds there. */
+START_TEST(fifo_that_comes_and_goes)
+{
+    int refused = 0, rounds = store_features(S) & STORE_ATOMIC_SNAPSHOT ? 300 : 60;
+    pthread_t thread;
+
+    OK(store_create(S, "src", &E));
+    stop = false;
+    ck_assert_int_eq(pthread_create(&thread, NULL, toggle_fifo, (void *)(uintptr_t)in_volume("src", "pipe")),
+                     0);
+    for (int i = 0; i < rounds; i++) {
+        struct err err = ERR_INIT;
+
+        if (store_clone(S, "src", "dst", true, &err) < 0) {
+            ck_assert_msg(err.code == ERR_INVALID, "%s (%s)", err.msg, err.detail);
+            ck_assert(!store_exists(S, "dst"));
+            refused++;
+            continue;
+        }
+        ck_assert(!has("dst", "pipe"));
+        OK(store_remove(S, "dst", &E));
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+    ck_assert_int_gt(refused, 0);
+    ck_assert_uint_eq(n_tmp(), 0);
+}
+END_TEST
+
 struct worker {
     pthread_t thread;
     int number;
@@ -323,6 +361,7 @@ static void add_tests(TCase *tc, const struct bed *b)
     tcase_add_test(tc, usage_does_not_mind_sockets);
     tcase_add_test(tc, space_is_that_of_the_file_system);
     tcase_add_test(tc, vanishing_files_are_tolerated_when_asked);
+    tcase_add_test(tc, fifo_that_comes_and_goes);
     tcase_add_test(tc, many_at_once);
     if (strcmp(b->driver, "btrfs") == 0)
         tcase_add_test(tc, snapshot_is_one_instant);

@@ -1,0 +1,84 @@
+/*
+ * auth.c - the admin key and API keys
+ */
+#include "api/auth.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "meta/apikey.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define TOKEN_MAX     256
+#define TOUCH_EVERY_US (60 * INT64_C(1000000))
+
+void auth_init(struct auth *auth, const char *admin_key)
+{
+    crypt_sha256(admin_key, strlen(admin_key), auth->admin);
+}
+
+/* What comes after "Bearer", whose case does not matter; NULL when there is none. */
+static const char *bearer(const char *header, size_t *ret_len)
+{
+    size_t len;
+
+    if (header == NULL || strncasecmp(header, "Bearer ", 7) != 0)
+        return NULL;
+    header += 7 + strspn(header + 7, " ");
+    len = strcspn(header, " \t");
+    if (len == 0 || len > TOKEN_MAX || header[len + strspn(header + len, " \t")] != '\0')
+        return NULL;
+    *ret_len = len;
+    return header;
+}
+
+static int refuse(struct err *err)
+{
+    return err_set(err, ERR_UNAUTHORIZED,
+                   "the API key is missing or wrong; send it as \"Authorization: Bearer KEY\". The admin key is "
+                   "the one line of <data>/admin.key on the server, where <data> is what mered was given with "
+                   "--data");
+}
+
+int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,
+               struct principal *ret, struct err *err)
+{
+    uint8_t hash[CRYPT_SHA256_SIZE];
+    struct apikey key;
+    bool found;
+    size_t len = 0;
+    const char *token = bearer(authorization, &len);
+    auto_dbc *c = NULL;
+
+    *ret = (struct principal){ 0 };
+    if (token == NULL)
+        return refuse(err);
+    crypt_sha256(token, len, hash);
+    if (text_equal_const_time(hash, auth->admin, sizeof(hash))) {
+        req->account = "admin";
+        return 0;
+    }
+    if (db_read(sched_db(req->sched), &c, err) < 0 || apikey_find(c, req->arena, hash, &key, &found, err) < 0)
+        return -1;
+    if (!found)
+        return refuse(err);
+    ret->apikey_id = key.id;
+    ret->touch = key.last_used_at + TOUCH_EVERY_US <= clock_wall_us();
+    req->account = arena_printf(req->arena, "%" PRId64, key.id);
+    return 0;
+}
+
+void auth_touch(struct http_req *req, const struct principal *who)
+{
+    struct err err = ERR_INIT;
+    auto_dbc *c = NULL;
+
+    if (!who->touch)
+        return;
+    if (db_write(sched_db(req->sched), &c, &err) < 0 ||
+        apikey_touch(c, who->apikey_id, clock_wall_us(), req->peer, &err) < 0 || db_commit(c, &err) < 0)
+        log_event(LOG_WARN, "api", "cannot record the use of an API key", "error", err.msg, "detail",
+                  err.detail, NULL);
+}

@@ -1,0 +1,29 @@
+/*
+ * auth.h - whose key is this
+ *
+ * Any thread.  The admin key is compared in constant time, API keys are looked up by their SHA-256: the time that takes tells nothing
+ * about a key that would do.
+ */
+#ifndef MERE_AUTH_H
+#define MERE_AUTH_H
+
+#include "api/http.h"
+#include "base/crypt.h"
+
+struct auth {
+    uint8_t admin[CRYPT_SHA256_SIZE]; /* of the admin key */
+};
+
+struct principal {
+    int64_t apikey_id;  /* 0 = the admin key */
+    bool touch;         /* the last use on record is a minute old: auth_touch() once the answer is out */
+};
+
+void auth_init(struct auth *auth, const char *admin_key);
+/* authorization: the header, or NULL.  Fills req->account.  ERR_UNAUTHORIZED says where the key is found. */
+int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,
+               struct principal *ret, struct err *err) MUST_CHECK;
+/* Records the use of an API key.  A failure is logged and nothing else. */
+void auth_touch(struct http_req *req, const struct principal *who);
+
+#endif

@@ -1,0 +1,145 @@
+/*
+ * h_branch.c - branches
+ */
+#include "api/routes.gen.h"
+#include "api/spec.h"
+#include "api/view.h"
+
+#include <string.h>
+
+#define BRANCHES_MAX 10000 /* on a page */
+
+static int read_order(const struct http_req *req, struct page *page, const char **ret_by, struct err *err)
+{
+    const char *by = http_query(req, "sort_by"), *order = http_query(req, "sort_order");
+
+    *ret_by = by != NULL ? by : "updated_at";
+    if (strcmp(*ret_by, "name") != 0 && strcmp(*ret_by, "created_at") != 0 && strcmp(*ret_by, "updated_at") != 0)
+        return err_set(err, ERR_BAD_REQUEST, "the query parameter sort_by must be name, created_at or updated_at");
+    if (order != NULL && strcasecmp(order, "asc") != 0 && strcasecmp(order, "desc") != 0)
+        return err_set(err, ERR_BAD_REQUEST, "the query parameter sort_order must be asc or desc");
+    page->sort_by = *ret_by;
+    page->ascending = order != NULL && strcasecmp(order, "asc") == 0;
+    return 0;
+}
+
+static json_t *branch_page(const struct branch *list, size_t n, const struct page *page, const char *by)
+{
+    json_t *branches = json_array(), *annotations = json_object(), *pagination = json_object();
+
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(branches, view_branch(&list[i]));
+        if (list[i].annotations != NULL)
+            json_object_set_new(annotations, list[i].id, view_annotation(&list[i]));
+    }
+    if (page->next != NULL)
+        json_object_set_new(pagination, "next", json_string(page->next));
+    json_object_set_new(pagination, "sort_by", json_string(by));
+    json_object_set_new(pagination, "sort_order", json_string(page->ascending ? "ASC" : "DESC"));
+    return json_pack("{s:o, s:o, s:o}", "branches", branches, "annotations", annotations, "pagination", pagination);
+}
+
+int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *project = http_param(req, "project_id"), *by;
+    struct project p;
+    struct branch *list;
+    struct page page;
+    size_t n;
+    auto_dbc *c = NULL;
+
+    if (http_query_page(req, BRANCHES_MAX, &page, err) < 0 || read_order(req, &page, &by, err) < 0 ||
+        db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
+        branch_list(c, req->arena, project, &page, &list, &n, err) < 0)
+        return -1;
+    return res_json(res, 200, branch_page(list, n, &page, by));
+}
+
+int api_branch_count(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *project = http_param(req, "project_id"), *search = http_query(req, "search");
+    struct project p;
+    int64_t n;
+    auto_dbc *c = NULL;
+
+    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
+        branch_count(c, project, search != NULL && search[0] != '\0' ? search : NULL, &n, err) < 0)
+        return -1;
+    return res_json(res, 200, json_pack("{s:I}", "count", (json_int_t)n));
+}
+
+/* A string to connect with, where it is clear as whom and to what. */
+static json_t *connection_uris(const struct sched_info *info, const struct outcome *out)
+{
+    struct view_connection c;
+
+    if (out->n_endpoints == 0 || out->n_roles != 1 || out->n_databases != 1 || out->passwords == NULL ||
+        out->passwords[0] == NULL)
+        return NULL;
+    c = (struct view_connection){ .endpoint_id = out->endpoints[0].id, .role = out->roles[0].name,
+                                  .password = out->passwords[0], .database = out->databases[0].name };
+    return json_pack("[o]", view_connection(info, &c));
+}
+
+int api_branch_create(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const struct sched_info *info = sched_info(req->sched);
+    struct branch_spec spec;
+    struct outcome out;
+
+    if (spec_branch_create(req, &spec, err) < 0 ||
+        intent_branch_create(req->sched, req->arena, http_param(req, "project_id"), &spec, &out, err) < 0)
+        return -1;
+    return res_json(res, 201,
+                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out.branch), "endpoints",
+                              view_endpoints(info, out.endpoints, out.n_endpoints), "operations",
+                              view_operations(out.operations, out.n_operations), "roles",
+                              view_roles(out.roles, NULL, out.n_roles), "databases",
+                              view_databases(out.databases, out.n_databases), "connection_uris",
+                              connection_uris(info, &out)));
+}
+
+int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *project = http_param(req, "project_id");
+    struct project p;
+    struct branch b;
+    auto_dbc *c = NULL;
+
+    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
+        branch_get(c, req->arena, project, http_param(req, "branch_id"), &b, err) < 0)
+        return -1;
+    return res_json(res, 200, json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
+}
+
+int api_branch_update(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct branch_spec spec;
+    struct outcome out;
+
+    if (spec_branch_update(req, &spec, err) < 0 ||
+        intent_branch_update(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                             &spec, &out, err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
+}
+
+int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct outcome out;
+
+    if (intent_branch_set_default(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                                  &out, err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
+}
+
+int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct outcome out;
+
+    if (intent_branch_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"), &out,
+                             err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
+}

@@ -1,0 +1,104 @@
+/*
+ * h_database.c - databases of a branch
+ */
+#include "api/routes.gen.h"
+#include "api/view.h"
+#include "base/fields.h"
+
+#define NAME_MAX_BYTES 1024 /* the intent has the exact limit */
+
+struct database_body {
+    const char *name, *owner_name;
+};
+
+static const struct field DATABASE_CREATE[] = {
+    FIELD(database_body, name, F_STR, F_REQUIRED, NAME_MAX_BYTES),
+    FIELD(database_body, owner_name, F_STR, F_REQUIRED, NAME_MAX_BYTES),
+};
+
+static const struct field DATABASE_UPDATE[] = {
+    FIELD(database_body, name, F_STR, 0, NAME_MAX_BYTES),
+    FIELD(database_body, owner_name, F_STR, 0, NAME_MAX_BYTES),
+};
+
+static int read_database(struct http_req *req, const struct field *table, size_t n, struct database_body *ret,
+                         struct err *err)
+{
+    static const char *const KEYS[] = { "database" };
+    json_t *obj;
+
+    *ret = (struct database_body){ 0 };
+    if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
+        http_body_object(req, "database", true, &obj, err) < 0)
+        return -1;
+    return fields_from_json(table, n, obj, "/database", req->arena, ret, NULL, err);
+}
+
+static int find_branch(struct http_req *req, struct dbc *c, struct branch *ret, struct err *err)
+{
+    const char *project = http_param(req, "project_id");
+    struct project p;
+
+    if (project_get(c, req->arena, project, &p, err) < 0)
+        return -1;
+    return branch_get(c, req->arena, project, http_param(req, "branch_id"), ret, err);
+}
+
+int api_database_list(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct branch b;
+    struct database *list;
+    size_t n;
+    auto_dbc *c = NULL;
+
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0 ||
+        database_list(c, req->arena, b.id, false, &list, &n, err) < 0)
+        return -1;
+    return res_json(res, 200, json_pack("{s:o}", "databases", view_databases(list, n)));
+}
+
+int api_database_get(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct branch b;
+    struct database d;
+    auto_dbc *c = NULL;
+
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0 ||
+        database_get(c, req->arena, b.id, http_param(req, "database_name"), &d, err) < 0)
+        return -1;
+    return res_json(res, 200, json_pack("{s:o}", "database", view_database(&d)));
+}
+
+int api_database_create(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct database_body b;
+    struct outcome out;
+
+    if (read_database(req, DATABASE_CREATE, N_ELEMENTS(DATABASE_CREATE), &b, err) < 0 ||
+        intent_database_create(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                               b.name, b.owner_name, &out, err) < 0)
+        return -1;
+    return res_json(res, 201, view_change("database", view_database(&out.databases[0]), &out));
+}
+
+int api_database_update(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct database_body b;
+    struct outcome out;
+
+    if (read_database(req, DATABASE_UPDATE, N_ELEMENTS(DATABASE_UPDATE), &b, err) < 0 ||
+        intent_database_update(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                               http_param(req, "database_name"), b.name, b.owner_name, &out, err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("database", view_database(&out.databases[0]), &out));
+}
+
+int api_database_delete(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct outcome out;
+
+    if (intent_database_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                               http_param(req, "database_name"), &out, err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("database", view_database(&out.databases[0]), &out));
+}

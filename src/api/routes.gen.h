@@ -1,0 +1,110 @@
+/* Made by tools/gen_routes.py from openapi.yaml; do not edit. */
+#ifndef MERE_ROUTES_GEN_H
+#define MERE_ROUTES_GEN_H
+
+#include "api/router.h"
+
+int api_apikey_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_apikey_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_apikey_revoke(struct http_req *req, struct http_res *res, struct err *err);
+int api_auth_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_count(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_list_of_branch(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_restart(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_start(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_suspend(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_health_check(struct http_req *req, struct http_res *res, struct err *err);
+int api_health_live(struct http_req *req, struct http_res *res, struct err *err);
+int api_health_ready(struct http_req *req, struct http_res *res, struct err *err);
+int api_operation_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_operation_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_organization_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_limits(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_list_shared(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_region_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_reset_password(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_reveal_password(struct http_req *req, struct http_res *res, struct err *err);
+int api_user_me(struct http_req *req, struct http_res *res, struct err *err);
+int api_user_organizations(struct http_req *req, struct http_res *res, struct err *err);
+
+/* For router.c alone. */
+#ifdef ROUTES_TABLE
+static const struct route ROUTES[] = {
+    { "GET", "/api/v2/api_keys", api_apikey_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/api_keys", api_apikey_create, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/api_keys/{key_id}", api_apikey_revoke, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/auth", api_auth_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/organizations/{org_id}", api_organization_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects", api_project_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects", api_project_create, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/shared", api_project_list_shared, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}", api_project_get, ROUTE_KEY, false, 4096 },
+    { "PATCH", "/api/v2/projects/{project_id}", api_project_update, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}", api_project_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches", api_branch_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches", api_branch_create, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/{project_id}/branches/count", api_branch_count, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_get, ROUTE_KEY, false, 4096 },
+    { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_update, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_create, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_get, ROUTE_KEY, false, 4096 },
+    { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_update, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_create, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_get, ROUTE_KEY, false, 4096 },
+    { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_delete, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reset_password", api_role_reset_password, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password", api_role_reveal_password, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/set_as_default", api_branch_set_default, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/connection_uri", api_project_connection_uri, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/endpoints", api_endpoint_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/endpoints", api_endpoint_create, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_get, ROUTE_KEY, false, 4096 },
+    { "PATCH", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_update, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_delete, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}/restart", api_endpoint_restart, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}/start", api_endpoint_start, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}/suspend", api_endpoint_suspend, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/limits", api_project_limits, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/operations", api_operation_list, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/operations/{operation_id}", api_operation_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/regions", api_region_list, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/users/me", api_user_me, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/users/me/organizations", api_user_organizations, ROUTE_KEY, false, 4096 },
+    { "GET", "/healthz", api_health_check, ROUTE_OPEN, false, 4096 },
+    { "GET", "/livez", api_health_live, ROUTE_OPEN, false, 4096 },
+    { "GET", "/readyz", api_health_ready, ROUTE_OPEN, false, 4096 },
+};
+#endif
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * view.h - what clients see of each resource
+ *
+ * One function per resource: struct in, JSON object out (the caller owns it).  What has no value is left out.  Passwords are in a view only
+ * where the caller passes one.  Pure.
+ */
+#ifndef MERE_VIEW_H
+#define MERE_VIEW_H
+
+#include "api/http.h"
+#include "scheduler/intent.h"
+
+/* The one user and the one organisation of a server. */
+#define VIEW_USER_ID "00000000-0000-4000-8000-000000000001"
+#define VIEW_ORG_ID  "org-mere-local-00000001"
+#define VIEW_PROVISIONER "k8s-neonvm"
+
+json_t *view_project(const struct sched_info *info, const struct project *p);
+json_t *view_project_item(const struct sched_info *info, const struct project *p); /* in a list */
+json_t *view_branch(const struct branch *b);
+json_t *view_annotation(const struct branch *b);
+json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e);
+json_t *view_role(const struct role *r, const char *password); /* NULL = not shown */
+json_t *view_database(const struct database *d);
+json_t *view_operation(const struct operation *o);
+json_t *view_user(void);
+json_t *view_organization(void);
+json_t *view_region(const struct sched_info *info);
+
+/* Arrays of them. */
+json_t *view_endpoints(const struct sched_info *info, const struct endpoint *list, size_t n);
+json_t *view_roles(const struct role *list, const char *const *passwords, size_t n); /* passwords may be NULL */
+json_t *view_databases(const struct database *list, size_t n);
+json_t *view_operations(const struct operation *list, size_t n);
+
+/* Who is connected where as whom: what a connection string says. */
+struct view_connection {
+    const char *endpoint_id, *role, *password, *database;
+};
+
+/* The string, which the caller frees.  It works as it is on the machine of the server. */
+char *view_uri(const struct sched_info *info, const struct view_connection *c);
+json_t *view_connection(const struct sched_info *info, const struct view_connection *c);
+
+/* "key": one, and operations: the answer of most mutations.  Takes one over. */
+json_t *view_change(const char *key, json_t *one, const struct outcome *out);
+
+#endif

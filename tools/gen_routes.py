@@ -1,0 +1,71 @@
+#!/usr/bin/python3
+"""
+Writes src/api/routes.gen.h from openapi.yaml: one prototype and one line of the route table for each operation.
+
+Every operation has an operationId (its handler is api_<operationId>) and says with x-auth who may call it: key or none.  Paths are
+ordered so that a fixed segment comes before a parameter: the first path that fits is the one that is meant.
+"""
+import pathlib
+import re
+import sys
+
+import yaml
+
+BODY_MAX = 1 << 20    # of an operation that describes a body
+NO_BODY_MAX = 4096    # of one that does not: room for an empty object and blanks
+METHODS = ("get", "put", "post", "patch", "delete")
+PARAMS_MAX = 4        # path_params of struct http_req
+
+top = pathlib.Path(__file__).resolve().parent.parent
+
+
+def stop(text):
+    sys.exit(f"gen_routes: {text}")
+
+
+def segments(path):
+    return [(part.startswith("{"), part) for part in path.split("/")]
+
+
+def read_routes(document):
+    routes, seen = [], set()
+    for path, item in sorted(document["paths"].items(), key=lambda p: segments(p[0])):
+        shape = re.sub(r"\{[^}]*\}", "{}", path)
+        if shape in seen:
+            stop(f"two paths have the shape {shape}")
+        seen.add(shape)
+        names = re.findall(r"\{([^}]*)\}", path)
+        if len(names) > PARAMS_MAX or not all(re.fullmatch(r"[a-z_]+", n) for n in names):
+            stop(f"{path}: at most {PARAMS_MAX} parameters, in lower case")
+        for method in METHODS:
+            if method in item:
+                routes.append((method, path, item[method]))
+    return routes
+
+
+def line(method, path, operation):
+    name, auth = operation.get("operationId", ""), operation.get("x-auth")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        stop(f"{method} {path}: operationId {name!r} is no name of a function")
+    if auth not in ("key", "none"):
+        stop(f"{name}: x-auth must be key or none, not {auth!r}")
+    limit = BODY_MAX if "requestBody" in operation else NO_BODY_MAX
+    takes = "true" if "requestBody" in operation else "false"
+    return f'    {{ "{method.upper()}", "{path}", api_{name}, {"ROUTE_KEY" if auth == "key" else "ROUTE_OPEN"}, {takes}, {limit} }},'
+
+
+def main():
+    routes = read_routes(yaml.safe_load((top / "openapi.yaml").read_text()))
+    names = [operation.get("operationId", "") for _, _, operation in routes]
+    for name in sorted(n for n in set(names) if names.count(n) > 1):
+        stop(f"two operations are called {name}")
+    out = ["/* Made by tools/gen_routes.py from openapi.yaml; do not edit. */", "#ifndef MERE_ROUTES_GEN_H", "#define MERE_ROUTES_GEN_H", "",
+           '#include "api/router.h"', ""]
+    out += [f"int api_{name}(struct http_req *req, struct http_res *res, struct err *err);" for name in sorted(names)]
+    out += ["", "/* For router.c alone. */", "#ifdef ROUTES_TABLE", "static const struct route ROUTES[] = {"]
+    out += [line(*route) for route in routes]
+    out += ["};", "#endif", "", "#endif"]
+    (top / "src/api/routes.gen.h").write_text("\n".join(out) + "\n")
+
+
+main()
