@@ -1,6 +1,7 @@
 /*
  * h_branch.c - branches
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
@@ -41,7 +42,7 @@ static json_t *branch_page(const struct branch *list, size_t n, const struct pag
 
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id"), *by;
+    const char *by;
     struct project p;
     struct branch *list;
     struct page page;
@@ -49,21 +50,21 @@ int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
     auto_dbc *c = NULL;
 
     if (http_query_page(req, BRANCHES_MAX, &page, err) < 0 || read_order(req, &page, &by, err) < 0 ||
-        db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        branch_list(c, req->arena, project, &page, &list, &n, err) < 0)
+        db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
+        branch_list(c, req->arena, p.id, &page, &list, &n, err) < 0)
         return -1;
     return res_json(res, 200, branch_page(list, n, &page, by));
 }
 
 int api_branch_count(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id"), *search = http_query(req, "search");
+    const char *search = http_query(req, "search");
     struct project p;
     int64_t n;
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        branch_count(c, project, search != NULL && search[0] != '\0' ? search : NULL, &n, err) < 0)
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
+        branch_count(c, p.id, search != NULL && search[0] != '\0' ? search : NULL, &n, err) < 0)
         return -1;
     return res_json(res, 200, json_pack("{s:I}", "count", (json_int_t)n));
 }
@@ -101,13 +102,10 @@ int api_branch_create(struct http_req *req, struct http_res *res, struct err *er
 
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id");
-    struct project p;
     struct branch b;
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        branch_get(c, req->arena, project, http_param(req, "branch_id"), &b, err) < 0)
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0)
         return -1;
     return res_json(res, 200, json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
 }

@@ -1,6 +1,7 @@
 /*
  * h_database.c - databases of a branch
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
 #include "base/fields.h"
@@ -32,16 +33,6 @@ static int read_database(struct http_req *req, const struct field *table, size_t
         http_body_object(req, "database", true, &obj, err) < 0)
         return -1;
     return fields_from_json(table, n, obj, "/database", req->arena, ret, NULL, err);
-}
-
-static int find_branch(struct http_req *req, struct dbc *c, struct branch *ret, struct err *err)
-{
-    const char *project = http_param(req, "project_id");
-    struct project p;
-
-    if (project_get(c, req->arena, project, &p, err) < 0)
-        return -1;
-    return branch_get(c, req->arena, project, http_param(req, "branch_id"), ret, err);
 }
 
 int api_database_list(struct http_req *req, struct http_res *res, struct err *err)

@@ -1,6 +1,7 @@
 /*
  * h_endpoint.c - endpoints
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
@@ -18,29 +19,25 @@ static int answer_list(struct http_req *req, struct http_res *res, const struct 
 
 int api_endpoint_list(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id");
     struct project p;
     struct endpoint *list;
     size_t n;
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        endpoint_list(c, req->arena, project, NULL, false, &list, &n, err) < 0)
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
+        endpoint_list(c, req->arena, p.id, NULL, false, &list, &n, err) < 0)
         return -1;
     return answer_list(req, res, list, n);
 }
 
 int api_endpoint_list_of_branch(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id");
-    struct project p;
     struct branch b;
     struct endpoint *list;
     size_t n;
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        branch_get(c, req->arena, project, http_param(req, "branch_id"), &b, err) < 0 ||
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0 ||
         endpoint_list(c, req->arena, NULL, b.id, false, &list, &n, err) < 0)
         return -1;
     return answer_list(req, res, list, n);
@@ -59,13 +56,12 @@ int api_endpoint_create(struct http_req *req, struct http_res *res, struct err *
 
 int api_endpoint_get(struct http_req *req, struct http_res *res, struct err *err)
 {
-    const char *project = http_param(req, "project_id");
     struct project p;
     struct endpoint e;
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || project_get(c, req->arena, project, &p, err) < 0 ||
-        endpoint_get(c, req->arena, project, http_param(req, "endpoint_id"), &e, err) < 0)
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
+        endpoint_get(c, req->arena, p.id, http_param(req, "endpoint_id"), &e, err) < 0)
         return -1;
     return res_json(res, 200, json_pack("{s:o}", "endpoint", view_endpoint(sched_info(req->sched), &e)));
 }

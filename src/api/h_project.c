@@ -1,6 +1,7 @@
 /*
  * h_project.c - projects
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
@@ -78,20 +79,18 @@ int api_project_create(struct http_req *req, struct http_res *res, struct err *e
                               view_connection(info, &c)));
 }
 
-static int find_project(struct http_req *req, struct project *ret, struct err *err)
+static int read_project(struct http_req *req, struct project *ret, struct err *err)
 {
     auto_dbc *c = NULL;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0)
-        return -1;
-    return project_get(c, req->arena, http_param(req, "project_id"), ret, err);
+    return db_read(sched_db(req->sched), &c, err) < 0 ? -1 : find_project(req, c, ret, err);
 }
 
 int api_project_get(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct project p;
 
-    if (find_project(req, &p, err) < 0)
+    if (read_project(req, &p, err) < 0)
         return -1;
     return res_json(res, 200, json_pack("{s:o}", "project", view_project(sched_info(req->sched), &p)));
 }
@@ -102,7 +101,7 @@ int api_project_update(struct http_req *req, struct http_res *res, struct err *e
     struct project_spec spec;
     struct outcome out;
 
-    if (find_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0 ||
+    if (read_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0 ||
         intent_project_update(req->sched, req->arena, now.id, &spec, &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("project", view_project(sched_info(req->sched), &out.project), &out));
@@ -121,7 +120,7 @@ int api_project_limits(struct http_req *req, struct http_res *res, struct err *e
 {
     struct project p;
 
-    if (find_project(req, &p, err) < 0)
+    if (read_project(req, &p, err) < 0)
         return -1;
     return res_json(res, 200,
                     json_pack("{s:{s:i, s:i}}", "limits", "max_branches", -1, "max_read_only_endpoints", 0));

@@ -1,19 +1,10 @@
 /*
  * h_role.c - roles of a branch and their passwords
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
 #include "base/fields.h"
-
-static int find_branch(struct http_req *req, struct dbc *c, struct branch *ret, struct err *err)
-{
-    const char *project = http_param(req, "project_id");
-    struct project p;
-
-    if (project_get(c, req->arena, project, &p, err) < 0)
-        return -1;
-    return branch_get(c, req->arena, project, http_param(req, "branch_id"), ret, err);
-}
 
 int api_role_list(struct http_req *req, struct http_res *res, struct err *err)
 {

@@ -1,6 +1,7 @@
 /*
  * h_uri.c - connection_uri: which endpoint, database and role are meant when little is said
  */
+#include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
 
@@ -9,18 +10,17 @@
 /* The endpoint, and the branch that it decides or that decides it. */
 static int find_place(struct http_req *req, struct dbc *c, struct branch *b, struct endpoint *e, struct err *err)
 {
-    const char *project = http_param(req, "project_id");
     const char *branch = http_query(req, "branch_id"), *endpoint = http_query(req, "endpoint_id");
     struct project p;
     bool found;
 
-    if (project_get(c, req->arena, project, &p, err) < 0 ||
-        (endpoint != NULL && endpoint_get(c, req->arena, project, endpoint, e, err) < 0))
+    if (find_project(req, c, &p, err) < 0 ||
+        (endpoint != NULL && endpoint_get(c, req->arena, p.id, endpoint, e, err) < 0))
         return -1;
     if (branch == NULL && endpoint != NULL)
         branch = e->branch_id;
-    if ((branch != NULL ? branch_get(c, req->arena, project, branch, b, err)
-                        : branch_get_default(c, req->arena, project, b, err)) < 0)
+    if ((branch != NULL ? branch_get(c, req->arena, p.id, branch, b, err)
+                        : branch_get_default(c, req->arena, p.id, b, err)) < 0)
         return -1;
     if (endpoint != NULL && strcmp(e->branch_id, b->id) != 0)
         return err_set(err, ERR_NOT_FOUND, "endpoint not found: %s is one of another branch than \"%.100s\"", e->id,

@@ -257,9 +257,12 @@ static void drop_waiter(struct compute *c, void *arg)
         }
 }
 
-static void drop_all_waiters(struct compute *c, void *arg)
+/* What the proxy asked for it asks again; a door it held shut is open again, so nothing it said of it counts. */
+static void proxy_lost(struct compute *c, void *arg)
 {
     (void)arg;
+    if (c->state == COMPUTE_DRAINING && !c->force)
+        compute_event(c, EVENT_BUSY);
     while (c->waiters) {
         struct waiter *w = c->waiters;
         c->waiters = w->next;
@@ -348,7 +351,7 @@ static void on_proxy(void *arg, int fd, unsigned events)
     if (n <= 0) {
         log_event(LOG_INFO, "wake", "mere-proxy hung up", NULL);
         hang_up(w);
-        compute_each(w->s, drop_all_waiters, NULL);
+        compute_each(w->s, proxy_lost, NULL);
         return;
     }
     buf_add(&w->in, data, (size_t)n);
