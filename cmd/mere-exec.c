@@ -9,6 +9,8 @@
  * [--lock-fd N]
  *             [--env K=V]... -- PROGRAM [ARGUMENT]...
  *
+ * With --bind the program has mounts, System V IPC and /dev/shm to itself.
+ *
  * Exit status: 126 when a step failed (one line on standard error), 127 when the program cannot be executed.
  */
 #include "base/base.h"
@@ -155,8 +157,9 @@ static void join_cgroups(const struct options *o)
 }
 
 /*
- * A mount namespace of our own: it receives what is mounted outside later, gives nothing back, and is gone
- * with its last process.
+ * Namespaces of our own for mounts and for System V IPC: they receive what is mounted outside later, give
+ * nothing back, and are gone with their last process, and with them all shared memory that a killed server
+ * would leave behind.
  */
 static void private_mounts(void)
 {
@@ -164,8 +167,8 @@ static void private_mounts(void)
     auto_fd cwd = -1;
     auto_fd ns = -1;
 
-    if (unshare(CLONE_NEWNS) < 0)
-        die_sys("make a mount namespace", "");
+    if (unshare(CLONE_NEWNS | CLONE_NEWIPC) < 0)
+        die_sys("make namespaces for mounts and shared memory", "");
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0)
         return;
     if (errno != EINVAL)
@@ -188,6 +191,8 @@ static void bind_directories(const struct options *o)
     if (o->n_binds == 0)
         return;
     private_mounts();
+    if (mount("mere", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0)
+        die_sys("make a private", "/dev/shm");
     for (size_t i = 0; i < o->n_binds; i++) {
         const struct bind *b = &o->binds[i];
 

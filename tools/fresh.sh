@@ -197,10 +197,11 @@ cluster_untouched() {
 }
 
 run_make_test() {
-    local last
+    local last words=(test)
 
-    last=$("${run_as[@]}" make "${FRESH_TESTS:-test}" | tee /dev/stderr | tail -n 1) || die "make ${FRESH_TESTS:-test} failed: $last"
-    echo "fresh: $who: make ${FRESH_TESTS:-test}: $last"
+    [ -z "${FRESH_TESTS:-}" ] || words=(deps-test "$FRESH_TESTS")
+    last=$("${run_as[@]}" make "${words[@]}" | tee /dev/stderr | tail -n 1) || die "make ${words[*]} failed: $last"
+    echo "fresh: $who: make ${words[*]}: $last"
 }
 
 in_chroot() {

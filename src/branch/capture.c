@@ -157,7 +157,8 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
 int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
                     struct err *err)
 {
-    bool atomic = store_features(env->store) & STORE_ATOMIC_SNAPSHOT;
+    /* A snapshot keeps the order of synced writes only, and a relaxed branch syncs nothing: its checkpoint may be there without its pages. */
+    bool atomic = (store_features(env->store) & STORE_ATOMIC_SNAPSHOT) && strcmp(b->durability, "full") == 0;
     *ret = (struct image){ 0 };
     int rc = atomic ? take_snapshot(env, a, b, admin, ret, err) : take_backup(env, a, b, admin, ret, err);
     if (rc < 0 && ret->id) {

@@ -5,7 +5,8 @@
  *   cold      the compute is stopped, its lock is held by the caller, its control file says "shut down"
  *   snapshot  one atomic file-system snapshot of a running branch's data, then a marker in the WAL: all of [redo(snapshot), marker] is
  *             kept beside it.  Every page in the snapshot has its WAL below the marker, because the marker is written after.
- *   backup    backup mode with its label, where the file system has no atomic snapshot
+ *             What is in the snapshot is the state of a power cut: the order of synced writes.
+ *   backup    backup mode with its label, where the file system has no atomic snapshot, or the branch does not sync
  *
  * The row of an image is its hold: it is there (state taking) before anything is read.  Called from jobs; each step may be repeated.
  */

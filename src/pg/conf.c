@@ -17,7 +17,6 @@ static const char DEFAULTS[] = "# Made by mered at each start.\n"
                                "shared_buffers = '128MB'\n"
                                "min_wal_size = '5MB'\n"
                                "max_wal_size = '256MB'\n"
-                               "dynamic_shared_memory_type = posix\n"
                                "log_timezone = 'UTC'\n"
                                "timezone = 'UTC'\n"
                                "datestyle = 'iso, mdy'\n"
@@ -66,6 +65,7 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "max_prepared_transactions=0",
         "password_encryption=scram-sha-256",
         arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),
+        conf->private_shm ? "dynamic_shared_memory_type=posix" : "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
         "log_destination=stderr",
         "shared_preload_libraries=",

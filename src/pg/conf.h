@@ -25,6 +25,7 @@ struct pg_conf {
     const char *conf_dir;    /* where our files lie; readable by the compute */
     const char *os_user;     /* the name mered runs under, for peer */
     bool relaxed;            /* fsync off */
+    bool private_shm;        /* /dev/shm is its own and goes with it; else shared memory is kept in the data directory */
     json_t *settings;        /* checked pg_settings, or NULL */
 };
 

@@ -130,6 +130,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
                             .socket_dir = env_socket_dir(&s->env, a, p->id),
                             .conf_dir = env_conf_dir(&s->env, a, p->id),
                             .os_user = s->env.os_user,
+                            .private_shm = s->env.as_root,
                             .relaxed = strcmp(p->b.durability, "relaxed") == 0,
                             .settings = settings };
     if (pg_conf_write(&conf, err) < 0)

@@ -268,7 +268,10 @@ void supervise_exited(struct compute *c)
     try_lock(c);
 }
 
-/* A killed server leaves its SysV segment; its id is on line 7 of postmaster.pid. Only one that nobody is attached to. */
+/*
+ * Without a namespace of its own a killed server leaves its SysV segment; its id is on line 7 of postmaster.pid.  Only one that
+ * nobody is attached to.
+ */
 static void reap_shared_memory(struct compute *c)
 {
     auto_arena *a = arena_new(0);
@@ -280,7 +283,7 @@ static void reap_shared_memory(struct compute *c)
     int id;
     struct shmid_ds ds;
     const char *path = arena_printf(a, "%s/postmaster.pid", env_pgdata(&c->s->env, a, c->branch_id));
-    if (fs_read(a, path, 4096, &text, &len, &err) < 0)
+    if (c->s->env.as_root || fs_read(a, path, 4096, &text, &len, &err) < 0)
         return;
     while ((line = strsep(&text, "\n")) != NULL)
         if (++line_no == 7 && sscanf(line, "%lu %d", &key, &id) == 2 && shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_nattch == 0)

@@ -8,6 +8,8 @@ Fixtures of the end-to-end tests.
     expect_log   expect_log(r"…"): a warning or error line of this kind is part of the test.  Also as a marker on a test or module
 """
 import os
+import shutil
+import signal
 import sys
 
 import pytest
@@ -19,6 +21,8 @@ from harness.ledger import Ledger  # noqa: E402
 from harness.server import Mere, binaries, scratch  # noqa: E402
 
 procs.isolate()
+# A runner that is told to stop still takes down what it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def pytest_addoption(parser):
@@ -146,7 +150,6 @@ def project(mere, ledger):
 @pytest.fixture
 def workdir(request):
     """A scratch directory that Postgres's own user may enter."""
-    import shutil
     path = scratch()
     path.chmod(0o755)
     yield path

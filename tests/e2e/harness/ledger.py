@@ -103,7 +103,7 @@ class Ledger:
         for p in now:
             if p.state == "Z":
                 found.append(f"zombie: {p}")
-            elif p.pid not in allowed and p.pid not in postmasters and p.session not in postmasters:
+            elif p.pid not in allowed and not postmasters & {p.pid, p.ppid, p.session}:
                 found.append(f"process nobody accounts for: {p}")
         proxies = [p for p in now if p.comm == "mere-proxy" and p.state != "Z"]
         if len(proxies) != 1:

@@ -1,0 +1,779 @@
+"""The REST face: every operation, every kind of bad input, and what the HTTP side does under hostile clients."""
+import contextlib
+import concurrent.futures
+import http.client
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+
+import psycopg2
+import pytest
+
+from apiclient import Client
+from harness.server import scratch
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NONE = "br-no-such-branch"
+UUID = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture(scope="module")
+def api(mere):
+    directory = scratch("mere-api-")
+    client = Client(mere, directory / "calls.jsonl")
+    # Connections to the metadata are opened when they are first needed and then kept; the ledger shall not take that for a leak.
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda _: mere.request("GET", "/projects"), range(128)))
+    yield client
+    (directory / "calls.jsonl").unlink(missing_ok=True)
+    directory.rmdir()
+
+
+@pytest.fixture(scope="module")
+def p(api):
+    """A project that the tests of this module share, with a branch `dev` that has no endpoint."""
+    made = api.wait(api.ok("POST", "/projects", {"project": {"name": "shared", "store_passwords": True}}))
+    path = "/projects/" + made["project"]["id"]
+    made["dev"] = api.ok("POST", path + "/branches", {"branch": {"name": "dev/1"}})["branch"]
+    made["path"] = path
+    yield made
+    api.ok("DELETE", path)
+
+
+def enc(text):
+    return urllib.parse.quote(text, safe="")
+
+
+def counts(mere):
+    """How much there is of everything: bad input must change nothing."""
+    tables = ("project", "branch", "endpoint", "role", "database", "operation", "api_key", "image")
+    return {t: mere.rows(f"SELECT count(*) AS n FROM {t}")[0]["n"] for t in tables}
+
+
+# --- what works -----------------------------------------------------------------------------------------------------------------
+
+
+def test_account(api):
+    me = api.ok("GET", "/users/me")
+    assert re.fullmatch(r"[0-9a-f-]{36}", me["id"]) and me["auth_accounts"] == []
+    organizations = api.ok("GET", "/users/me/organizations")["organizations"]
+    assert len(organizations) == 1 and organizations[0]["managed_by"] == "console"
+    org = organizations[0]["id"]
+    assert api.ok("GET", f"/organizations/{org}") == organizations[0]
+    api.refused("GET", "/organizations/org-no-such-00000000", status=404, text="organization not found")
+    assert api.ok("GET", "/auth") == {"account_id": me["id"], "auth_method": "api_key_user", "auth_data": "admin"}
+    regions = api.ok("GET", "/regions")["regions"]
+    assert [r["default"] for r in regions] == [True]
+    assert api.ok("GET", "/projects/shared") == {"projects": []}
+
+
+def test_api_keys(api, mere):
+    made = api.ok("POST", "/api_keys", {"key_name": "ci"}, expect=(200,))
+    token = made["key"]
+    listed = [k for k in api.ok("GET", "/api_keys") if k["id"] == made["id"]][0]
+    assert listed["name"] == "ci" and listed["last_used_from_addr"] == "" and "last_used_at" not in listed and "key" not in listed
+    assert api.ok("GET", "/auth", key=token)["auth_data"] == str(made["id"])
+    api.ok("GET", "/users/me", headers={"Authorization": f"bearer  {token} "}, key=None)
+    deadline = time.monotonic() + 5
+    while "last_used_at" not in listed and time.monotonic() < deadline:
+        listed = [k for k in api.ok("GET", "/api_keys") if k["id"] == made["id"]][0]
+    assert listed["last_used_from_addr"] == "127.0.0.1" and listed["last_used_at"].endswith("Z")
+    before = mere.rows("SELECT last_used_at FROM api_key WHERE id = ?", made["id"])
+    for _ in range(5):
+        api.ok("GET", "/users/me", key=token)
+    assert mere.rows("SELECT last_used_at FROM api_key WHERE id = ?", made["id"]) == before
+    gone = api.ok("DELETE", f"/api_keys/{made['id']}", expect=(200,))
+    assert gone["revoked"] is True and "key" not in gone
+    api.refused("GET", "/users/me", key=token, status=401)
+    api.refused("DELETE", f"/api_keys/{made['id']}", status=404)
+    assert made["id"] not in [k["id"] for k in api.ok("GET", "/api_keys")]
+    stored = mere.rows("SELECT hash FROM api_key WHERE id = ?", made["id"])[0]["hash"]
+    assert len(stored) == 32 and token.encode() not in stored
+    for bad in ("0", "-1", "x", "1" * 30, "%31x"):
+        api.refused("DELETE", f"/api_keys/{bad}", status=404)
+
+
+def test_health(api):
+    for path in ("/livez", "/readyz", "/healthz", "/readyz?verbose"):
+        assert api.ok("GET", path, key=None) == {"status": "ok"}
+
+
+def test_a_new_project(api, mere):
+    body = api.ok("POST", "/projects", {"project": {"name": "Grünes Haus"}}, expect=(201,))
+    project, branch, endpoint = body["project"], body["branch"], body["endpoints"][0]
+    path = "/projects/" + project["id"]
+    assert re.fullmatch(r"[a-z]+-[a-z]+-[0-9]{8}", project["id"])
+    assert project["name"] == "Grünes Haus" and project["store_passwords"] is True and project["history_retention_seconds"] == 86400
+    assert project["settings"]["allowed_ips"] == {"ips": [], "protected_branches_only": False}
+    assert branch["name"] == "main" and branch["default"] is True and branch["primary"] is True
+    assert not [k for k in branch if k.startswith("parent")]
+    assert [d["name"] for d in body["databases"]] == ["neondb"]
+    assert [(r["name"], bool(r["password"])) for r in body["roles"]] == [("neondb_owner", True)]
+    assert endpoint["branch_id"] == branch["id"] and endpoint["type"] == "read_write" and endpoint["current_state"] in ("init", "idle")
+    assert endpoint["host"] == f"{endpoint['id']}.localhost:{mere.pg_port}"
+    assert "." + endpoint["proxy_host"] == endpoint["host"].removeprefix(endpoint["id"])
+    assert endpoint["host"].replace(endpoint["id"], endpoint["id"] + "-pooler") == body["connection_uris"][0]["connection_parameters"]["pooler_host"]
+    api.wait(body)
+    assert api.ok("GET", path)["project"] == project
+    assert api.ok("GET", path + "/limits")["limits"]["max_branches"] == -1
+    listed = [x for x in api.ok("GET", "/projects")["projects"] if x["id"] == project["id"]]
+    assert len(listed) == 1 and "active_time" in listed[0]
+    assert "password" not in json.dumps([api.ok("GET", path), api.ok("GET", f"{path}/endpoints"), api.ok("GET", f"{path}/branches")]).replace(
+        "store_passwords", "").replace("passwordless_access", "")
+    deleted = api.ok("DELETE", path, expect=(200,))
+    assert list(deleted) == ["project"] and deleted["project"]["id"] == project["id"]
+    api.refused("GET", path, status=404, text="project not found")
+    api.refused("DELETE", path, status=404, text="project not found")
+
+
+def test_a_project_with_names_of_its_own(api):
+    body = api.ok("POST", "/projects", {"project": {"branch": {"name": "trunk", "database_name": "shop", "annotations": {"team": "a"}}}})
+    path = "/projects/" + body["project"]["id"]
+    assert body["project"]["name"] == body["project"]["id"]
+    assert body["branch"]["name"] == "trunk" and body["databases"][0]["name"] == "shop" and body["roles"][0]["name"] == "shop_owner"
+    api.wait(body)
+    got = api.ok("GET", f"{path}/branches/trunk")
+    assert got["annotation"]["value"] == {"team": "a"} and got["annotation"]["object"]["id"] == body["branch"]["id"]
+    with contextlib.closing(psycopg2.connect(body["connection_uris"][0]["connection_uri"])) as conn, conn.cursor() as cur:
+        cur.execute("SELECT current_database(), current_user")
+        assert cur.fetchone() == ("shop", "shop_owner")
+    api.ok("DELETE", path)
+
+
+def test_change_a_project(api):
+    path = "/projects/" + api.ok("POST", "/projects", {"project": {}})["project"]["id"]
+    window = {"weekdays": [6, 7], "start_time": "01:00", "end_time": "05:30"}
+    body = api.ok("PATCH", path, {"project": {"name": "renamed", "history_retention_seconds": 0,
+                                              "settings": {"maintenance_window": window, "allowed_ips": {"ips": []}, "hipaa": False},
+                                              "default_endpoint_settings": {"suspend_timeout_seconds": 3600}}}, expect=(200,))
+    assert body["operations"] == []
+    project = api.ok("GET", path)["project"]
+    assert project == body["project"] and project["name"] == "renamed" and project["history_retention_seconds"] == 0
+    assert project["settings"]["maintenance_window"] == window and project["settings"]["allowed_ips"]["protected_branches_only"] is False
+    api.ok("PATCH", path, {"project": {"settings": {"audit_log_level": "base"}, "default_endpoint_settings": {"pg_settings": {"work_mem": "8MB"}}}})
+    project = api.ok("GET", path)["project"]
+    assert project["settings"]["maintenance_window"] == window and project["settings"]["audit_log_level"] == "base"
+    assert project["default_endpoint_settings"]["suspend_timeout_seconds"] == 3600
+    assert project["default_endpoint_settings"]["pg_settings"] == {"work_mem": "8MB"}
+    made = api.ok("POST", path + "/branches", {"branch": {"name": "with-defaults"}, "endpoints": [{"type": "read_write"}]})
+    assert made["endpoints"][0]["suspend_timeout_seconds"] == 3600
+    assert made["endpoints"][0]["settings"]["pg_settings"] == {"work_mem": "8MB"}
+    api.ok("DELETE", path)
+
+
+def test_branches(api, p):
+    path = p["path"] + "/branches"
+    body = api.ok("POST", path, {"branch": {"name": "test/0f-ü x", "parent_id": "main", "protected": True}, "endpoints": [{"type": "read_write"}],
+                                 "annotation_value": {"integration-test": "true"}}, expect=(201,))
+    branch = body["branch"]
+    assert re.fullmatch(r"br-[a-z0-9]+-[a-z0-9]+-[a-z0-9]+", branch["id"]) and branch["protected"] is True and branch["default"] is False
+    assert branch["parent_id"] == p["branch"]["id"] and re.fullmatch(r"[0-9A-F]+/[0-9A-F]+", branch["parent_lsn"]) and branch["parent_timestamp"]
+    assert [r["name"] for r in body["roles"]] == ["neondb_owner"] and "password" not in body["roles"][0]
+    assert body["connection_uris"][0]["connection_parameters"]["host"] == body["endpoints"][0]["host"]
+    api.wait(body)
+    for ref in (branch["id"], enc(branch["name"])):
+        got = api.ok("GET", f"{path}/{ref}")
+        assert got["branch"]["id"] == branch["id"] and got["annotation"]["value"] == {"integration-test": "true"}
+        assert [e["id"] for e in api.ok("GET", f"{path}/{ref}/endpoints")["endpoints"]] == [body["endpoints"][0]["id"]]
+        assert [r["name"] for r in api.ok("GET", f"{path}/{ref}/roles")["roles"]] == ["neondb_owner"]
+    listed = api.ok("GET", path)
+    assert branch["id"] in [b["id"] for b in listed["branches"]] and list(listed["annotations"]) == [branch["id"]]
+    assert listed["annotations"][branch["id"]]["value"] == {"integration-test": "true"}
+    renamed = api.ok("PATCH", f"{path}/{branch['id']}", {"branch": {"name": "count", "protected": False, "expires_at": None}}, expect=(200,))
+    assert renamed["branch"]["name"] == "count" and renamed["operations"] == []
+    assert api.ok("GET", f"{path}/count")["count"] == len(api.ok("GET", path)["branches"])
+    assert api.ok("GET", f"{path}/count?search=COUN") == {"count": 1}
+    made = api.ok("POST", f"{path}/{branch['id']}/set_as_default", expect=(200,))
+    assert made["branch"]["default"] is True
+    assert [b["id"] for b in api.ok("GET", path)["branches"] if b["default"]] == [branch["id"]]
+    api.refused("DELETE", f"{path}/{branch['id']}", text="default")
+    api.ok("POST", f"{path}/main/set_as_default", b"")
+    deleted = api.wait(api.ok("DELETE", f"{path}/{branch['id']}", expect=(200,)))
+    assert deleted["branch"]["name"] == "count"
+    api.refused("GET", f"{path}/{branch['id']}", status=404, text="branch not found")
+    api.refused("DELETE", f"{path}/{branch['id']}", status=404)
+
+
+@pytest.mark.parametrize("body, headers", [
+    (None, {}), (b"", {"Content-Type": "application/json"}), (b" \n", {}), ({}, {}), ({"branch": {}}, {}),
+    ({"endpoints": [], "annotation_value": {}}, {}), (b"{}", {"Content-Type": "application/x-www-form-urlencoded"}), (b"{}", {"Content-Type": ""})])
+def test_a_branch_of_nearly_nothing(api, p, body, headers):
+    made = api.ok("POST", p["path"] + "/branches", body, headers=headers, expect=(201,))
+    assert made["branch"]["name"] == made["branch"]["id"] and made["endpoints"] == [] and "connection_uris" not in made
+    assert made["branch"]["parent_id"] == p["branch"]["id"]
+    api.wait(api.ok("DELETE", f"{p['path']}/branches/{made['branch']['id']}"))
+
+
+def test_branches_that_may_not_go(api, p):
+    path = p["path"] + "/branches"
+    api.refused("DELETE", path + "/main", text="default")
+    safe = api.ok("POST", path, {"branch": {"name": "safe", "protected": True}})["branch"]
+    api.refused("DELETE", f"{path}/{safe['id']}", text="protected")
+    api.refused("DELETE", p["path"], text="protected")
+    api.ok("PATCH", f"{path}/{safe['id']}", {"branch": {"protected": False}})
+    child = api.ok("POST", path, {"branch": {"name": "child", "parent_id": safe["id"]}})["branch"]
+    api.refused("DELETE", f"{path}/{safe['id']}", text="child")
+    api.wait(api.ok("DELETE", f"{path}/{child['id']}"))
+    api.wait(api.ok("DELETE", f"{path}/{safe['id']}"))
+
+
+def pages(api, path, key, cursor_key, limit):
+    """Every page up to the empty one."""
+    cursor, got = None, []
+    for _ in range(100):
+        separator = "&" if "?" in path else "?"
+        body = api.ok("GET", f"{path}{separator}limit={limit}" + (f"&cursor={enc(cursor)}" if cursor else ""))
+        if not body[key]:
+            return got
+        assert len(body[key]) <= limit
+        got.append([x["id"] for x in body[key]])
+        cursor = body["pagination"][cursor_key]
+    raise AssertionError("it never ends")
+
+
+def test_pages(api, p):
+    path = p["path"]
+    made = [api.ok("POST", path + "/branches", {"branch": {"name": f"page-{i}"}})["branch"]["id"] for i in range(5)]
+    everything = api.ok("GET", path + "/branches")
+    assert len(everything["branches"]) == 7 and everything["pagination"]["sort_order"] == "DESC"
+    for order in ("", "?sort_by=name", "?sort_by=created_at&sort_order=asc", "?sort_by=name&sort_order=desc", "?sort_order=ASC"):
+        got = pages(api, path + "/branches" + order, "branches", "next", 2)
+        assert [len(x) for x in got] == [2, 2, 2, 1]
+        assert sorted(sum(got, [])) == sorted(b["id"] for b in everything["branches"])
+        assert sum(got, []) == [b["id"] for b in api.ok("GET", path + "/branches" + order)["branches"]]
+    assert [b["name"] for b in api.ok("GET", path + "/branches?sort_by=name&sort_order=asc&search=PAGE-")["branches"]] == [f"page-{i}" for i in range(5)]
+    assert [b["id"] for b in api.ok("GET", f"{path}/branches?search={made[0]}&limit=10000")["branches"]] == [made[0]]
+    assert [b["id"] for b in api.ok("GET", f"{path}/branches?name=page-3&cursor=&search=")["branches"]] == [made[3]]
+    assert api.ok("GET", f"{path}/branches?name=page-")["branches"] == []
+    operations = api.ok("GET", path + "/operations")["operations"]
+    assert operations[0]["created_at"] >= operations[-1]["created_at"]
+    got = sum(pages(api, path + "/operations", "operations", "cursor", 3), [])
+    assert got == [o["id"] for o in operations]
+    assert api.ok("GET", f"{path}/operations/{got[0]}")["operation"] == operations[0]
+    for branch in made:
+        api.wait(api.ok("DELETE", f"{path}/branches/{branch}"))
+
+
+def test_pages_of_projects(api):
+    made = [api.ok("POST", "/projects", {"project": {"name": f"many-{i}"}})["project"]["id"] for i in range(3)]
+    got = sum(pages(api, "/projects?search=many-", "projects", "cursor", 2), [])
+    assert got == made[::-1]
+    assert len(api.ok("GET", "/projects?limit=1")["projects"]) == 1
+    org = api.ok("GET", "/users/me/organizations")["organizations"][0]["id"]
+    assert len(api.ok("GET", f"/projects?limit=100&org_id={org}&timeout=1000")["projects"]) >= 3
+    assert api.ok("GET", "/projects?recoverable=true")["projects"] == []
+    assert [x["id"] for x in api.ok("GET", "/projects?name=many-1")["projects"]] == [made[1]]
+    api.refused("GET", "/projects?org_id=org-another-one-12345678", status=404)
+    for project in made:
+        api.ok("DELETE", f"/projects/{project}")
+    assert "pagination" not in api.ok("GET", "/projects?search=many-")
+
+
+def test_endpoints(api, p):
+    path, dev = p["path"], p["dev"]["id"]
+    spec = {"branch_id": "dev/1", "type": "read_write", "name": "mine", "suspend_timeout_seconds": 120, "provisioner": "k8s-neonvm", "settings": {},
+            "region_id": "local", "pooler_enabled": False, "pooler_mode": "transaction", "passwordless_access": True, "disabled": False}
+    body = api.ok("POST", path + "/endpoints", {"endpoint": spec}, expect=(201,))
+    e = body["endpoint"]
+    here = f"{path}/endpoints/{e['id']}"
+    assert e["branch_id"] == dev and e["name"] == "mine" and e["suspend_timeout_seconds"] == 120 and e["settings"] == {"pg_settings": {}}
+    assert e["current_state"] == "idle" and "pending_state" not in e and "last_active" not in e
+    api.refused("POST", path + "/endpoints", {"endpoint": {"branch_id": dev, "type": "read_write"}}, status=409, text="read-write endpoint already exists")
+    assert api.ok("GET", here)["endpoint"] == e
+    assert e["id"] in [x["id"] for x in api.ok("GET", path + "/endpoints")["endpoints"]]
+    started = api.ok("POST", here + "/start", expect=(200,))
+    assert started["operations"]
+    api.wait(started)
+    running = api.ok("GET", here)["endpoint"]
+    assert running["current_state"] == "active" and running["started_at"]
+    api.wait(api.ok("POST", here + "/restart", {}, expect=(200,)))
+    assert api.ok("GET", here)["endpoint"]["current_state"] == "active"
+    api.wait(api.ok("POST", here + "/suspend", b"{}", expect=(200,)))
+    assert api.ok("GET", here)["endpoint"]["current_state"] == "idle"
+    changed = api.ok("PATCH", here, {"endpoint": {"name": "yours", "suspend_timeout_seconds": -1, "disabled": True, "branch_id": dev,
+                                                  "settings": {"pg_settings": {"work_mem": "8MB"}}}}, expect=(200,))
+    api.wait(changed)
+    got = api.ok("GET", here)["endpoint"]
+    assert got["disabled"] is True and got["name"] == "yours" and got["suspend_timeout_seconds"] == -1
+    assert got["settings"]["pg_settings"] == {"work_mem": "8MB"}
+    api.refused("POST", here + "/start", text="disabled")
+    api.wait(api.ok("DELETE", here, expect=(200,)))
+    api.refused("GET", here, status=404, text="endpoint not found")
+    api.refused("POST", here + "/suspend", status=404)
+    assert api.ok("GET", f"{path}/branches/{dev}/endpoints")["endpoints"] == []
+
+
+def test_roles_and_databases(api, p):
+    path = f"{p['path']}/branches/main"
+    made = api.ok("POST", path + "/roles", {"role": {"name": "app/1"}}, expect=(201,))
+    assert made["role"]["password"] and made["role"]["authentication_method"] == "password"
+    api.wait(made)
+    role = f"{path}/roles/{enc('app/1')}"
+    assert "password" not in api.ok("GET", role)["role"]
+    assert sorted(r["name"] for r in api.ok("GET", path + "/roles")["roles"]) == ["app/1", "neondb_owner"]
+    assert api.ok("GET", role + "/reveal_password") == {"password": made["role"]["password"]}
+    reset = api.ok("POST", role + "/reset_password", expect=(200,))
+    assert reset["role"]["password"] not in ("", made["role"]["password"])
+    api.wait(reset)
+    assert api.ok("GET", role + "/reveal_password")["password"] == reset["role"]["password"]
+    api.refused("POST", path + "/roles", {"role": {"name": "app/1"}}, status=409)
+    group = api.ok("POST", path + "/roles", {"role": {"name": "group", "no_login": True}})
+    assert group["role"]["authentication_method"] == "no_login" and "password" not in group["role"]
+    api.wait(group)
+    api.refused("GET", path + "/roles/group/reveal_password", status=412)
+    api.refused("POST", path + "/roles/group/reset_password", status=412)
+    database = api.ok("POST", path + "/databases", {"database": {"name": "a b", "owner_name": "app/1"}}, expect=(201,))
+    api.wait(database)
+    assert isinstance(database["database"]["id"], int)
+    assert sorted(d["name"] for d in api.ok("GET", path + "/databases")["databases"]) == ["a b", "neondb"]
+    assert api.ok("GET", f"{path}/databases/a%20b")["database"]["owner_name"] == "app/1"
+    api.refused("POST", path + "/databases", {"database": {"name": "a b", "owner_name": "app/1"}}, status=409)
+    api.refused("POST", path + "/databases", {"database": {"name": "x", "owner_name": "nobody"}}, status=404, pointer="/database/owner_name")
+    api.refused("DELETE", role, text="owns")
+    uri = api.ok("GET", f"{p['path']}/connection_uri?database_name=a+b&role_name={enc('app/1')}")["uri"]
+    with contextlib.closing(psycopg2.connect(uri)) as conn, conn.cursor() as cur:
+        cur.execute("SELECT current_database(), current_user")
+        assert cur.fetchone() == ("a b", "app/1")
+    api.wait(api.ok("PATCH", f"{path}/databases/a%20b", {"database": {"name": "ab", "owner_name": "neondb_owner"}}, expect=(200,)))
+    assert api.ok("GET", f"{path}/databases/ab")["database"]["owner_name"] == "neondb_owner"
+    api.refused("GET", f"{path}/databases/a%20b", status=404)
+    api.wait(api.ok("DELETE", f"{path}/databases/ab", expect=(200,)))
+    api.wait(api.ok("DELETE", role, expect=(200,)))
+    api.wait(api.ok("DELETE", path + "/roles/group"))
+    api.refused("GET", role, status=404, text="role not found")
+    api.refused("DELETE", f"{path}/databases/ab", status=404)
+
+
+def test_connection_uri(api, p, mere):
+    path = p["path"] + "/connection_uri"
+    want = p["connection_uris"][0]["connection_uri"]
+    endpoint = p["endpoints"][0]["id"]
+    assert want == (f"postgresql://neondb_owner:{p['roles'][0]['password']}@127.0.0.1:{mere.pg_port}/neondb"
+                    f"?sslmode=require&options=endpoint%3D{endpoint}")
+    for query in ("", "?branch_id=main", f"?branch_id={p['branch']['id']}", f"?endpoint_id={endpoint}", "?database_name=neondb&role_name=neondb_owner",
+                  "?pooled=false", f"?branch_id=main&endpoint_id={endpoint}&pooled=false"):
+        assert api.ok("GET", path + query) == {"uri": want}
+    got = subprocess.run(["psql", "-X", "-A", "-t", "-c", "SELECT 7 * 6", want], capture_output=True, text=True, timeout=60, check=False)
+    assert got.stdout == "42\n", got.stderr
+    api.refused("GET", path + "?pooled=true", status=422, code="not_supported")
+    api.refused("GET", path + "?pooled=maybe", status=400)
+    api.refused("GET", path + "?branch_id=nope", status=404, text="branch not found")
+    api.refused("GET", path + "?endpoint_id=ep-no-such-endpoint", status=404, text="endpoint not found")
+    api.refused("GET", path + "?database_name=nope", status=404, text="database not found")
+    api.refused("GET", path + "?role_name=nope", status=404, text="role not found")
+    api.refused("GET", path + "?branch_id=dev%2F1", status=404, text="endpoint not found")
+    api.refused("GET", f"{path}?branch_id=dev%2F1&endpoint_id={endpoint}", status=404, text="another branch")
+
+
+def test_passwords_that_are_not_stored(api):
+    body = api.wait(api.ok("POST", "/projects", {"project": {"store_passwords": False}}))
+    path = "/projects/" + body["project"]["id"]
+    assert body["roles"][0]["password"]
+    api.refused("GET", f"{path}/branches/main/roles/neondb_owner/reveal_password", status=412)
+    api.refused("GET", path + "/connection_uri", status=412)
+    api.ok("DELETE", path)
+
+
+def test_waiting_for_an_operation(api, p):
+    path = f"{p['path']}/endpoints/{p['endpoints'][0]['id']}"
+    api.wait(api.ok("POST", path + "/suspend"))
+    operation = api.ok("POST", path + "/start")["operations"][-1]
+    here = f"{p['path']}/operations/{operation['id']}"
+    assert api.ok("GET", here + "?wait=false&timeout=60")["operation"]["id"] == operation["id"]
+    assert api.ok("GET", here + "?wait=true")["operation"]["status"] == "finished"
+    begin = time.monotonic()
+    assert api.ok("GET", here + "?wait=true&timeout=60")["operation"]["status"] == "finished"
+    assert time.monotonic() - begin < 5
+    for query in ("wait=perhaps", "wait=true&timeout=61", "timeout=-1", "timeout=x"):
+        api.refused("GET", f"{here}?{query}", status=400)
+    api.wait(api.ok("POST", path + "/suspend"))
+
+
+def test_projects_do_not_see_each_other(api, p):
+    other = api.wait(api.ok("POST", "/projects", {"project": {"name": "other"}}))
+    path, mine = "/projects/" + other["project"]["id"], p["endpoints"][0]["id"]
+    for method, rest in (("GET", f"/branches/{p['branch']['id']}"), ("DELETE", f"/branches/{p['dev']['id']}"), ("GET", "/branches/dev%2F1"),
+                         ("GET", f"/endpoints/{mine}"), ("POST", f"/endpoints/{mine}/suspend"), ("DELETE", f"/endpoints/{mine}"),
+                         ("GET", f"/connection_uri?branch_id={p['branch']['id']}"), ("GET", f"/connection_uri?endpoint_id={mine}"),
+                         ("GET", f"/branches/{p['branch']['id']}/roles/neondb_owner/reveal_password"),
+                         ("GET", f"/operations/{p['operations'][0]['id']}")):
+        api.refused(method, path + rest, status=404)
+    api.refused("POST", path + "/branches", {"branch": {"parent_id": p["branch"]["id"]}}, status=404, pointer="/branch/parent_id")
+    api.refused("POST", path + "/endpoints", {"endpoint": {"branch_id": p["dev"]["id"], "type": "read_write"}}, status=404, pointer="/endpoint/branch_id")
+    api.ok("DELETE", path)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------------------
+
+HOSTILE = ["", " ", " x", "x ", "a\nb", "a\x1b[2Jb", "a\x7fb", "\u0085", "x" * 257, "ü" * 200]
+DEEP = "[" * 100 + "]" * 100
+BODIES = [
+    (b"{", 400), (b"nope", 400), (b"{\"project\": {\"name\": \"a\", \"name\": \"b\"}}", 400), (b"{\"project\": {\"name\": \"\xff\xfe\"}}", 400),
+    (b"{\"project\": {\"name\": \"\\u0000\"}}", 400), (b"{\"project\": {\"name\": \"\\ud800\"}}", 400), (b"\xef\xbb\xbf{}", 400),
+    (f'{{"project": {{"settings": {DEEP}}}}}'.encode(), 400), (b"[" * 200000, 400), (b"{\"project\": {\"history_retention_seconds\": 1e999}}", 400),
+    (b"{\"project\": {\"history_retention_seconds\": 99999999999999999999}}", 400), (b"{} {}", 400), (b"{}\0", 400),
+    (b"null", 422), (b"[]", 422), (b"\"x\"", 422), (b"17", 422), (b"", 422), (b"{}", 422), (b"a=b&c=d", 400), (b"<project/>", 400)]
+SPECS = [
+    ("POST", "/projects", {"project": None}, "/project"), ("POST", "/projects", {"project": []}, "/project"),
+    ("POST", "/projects", {"project": {}, "extra": 1}, "/extra"), ("POST", "/projects", {"project": {"nmae": "x"}}, "/project/nmae"),
+    ("POST", "/projects", {"project": {"name": None}}, "/project/name"), ("POST", "/projects", {"project": {"pg_version": 99}}, "/project/pg_version"),
+    ("POST", "/projects", {"project": {"pg_version": "15"}}, "/project/pg_version"),
+    ("POST", "/projects", {"project": {"region_id": "aws-us-east-2"}}, "/project/region_id"),
+    ("POST", "/projects", {"project": {"history_retention_seconds": 2592001}}, "/project/history_retention_seconds"),
+    ("POST", "/projects", {"project": {"history_retention_seconds": -1}}, "/project/history_retention_seconds"),
+    ("POST", "/projects", {"project": {"branch": {"role_name": "pg_monitor"}}}, "/project/branch/role_name"),
+    ("POST", "/projects", {"project": {"branch": {"database_name": "template1"}}}, "/project/branch/database_name"),
+    ("POST", "/projects", {"project": {"default_endpoint_settings": {"suspend_timeout_seconds": 604801}}},
+     "/project/default_endpoint_settings/suspend_timeout_seconds"),
+    ("POST", "/api_keys", {}, "/key_name"), ("POST", "/api_keys", {"key_name": 1}, "/key_name"), ("POST", "/api_keys", {"key_name": "x", "project_id": "y"},
+                                                                                                  "/project_id"),
+    ("PATCH", "P", {"project": {"pg_version": 15}}, "/project/pg_version"), ("PATCH", "P", {}, "/project"),
+    ("PATCH", "P", {"project": {"default_endpoint_settings": {"autoscaling_limit_min_cu": 3, "autoscaling_limit_max_cu": 1}}},
+     "/project/default_endpoint_settings/autoscaling_limit_max_cu"),
+    ("POST", "P/branches", {"branch": {"nam": "x"}}, "/branch/nam"), ("POST", "P/branches", {"branches": {}}, "/branches"),
+    ("POST", "P/branches", {"branch": []}, "/branch"), ("POST", "P/branches", {"branch": {"name": "br-looks-like-anid"}}, "/branch/name"),
+    ("POST", "P/branches", {"branch": {"protected": "yes"}}, "/branch/protected"), ("POST", "P/branches", {"branch": {"parent_lsn": "zz"}}, "/branch/parent_lsn"),
+    ("POST", "P/branches", {"branch": {"durability": "none"}}, "/branch/durability"), ("POST", "P/branches", {"endpoints": [{}]}, "/endpoints/0/type"),
+    ("POST", "P/branches", {"endpoints": [{"type": "write_only"}]}, "/endpoints/0/type"), ("POST", "P/branches", {"endpoints": "x"}, "/endpoints"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "suspend_timeout_seconds": 604801}]}, "/endpoints/0/suspend_timeout_seconds"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "suspend_timeout_seconds": -2}]}, "/endpoints/0/suspend_timeout_seconds"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "autoscaling_limit_max_cu": 0}]}, "/endpoints/0/autoscaling_limit_max_cu"),
+    ("POST", "P/branches", {"annotation_value": {"a": 1}}, "/annotation_value"), ("POST", "P/branches", {"annotation_value": {"a": "x" * 1025}}, "/annotation_value"),
+    ("PATCH", "P/branches/main", {"branch": {"parent_id": "x"}}, "/branch/parent_id"), ("PATCH", "P/branches/main", {}, "/branch"),
+    ("PATCH", "P/branches/main", {"branch": {"name": ""}}, "/branch/name"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "main"}}, "/endpoint/type"), ("POST", "P/endpoints", {"endpoint": {"type": "read_write"}}, "/endpoint/branch_id"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "name": "x" * 65}}, "/endpoint/name"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "settings": {"pg_settings": {"fsync": "off"}}}},
+     "/endpoint/settings/pg_settings/fsync"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "settings": {"pg_settings": []}}}, "/endpoint/settings/pg_settings"),
+    ("PATCH", "E", {"endpoint": {"type": "read_only"}}, "/endpoint/type"), ("PATCH", "E", {"endpoint": {"disabled": None}}, "/endpoint/disabled"),
+    ("POST", "E/start", {"force": True}, "/force"), ("DELETE", "E", {"now": 1}, "/now"), ("POST", "P/branches/main/set_as_default", {"x": {}}, "/x"),
+    ("POST", "P/branches/main/roles", {"role": {}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": "mere_admin"}}, "/role/name"),
+    ("POST", "P/branches/main/roles", {"role": {"name": "x" * 64}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": "x", "superuser": True}},
+                                                                                   "/role/superuser"),
+    ("POST", "P/branches/main/databases", {"database": {"name": "x"}}, "/database/owner_name"),
+    ("POST", "P/branches/main/databases", {"database": {"name": "template0", "owner_name": "neondb_owner"}}, "/database/name"),
+    ("PATCH", "P/branches/main/databases/neondb", {"database": {"id": 1}}, "/database/id")]
+NOT_SUPPORTED = [
+    ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.0/8"]}}}}, "/project/settings/allowed_ips/ips"),
+    ("POST", "/projects", {"project": {"settings": {"quota": {"logical_size_bytes": 1}}}}, "/project/settings/quota/logical_size_bytes"),
+    ("POST", "/projects", {"project": {"settings": {"enable_logical_replication": True}}}, "/project/settings/enable_logical_replication"),
+    ("PATCH", "P", {"project": {"settings": {"block_public_connections": True}}}, "/project/settings/block_public_connections"),
+    ("PATCH", "P", {"project": {"settings": {"hipaa": True}}}, "/project/settings/hipaa"),
+    ("PATCH", "P", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["timescaledb"]}}}},
+     "/project/settings/preload_libraries/enabled_libraries"),
+    ("POST", "P/branches", {"branch": {"parent_lsn": "0/1DE2850"}}, "/branch/parent_lsn"),
+    ("POST", "P/branches", {"branch": {"parent_timestamp": "2024-01-01T00:00:00Z"}}, "/branch/parent_timestamp"),
+    ("POST", "P/branches", {"branch": {"expires_at": "2030-01-01T00:00:00.000Z"}}, "/branch/expires_at"),
+    ("POST", "P/branches", {"branch": {"ttl_seconds": 600}}, "/branch/ttl_seconds"), ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
+    ("POST", "P/branches", {"branch": {"init_source": "schema-only"}}, "/branch/init_source"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_only"}]}, "/endpoints/0/type"),
+    ("PATCH", "P/branches/main", {"branch": {"expires_at": "2030-01-01T00:00:00Z"}}, "/branch/expires_at"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "pooler_enabled": True}}, "/endpoint/pooler_enabled"),
+    ("PATCH", "E", {"endpoint": {"passwordless_access": False}}, "/endpoint/passwordless_access"),
+    ("PATCH", "E", {"endpoint": {"branch_id": NONE}}, "/endpoint/branch_id")]
+
+
+def fill(p, path):
+    return path.replace("P", p["path"], 1) if path.startswith("P") else path.replace("E", f"{p['path']}/endpoints/{p['endpoints'][0]['id']}", 1)
+
+
+@pytest.mark.parametrize("body, status", BODIES, ids=range(len(BODIES)))
+def test_bodies_that_cannot_be_read(api, mere, body, status):
+    before = counts(mere)
+    _, reply = api.refused("POST", "/projects", body, status=status)
+    assert reply["code"] == ("bad_request" if status == 400 else "invalid")
+    assert counts(mere) == before
+
+
+def test_values_that_are_not_possible(api, mere, p):
+    before = counts(mere)
+    for method, path, body, pointer in SPECS:
+        api.refused(method, fill(p, path), body, status=422, pointer=pointer)
+    assert counts(mere) == before
+
+
+def test_what_is_known_and_not_supported(api, mere, p):
+    before = counts(mere)
+    for method, path, body, pointer in NOT_SUPPORTED:
+        api.refused(method, fill(p, path), body, status=422, code="not_supported", pointer=pointer)
+    assert counts(mere) == before
+    settings = api.ok("GET", p["path"])["project"]["settings"]
+    assert settings["allowed_ips"]["ips"] == [] and settings["hipaa"] is False
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names(api, mere, p, name):
+    before = counts(mere)
+    path = p["path"]
+    api.refused("POST", "/projects", {"project": {"name": name}}, pointer="/project/name")
+    api.refused("POST", path + "/branches", {"branch": {"name": name}}, pointer="/branch/name")
+    api.refused("POST", path + "/branches/main/roles", {"role": {"name": name}}, pointer="/role/name")
+    api.refused("POST", path + "/branches/main/databases", {"database": {"name": name, "owner_name": "neondb_owner"}}, pointer="/database/name")
+    api.refused("POST", "/api_keys", {"key_name": name}, pointer="/key_name")
+    if name:
+        api.refused("GET", f"{path}/branches/{enc(name)}", status=404)
+        api.refused("GET", f"{path}/branches/main/roles/{enc(name)}", status=404)
+    assert counts(mere) == before
+
+
+def test_names_that_only_look_hostile(api, p):
+    for name in ("'; DROP TABLE branch; --", "../../etc/passwd", "%2e%2e", "a\"b\\c", "<script>", "名前", "🦎", "x" * 256, "null", "-", "a=b;c"):
+        branch = api.ok("POST", p["path"] + "/branches", {"branch": {"name": name}})["branch"]
+        assert branch["name"] == name
+        assert api.ok("GET", f"{p['path']}/branches/{enc(name)}")["branch"]["id"] == branch["id"]
+        api.refused("POST", p["path"] + "/branches", {"branch": {"name": name}}, status=409, text="branch already exists")
+        api.wait(api.ok("DELETE", f"{p['path']}/branches/{enc(name)}"))
+
+
+def test_unknown_ids(api, p):
+    path = p["path"]
+    for project in ("nothing-here-12345678", "undefined", "%00x"[3:], "x" * 300, ".."):
+        for rest in ("", "/branches", "/branches/count", "/endpoints", "/operations", "/connection_uri", "/limits", "/branches/main/roles"):
+            api.refused("GET", f"/projects/{project}{rest}", status=404, text="project not found")
+        api.refused("PATCH", f"/projects/{project}", {"project": {"name": "x"}}, status=404)
+        api.refused("DELETE", f"/projects/{project}", status=404)
+        api.refused("POST", f"/projects/{project}/branches", {}, status=404)
+        api.refused("POST", f"/projects/{project}/endpoints", {"endpoint": {"branch_id": "b", "type": "read_write"}}, status=404)
+        api.refused("GET", f"/projects/{project}/operations/{UUID}", status=404)
+    for rest in ("", "/endpoints", "/roles", "/databases", "/roles/x", "/databases/x", "/roles/x/reveal_password"):
+        api.refused("GET", f"{path}/branches/{NONE}{rest}", status=404, text="branch not found")
+    api.refused("PATCH", f"{path}/branches/{NONE}", {"branch": {"name": "x"}}, status=404)
+    api.refused("DELETE", f"{path}/branches/{NONE}", status=404)
+    api.refused("POST", f"{path}/branches/{NONE}/set_as_default", status=404)
+    api.refused("POST", f"{path}/branches", {"branch": {"parent_id": NONE}}, status=404, pointer="/branch/parent_id")
+    api.refused("POST", f"{path}/branches/{NONE}/roles", {"role": {"name": "x"}}, status=404)
+    api.refused("POST", f"{path}/branches/{NONE}/databases", {"database": {"name": "x", "owner_name": "neondb_owner"}}, status=404)
+    for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/start"), ("POST", "/suspend"), ("POST", "/restart")):
+        api.refused(method, f"{path}/endpoints/ep-no-such-endpoint{rest}", status=404, text="endpoint not found")
+    api.refused("PATCH", f"{path}/endpoints/ep-no-such-endpoint", {"endpoint": {}}, status=404)
+    api.refused("GET", f"{path}/operations/{UUID}", status=404, text="operation not found")
+    api.refused("GET", f"{path}/branches/main/roles/x", status=404, text="role not found")
+    api.refused("DELETE", f"{path}/branches/main/roles/x", status=404)
+    api.refused("POST", f"{path}/branches/main/roles/x/reset_password", status=404)
+    api.refused("GET", f"{path}/branches/main/databases/x", status=404)
+    api.refused("PATCH", f"{path}/branches/main/databases/x", {"database": {"name": "y"}}, status=404)
+
+
+def test_queries_that_cannot_be_read(api, p):
+    path = p["path"]
+    for target in ("/projects?limit=0", "/projects?limit=401", "/projects?limit=x", "/projects?limit=", "/projects?cursor=x", "/projects?cursor=%21",
+                   "/projects?search=%ff", "/projects?search=%zz", "/projects?search=%00", "/projects?recoverable=maybe", f"{path}/branches?limit=10001",
+                   f"{path}/branches?limit=-1", f"{path}/branches?sort_by=size", f"{path}/branches?sort_order=up", f"{path}/branches?cursor=x",
+                   f"{path}/operations?limit=1001", f"{path}/operations?cursor=yesterday", "/projects/%zz", "/projects/%00", "/projects/%c3%28",
+                   "/projects?" + "&".join(f"a{i}=1" for i in range(40))):
+        _, reply = api.refused("GET", target, status=400)
+        assert reply["code"] == "bad_request"
+
+
+def test_unknown_paths_and_methods(api):
+    for target in ("/nothing", "/projects/", "//projects", "/projects/x/branches/y/buckets", "/projects/x/branches/y/data-api/neondb",
+                   "/projects/x/branches/y/auth", "/projects/x/branches/y/functions", "/projects/x/branches/y/credentials", "/organizations/x/members",
+                   "/consumption_history/projects", "/projects/x/snapshots", "/projects/x/jwks"):
+        for key in (..., None):
+            _, reply = api.refused("GET", target, status=404, code="not_found", key=key)
+            assert reply["instance"] == "/api/v2" + target
+    for method, target, allow in (("PUT", "/projects", "GET, POST"), ("POST", "/projects/x", "GET, PATCH, DELETE"), ("DELETE", "/projects/shared", "GET"),
+                                  ("GET", "/projects/x/endpoints/y/start", "POST"), ("POST", "/livez", "GET"), ("OPTIONS", "/users/me", "GET"),
+                                  ("BREW", "/regions", "GET"), ("DELETE", "/api_keys", "GET, POST"), ("PATCH", "/projects/x/branches/count", "GET")):
+        headers, _ = api.refused(method, target, status=405, code="method_not_allowed")
+        assert headers["allow"] == allow
+
+
+def test_wrong_keys(api, mere, p):
+    before = counts(mere)
+    for headers in ({}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}, {"Authorization": mere.key},
+                    {"Authorization": f"Basic {mere.key}"}, {"Authorization": f"Bearer {mere.key}x"}, {"Authorization": f"Bearer {mere.key[:-1]}"},
+                    {"Authorization": f"Bearer {mere.key} {mere.key}"}, {"Authorization": "Bearer " + "a" * 5000}, {"Authorization": "Bearer \xff\xfe"},
+                    {"Authorization": "Bearer napi_" + "0" * 64}, {"Cookie": f"zenith={mere.key}; keycloak_token={mere.key}"}):
+        for method, target, body in (("GET", "/users/me", None), ("POST", "/projects", {"project": {}}), ("DELETE", p["path"], None),
+                                     ("GET", f"{p['path']}/branches/main/roles/neondb_owner/reveal_password", None)):
+            got, reply = api.refused(method, target, body, status=401, code="unauthorized", key=None, headers=headers)
+            assert "<data>/admin.key" in reply["message"] and str(mere.data) not in json.dumps(reply)
+            assert got["www-authenticate"] == "Bearer"
+    assert counts(mere) == before
+    api.ok("GET", "/users/me", key=None, headers={"Authorization": f"Bearer {mere.key}", "Cookie": "zenith=x; keycloak_token=x"})
+
+
+def test_bodies_that_are_too_large(api, mere, p):
+    before = counts(mere)
+    name = {"project": {"name": "x" * (2 << 20)}}
+    _, reply = api.refused("POST", "/projects", name, status=413, code="too_large")
+    assert "1048576" in reply["message"]
+    api.refused("POST", "/projects", b"x" * ((1 << 20) + 1), status=413)
+    api.refused("POST", "/projects", b" " * (1 << 20), status=422)
+    api.refused("POST", "/projects", name, status=401, key=None)
+    api.refused("DELETE", p["path"], b" " * 5000, status=413)
+    api.refused("POST", p["path"] + "/branches/nope/set_as_default", b" " * 4000, status=404)
+    api.refused("GET", "/nothing", b"x" * (2 << 20), status=404)
+    api.ok("GET", "/users/me", b"no JSON at all")
+    chunked = http.client.HTTPConnection(mere.host, mere.port, timeout=30)
+    with contextlib.closing(chunked):
+        chunked.request("POST", "/api/v2/projects", body=iter([b"y" * 65536] * 20), headers={"Authorization": f"Bearer {mere.key}"}, encode_chunked=True)
+        assert chunked.getresponse().status == 413
+    assert counts(mere) == before
+
+
+def test_a_body_of_a_chunk_at_a_time_and_a_compressed_one(api, mere):
+    conn = http.client.HTTPConnection(mere.host, mere.port, timeout=30)
+    with contextlib.closing(conn):
+        conn.request("POST", "/api/v2/api_keys", body=iter([b'{"key_', b'name": "chun', b'ks"}']), headers={"Authorization": f"Bearer {mere.key}"},
+                     encode_chunked=True)
+        answer = conn.getresponse()
+        made = json.loads(answer.read())
+        assert answer.status == 200, made
+        conn.request("DELETE", f"/api/v2/api_keys/{made['id']}", headers={"Authorization": f"Bearer {mere.key}"})
+        assert conn.getresponse().status == 200
+    api.refused("POST", "/projects", b"\x1f\x8b\x08", status=415, headers={"Content-Encoding": "gzip"})
+    api.refused("POST", "/projects", b"{", status=400, headers={"Content-Encoding": "identity"})
+
+
+# --- the HTTP side --------------------------------------------------------------------------------------------------------------
+
+
+def test_request_ids(api):
+    _, headers, _ = api.request("GET", "/users/me", headers={"X-Request-Id": "ci/build-17"})
+    assert headers["x-request-id"] == "ci/build-17"
+    _, reply = api.refused("GET", "/nothing", status=404, headers={"X-Request-Id": "abc"})
+    assert reply["request_id"] == "abc"
+    for bad in ("x" * 129, "a b", "a\tb", ""):
+        _, headers, _ = api.request("GET", "/users/me", headers={"X-Request-Id": bad})
+        assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
+
+
+def raw(mere, data, timeout=10, half_close=True):
+    """What comes back for these bytes."""
+    with socket.create_connection((mere.host, mere.port), timeout=timeout) as s:
+        with contextlib.suppress(OSError):
+            s.sendall(data)
+            if half_close:
+                s.shutdown(socket.SHUT_WR)
+        got = b""
+        with contextlib.suppress(OSError):
+            while chunk := s.recv(65536):
+                got += chunk
+        return got
+
+
+def test_garbage(api, mere):
+    key = f"Authorization: Bearer {mere.key}\r\n"
+    for data in (b"", b"\0" * 100, b"\x16\x03\x01\x02\x00\x01", b"GET", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n",
+                 b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", b"A" * 100000, b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
+                 b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20000 + b"\r\n", b"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+                 b"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+                 f"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 9999\r\n\r\n{{".encode(),
+                 f"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\n{key}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode(),
+                 f"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\n{key}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n".encode(),
+                 b"\x00\x00\x00\x08\x04\xd2\x16\x2f"):
+        before = counts(mere)
+        got = raw(mere, data)
+        assert not got or re.match(rb"HTTP/1\.[01] (4|5)\d\d ", got), (data[:80], got[:200])
+        assert counts(mere) == before
+        api.ok("GET", "/livez", key=None)
+
+
+def test_answers_on_one_connection(mere):
+    """Requests sent ahead are answered in order; a target in the form for proxies is understood."""
+    one = f"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET http://x:1/api/v2/users/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mere.key}\r\n\r\n"
+    got = raw(mere, (one * 3).encode())
+    assert got.count(b"HTTP/1.1 200 OK") == 6
+
+
+def test_small_answers_do_not_wait_for_each_other(mere):
+    """Two small writes on one connection would cost 40 ms each if the kernel held the second back."""
+    conn = http.client.HTTPConnection(mere.host, mere.port, timeout=10)
+    with contextlib.closing(conn):
+        begin = time.monotonic()
+        for _ in range(50):
+            conn.request("GET", "/api/v2/users/me", headers={"Authorization": f"Bearer {mere.key}"})
+            assert conn.getresponse().read()
+        assert time.monotonic() - begin < 1.5
+
+
+def test_many_clients_at_once(api, mere, p):
+    def ask(i):
+        return [mere.request("GET", f"{p['path']}/branches?n={i}")[0] for _ in range(10)]
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        assert {status for got in pool.map(ask, range(64)) for status in got} == {200}
+
+
+def test_more_connections_than_allowed(api, mere):
+    """Whoever comes when the table is full is turned away; nobody else notices, and a place that is free again is used again."""
+    held = [socket.create_connection((mere.host, mere.port), timeout=10) for _ in range(160)]
+    try:
+        held[0].sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert held[0].recv(4096).startswith(b"HTTP/1.1 200")
+    finally:
+        for s in held:
+            s.close()
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if mere.request("GET", "/livez", key=None)[0] == 200:
+                break
+        assert time.monotonic() < deadline
+    api.ok("GET", "/users/me")
+
+
+@pytest.mark.slow
+def test_slow_clients_are_cut_off(api, mere):
+    """One byte a second is never silent: the header has 15 s, the body 30 s."""
+    key = f"Authorization: Bearer {mere.key}\r\n"
+    for head, longest in ((b"GET /livez HTTP/1.1\r\nX: ", 20), (f"POST /api/v2/projects HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 500\r\n\r\n".encode(), 36)):
+        begin = time.monotonic()
+        with socket.create_connection((mere.host, mere.port), timeout=2) as s, contextlib.suppress(OSError):
+            s.sendall(head)
+            s.settimeout(1)
+            while time.monotonic() - begin < 60:
+                s.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    if not s.recv(1):
+                        break
+        assert 5 < time.monotonic() - begin < longest
+    api.ok("GET", "/users/me")
+
+
+def test_a_waiting_client_does_not_keep_the_server_from_stopping(new_mere):
+    m = new_mere().start()
+    project = m.create_project()
+    waiting = []
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for i in range(3):
+            operation = project.call("POST", f"/endpoints/{project.main.endpoint_id}/{'restart' if i else 'start'}")["operations"][-1]
+            waiting.append(pool.submit(m.request, "GET", f"/projects/{project.id}/operations/{operation['id']}?wait=true&timeout=60"))
+        begin = time.monotonic()
+        m.proc.send_signal(signal.SIGTERM)
+        assert m.wait(60) == 0
+        assert time.monotonic() - begin < 30
+        for future in waiting:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                assert future.result(30)[0] in (200, 503)
+
+
+def test_no_secret_in_the_log(api, mere, p):
+    token = api.ok("POST", "/api_keys", {"key_name": "log"})
+    uri = api.ok("GET", p["path"] + "/connection_uri?role_name=neondb_owner", key=token["key"])["uri"]
+    api.refused("GET", "/users/me?token=hunter2hunter2", status=401, key="hunter2hunter2")
+    api.ok("DELETE", f"/api_keys/{token['id']}")
+    log = mere.log_text()
+    assert f"route=/api/v2/projects/{{project_id}}/connection_uri status=200" in log
+    for secret in (token["key"], uri, p["roles"][0]["password"], mere.key, "hunter2"):
+        assert secret not in log
+
+
+# --- the contract ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_record_agrees_with_the_document(request, api):
+    """Last of this file: every call so far, and that there was one of each operation (when all tests of the file were run)."""
+    ran = {item.originalname for item in request.session.items if item.module is request.module}
+    every = {name for name in dir(request.module) if name.startswith("test_")} - {"test_slow_clients_are_cut_off"}
+    words = [] if every <= ran else ["--partial"]
+    got = subprocess.run([sys.executable, str(ROOT / "tools/check_api.py"), *words, api.path], capture_output=True, text=True, timeout=120, check=False)
+    assert got.returncode == 0, got.stdout + got.stderr
