@@ -6,8 +6,11 @@ Holds recorded calls of the API against openapi.yaml.
 
 A record is a file of lines, one JSON object a call: method, path (with query), status, type (Content-Type of the answer), request (the
 body sent, when it was JSON) and reply.  An answer must be one that its operation lists, of its content type and its schema; a member that
-the schema does not name is an error, so that the document cannot fall behind.  A request that was accepted must be one that the document
-allows.  An operation that no call carried out with success is an error too, unless --partial is given.
+the schema does not name is an error, so that the document cannot fall behind.  A request that was accepted, its query included, must be
+one that the document allows.  An operation that no call carried out with success is an error too, unless --partial is given.
+
+The document itself is looked at first: a reference to nothing, a schema that asks for a member it does not describe, a path parameter that
+is not declared, an operation that leaves out an answer every operation can give.
 """
 import json
 import pathlib
@@ -111,15 +114,23 @@ def short(value):
     return text if len(text) < 80 else text[:77] + "…"
 
 
+def as_query(schema, text):
+    """What a text in a query stands for, where it stands for something; else the text."""
+    if schema.get("type") == "integer" and re.fullmatch(r"-?[0-9]+", text):
+        return int(text)
+    return {"true": True, "false": False}.get(text, text) if schema.get("type") == "boolean" else text
+
+
 class Contract:
-    def __init__(self, path):
-        self.schemas = Schemas(yaml.safe_load(path.read_text()))
+    def __init__(self, document):
+        self.schemas = Schemas(document)
         self.operations, self.hit = [], set()
         for pattern, item in self.schemas.document["paths"].items():
             regex = re.compile("^" + re.sub(r"\\{[a-z_]+\\}", "([^/]+)", re.escape(pattern)) + "$")
             for method in METHODS:
                 if method in item:
-                    self.operations.append((pattern.count("{"), regex, method, item[method]))
+                    parameters = [self.schemas.deref(x) for x in item.get("parameters", []) + item[method].get("parameters", [])]
+                    self.operations.append((pattern.count("{"), regex, method, {**item[method], "parameters": parameters}))
         self.operations.sort(key=lambda o: o[0])  # a fixed segment beats a parameter
 
     def find(self, method, path):
@@ -130,6 +141,21 @@ class Contract:
 
     def error_schema(self):
         return {"$ref": "#/components/schemas/Error"}
+
+    def check_document(self):
+        """Sentences about the document itself."""
+        found = list(dead_references(self.schemas.document, self.schemas.document))
+        if found:
+            return found
+        for where, schema in every_schema(self.schemas.document):
+            flat = self.schemas.flat(schema)
+            found += [f"{where}: {name} is required and not described" for name in flat.get("required", [])
+                      if name not in flat.get("properties", {})]
+        for pattern, item in self.schemas.document["paths"].items():
+            for method in set(METHODS) & set(item):
+                operation = self.find(method, pattern)[0]
+                found += [f"{operation['operationId']}: {text}" for text in operation_defects(pattern, operation)]
+        return sorted(found)
 
     def check(self, call):
         path = urllib.parse.urlsplit(call["path"]).path
@@ -148,7 +174,16 @@ class Contract:
         found = self.schemas.check(content, call.get("reply"), "")
         if status < 300:
             self.hit.add(operation["operationId"])
-            found += [f"accepted, but {f}" for f in self.check_request(operation, call)]
+            found += [f"accepted, but {f}" for f in self.check_request(operation, call) + self.check_query(operation, call["path"])]
+        return found
+
+    def check_query(self, operation, target):
+        """Parameters that the document does not name are ignored by the server, and here."""
+        described = {x["name"]: x["schema"] for x in operation["parameters"] if x["in"] == "query"}
+        found = []
+        for name, text in urllib.parse.parse_qsl(urllib.parse.urlsplit(target).query, keep_blank_values=True):
+            if name in described:
+                found += self.schemas.check(described[name], as_query(described[name], text), f"query {name}")
         return found
 
     def check_request(self, operation, call):
@@ -163,19 +198,66 @@ class Contract:
         return sorted(o[3]["operationId"] for o in self.operations if o[3]["operationId"] not in self.hit)
 
 
+def dead_references(document, node, where=""):
+    if isinstance(node, dict):
+        target = document
+        for part in node["$ref"].removeprefix("#/").split("/") if "$ref" in node else ():
+            target = target.get(part) if isinstance(target, dict) else None
+        if target is None:
+            yield f"{where}: {node['$ref']} is not there"
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from dead_references(document, value, f"{where}/{key}")
+
+
+def every_schema(node, where="", inside=False):
+    """Every schema of the document and every one inside it, those that no call has met included."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from every_schema(value, f"{where}/{i}", inside)
+    elif isinstance(node, dict):
+        if inside:
+            yield where, node
+        for key, value in node.items():
+            below = f"{where}/{key}"
+            if key in ("properties", "schemas") and isinstance(value, dict):
+                for name, schema in value.items():
+                    yield from every_schema(schema, f"{below}/{name}", True)
+            elif key in ("schema", "items", "allOf") or key == "additionalProperties" and isinstance(value, dict):
+                yield from every_schema(value, below, True)
+            elif not inside:
+                yield from every_schema(value, below)
+
+
+def operation_defects(pattern, operation):
+    named = {x["name"] for x in operation["parameters"] if x["in"] == "path"}
+    statuses = set(operation["responses"])
+    if named != set(re.findall(r"\{([^}]*)\}", pattern)):
+        yield f"its path parameters are declared as {sorted(named)}"
+    wanted = {"400", "503"}
+    if operation.get("x-auth") == "key":
+        wanted |= {"401", "500"}
+    if "requestBody" in operation:
+        wanted |= {"413", "415", "422"}
+    if wanted - statuses:
+        yield f"it does not list {sorted(wanted - statuses)}"
+    if len([s for s in statuses if s.startswith("2")]) != 1:
+        yield "it must list one status of success"
+
+
 def main(argv):
     partial = "--partial" in argv
     files = [a for a in argv if a != "--partial"]
     if not files:
         sys.exit(__doc__.strip())
-    contract, calls, findings = Contract(TOP / "openapi.yaml"), 0, {}
+    contract, calls = Contract(yaml.safe_load((TOP / "openapi.yaml").read_text())), 0
+    findings = dict.fromkeys(f"openapi.yaml: {text}" for text in contract.check_document())
     for name in files:
         with open(name, encoding="utf-8") as f:
             for line in filter(str.strip, f):
                 call = json.loads(line)
                 calls += 1
                 for text in contract.check(call):
-                    findings.setdefault(f"{call['method']} {call['path']} {call['status']}: {text}", 0)
+                    findings.setdefault(f"{call['method']} {call['path']} {call['status']}: {text}")
     for text in findings:
         print(text)
     missing = [] if partial else contract.never_hit()

@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TOKEN_MAX     256
+#define TOKEN_MAX      256
 #define TOUCH_EVERY_US (60 * INT64_C(1000000))
 
 void auth_init(struct auth *auth, const char *admin_key)
@@ -36,10 +36,11 @@ static const char *bearer(const char *header, size_t *ret_len)
 
 static int refuse(struct err *err)
 {
-    return err_set(err, ERR_UNAUTHORIZED,
-                   "the API key is missing or wrong; send it as \"Authorization: Bearer KEY\". The admin key is "
-                   "the one line of <data>/admin.key on the server, where <data> is what mered was given with "
-                   "--data");
+    return err_set(
+        err, ERR_UNAUTHORIZED,
+        "the API key is missing or wrong; send it as \"Authorization: Bearer KEY\". The admin key is "
+        "the one line of <data>/admin.key on the server, where <data> is what mered was given with "
+        "--data");
 }
 
 int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,

@@ -1,8 +1,8 @@
 /*
  * auth.h - whose key is this
  *
- * Any thread.  The admin key is compared in constant time, API keys are looked up by their SHA-256: the time that takes tells nothing
- * about a key that would do.
+ * Any thread.  The admin key is compared in constant time, API keys are looked up by their SHA-256: the time
+ * that takes tells nothing about a key that would do.
  */
 #ifndef MERE_AUTH_H
 #define MERE_AUTH_H
@@ -15,8 +15,8 @@ struct auth {
 };
 
 struct principal {
-    int64_t apikey_id;  /* 0 = the admin key */
-    bool touch;         /* the last use on record is a minute old: auth_touch() once the answer is out */
+    int64_t apikey_id; /* 0 = the admin key */
+    bool touch;        /* the last use on record is a minute old: auth_touch() once the answer is out */
 };
 
 void auth_init(struct auth *auth, const char *admin_key);

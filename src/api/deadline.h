@@ -1,8 +1,9 @@
 /*
  * deadline.h - connections that take too long are cut off
  *
- * The HTTP library closes what is silent; a client that sends or takes one byte at a time is never silent.  A deadline is absolute: when
- * it passes, the socket is shut down, and the library sees the end of it.  Owns one thread.  Any thread may call.
+ * The HTTP library closes what is silent; a client that sends or takes one byte at a time is never silent.  A
+ * deadline is absolute: when it passes, the socket is shut down, and the library sees the end of it.  Owns
+ * one thread.  Any thread may call.
  */
 #ifndef MERE_DEADLINE_H
 #define MERE_DEADLINE_H

@@ -63,7 +63,8 @@ static json_t *view_key(const struct apikey *k, json_t *created_by)
     json_t *obj = fields_to_json(KEY, N_ELEMENTS(KEY), k);
 
     json_object_set_new(obj, "created_by", created_by);
-    json_object_set_new(obj, "last_used_from_addr", http_text(k->last_used_addr != NULL ? k->last_used_addr : ""));
+    json_object_set_new(obj, "last_used_from_addr",
+                        http_text(k->last_used_addr != NULL ? k->last_used_addr : ""));
     return obj;
 }
 
@@ -78,8 +79,8 @@ int api_apikey_list(struct http_req *req, struct http_res *res, struct err *err)
         return -1;
     array = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(array, view_key(&list[i], json_pack("{s:s, s:s, s:s}", "id", VIEW_USER_ID, "name",
-                                                                  "admin", "image", "")));
+        json_array_append_new(array, view_key(&list[i], json_pack("{s:s, s:s, s:s}", "id", VIEW_USER_ID,
+                                                                  "name", "admin", "image", "")));
     return res_json(res, 200, array);
 }
 
@@ -114,7 +115,8 @@ int api_apikey_create(struct http_req *req, struct http_res *res, struct err *er
         return -1;
     if (!text_is_name(b.key_name, KEY_NAME_MAX))
         return err_field(err, ERR_INVALID, "/key_name",
-                         "key_name must be 1 to %d bytes of printable UTF-8, without a blank at either end", KEY_NAME_MAX);
+                         "key_name must be 1 to %d bytes of printable UTF-8, without a blank at either end",
+                         KEY_NAME_MAX);
     key.name = b.key_name;
     if (insert_key(req, &key, token, err) < 0)
         return -1;

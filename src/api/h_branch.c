@@ -15,8 +15,10 @@ static int read_order(const struct http_req *req, struct page *page, const char 
     const char *by = http_query(req, "sort_by"), *order = http_query(req, "sort_order");
 
     *ret_by = by != NULL ? by : "updated_at";
-    if (strcmp(*ret_by, "name") != 0 && strcmp(*ret_by, "created_at") != 0 && strcmp(*ret_by, "updated_at") != 0)
-        return err_set(err, ERR_BAD_REQUEST, "the query parameter sort_by must be name, created_at or updated_at");
+    if (strcmp(*ret_by, "name") != 0 && strcmp(*ret_by, "created_at") != 0 &&
+        strcmp(*ret_by, "updated_at") != 0)
+        return err_set(err, ERR_BAD_REQUEST,
+                       "the query parameter sort_by must be name, created_at or updated_at");
     if (order != NULL && strcasecmp(order, "asc") != 0 && strcasecmp(order, "desc") != 0)
         return err_set(err, ERR_BAD_REQUEST, "the query parameter sort_order must be asc or desc");
     page->sort_by = *ret_by;
@@ -37,7 +39,8 @@ static json_t *branch_page(const struct branch *list, size_t n, const struct pag
         json_object_set_new(pagination, "next", json_string(page->next));
     json_object_set_new(pagination, "sort_by", json_string(by));
     json_object_set_new(pagination, "sort_order", json_string(page->ascending ? "ASC" : "DESC"));
-    return json_pack("{s:o, s:o, s:o}", "branches", branches, "annotations", annotations, "pagination", pagination);
+    return json_pack("{s:o, s:o, s:o}", "branches", branches, "annotations", annotations, "pagination",
+                     pagination);
 }
 
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
@@ -77,8 +80,10 @@ static json_t *connection_uris(const struct sched_info *info, const struct outco
     if (out->n_endpoints == 0 || out->n_roles != 1 || out->n_databases != 1 || out->passwords == NULL ||
         out->passwords[0] == NULL)
         return NULL;
-    c = (struct view_connection){ .endpoint_id = out->endpoints[0].id, .role = out->roles[0].name,
-                                  .password = out->passwords[0], .database = out->databases[0].name };
+    c = (struct view_connection){ .endpoint_id = out->endpoints[0].id,
+                                  .role = out->roles[0].name,
+                                  .password = out->passwords[0],
+                                  .database = out->databases[0].name };
     return json_pack("[o]", view_connection(info, &c));
 }
 
@@ -92,8 +97,8 @@ int api_branch_create(struct http_req *req, struct http_res *res, struct err *er
         intent_branch_create(req->sched, req->arena, http_param(req, "project_id"), &spec, &out, err) < 0)
         return -1;
     return res_json(res, 201,
-                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out.branch), "endpoints",
-                              view_endpoints(info, out.endpoints, out.n_endpoints), "operations",
+                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out.branch),
+                              "endpoints", view_endpoints(info, out.endpoints, out.n_endpoints), "operations",
                               view_operations(out.operations, out.n_operations), "roles",
                               view_roles(out.roles, NULL, out.n_roles), "databases",
                               view_databases(out.databases, out.n_databases), "connection_uris",
@@ -107,7 +112,8 @@ int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
 
     if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0)
         return -1;
-    return res_json(res, 200, json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
+    return res_json(res, 200,
+                    json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
 }
 
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err)
@@ -116,8 +122,8 @@ int api_branch_update(struct http_req *req, struct http_res *res, struct err *er
     struct outcome out;
 
     if (spec_branch_update(req, &spec, err) < 0 ||
-        intent_branch_update(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                             &spec, &out, err) < 0)
+        intent_branch_update(req->sched, req->arena, http_param(req, "project_id"),
+                             http_param(req, "branch_id"), &spec, &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
 }
@@ -126,8 +132,8 @@ int api_branch_set_default(struct http_req *req, struct http_res *res, struct er
 {
     struct outcome out;
 
-    if (intent_branch_set_default(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                                  &out, err) < 0)
+    if (intent_branch_set_default(req->sched, req->arena, http_param(req, "project_id"),
+                                  http_param(req, "branch_id"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
 }
@@ -136,8 +142,8 @@ int api_branch_delete(struct http_req *req, struct http_res *res, struct err *er
 {
     struct outcome out;
 
-    if (intent_branch_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"), &out,
-                             err) < 0)
+    if (intent_branch_delete(req->sched, req->arena, http_param(req, "project_id"),
+                             http_param(req, "branch_id"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
 }

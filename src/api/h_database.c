@@ -66,8 +66,8 @@ int api_database_create(struct http_req *req, struct http_res *res, struct err *
     struct outcome out;
 
     if (read_database(req, DATABASE_CREATE, N_ELEMENTS(DATABASE_CREATE), &b, err) < 0 ||
-        intent_database_create(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                               b.name, b.owner_name, &out, err) < 0)
+        intent_database_create(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "branch_id"), b.name, b.owner_name, &out, err) < 0)
         return -1;
     return res_json(res, 201, view_change("database", view_database(&out.databases[0]), &out));
 }
@@ -78,8 +78,9 @@ int api_database_update(struct http_req *req, struct http_res *res, struct err *
     struct outcome out;
 
     if (read_database(req, DATABASE_UPDATE, N_ELEMENTS(DATABASE_UPDATE), &b, err) < 0 ||
-        intent_database_update(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                               http_param(req, "database_name"), b.name, b.owner_name, &out, err) < 0)
+        intent_database_update(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "branch_id"), http_param(req, "database_name"), b.name,
+                               b.owner_name, &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("database", view_database(&out.databases[0]), &out));
 }
@@ -88,8 +89,8 @@ int api_database_delete(struct http_req *req, struct http_res *res, struct err *
 {
     struct outcome out;
 
-    if (intent_database_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                               http_param(req, "database_name"), &out, err) < 0)
+    if (intent_database_delete(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "branch_id"), http_param(req, "database_name"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("database", view_database(&out.databases[0]), &out));
 }

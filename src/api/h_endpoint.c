@@ -14,7 +14,8 @@ static int answer_change(struct http_req *req, struct http_res *res, int status,
 
 static int answer_list(struct http_req *req, struct http_res *res, const struct endpoint *list, size_t n)
 {
-    return res_json(res, 200, json_pack("{s:o}", "endpoints", view_endpoints(sched_info(req->sched), list, n)));
+    return res_json(res, 200,
+                    json_pack("{s:o}", "endpoints", view_endpoints(sched_info(req->sched), list, n)));
 }
 
 int api_endpoint_list(struct http_req *req, struct http_res *res, struct err *err)
@@ -72,8 +73,8 @@ int api_endpoint_update(struct http_req *req, struct http_res *res, struct err *
     struct outcome out;
 
     if (spec_endpoint_update(req, &spec, err) < 0 ||
-        intent_endpoint_update(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "endpoint_id"),
-                               &spec, &out, err) < 0)
+        intent_endpoint_update(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "endpoint_id"), &spec, &out, err) < 0)
         return -1;
     return answer_change(req, res, 200, &out);
 }
@@ -82,8 +83,8 @@ int api_endpoint_delete(struct http_req *req, struct http_res *res, struct err *
 {
     struct outcome out;
 
-    if (intent_endpoint_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "endpoint_id"),
-                               &out, err) < 0)
+    if (intent_endpoint_delete(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "endpoint_id"), &out, err) < 0)
         return -1;
     return answer_change(req, res, 200, &out);
 }
@@ -92,8 +93,8 @@ static int act(struct http_req *req, struct http_res *res, enum endpoint_verb ve
 {
     struct outcome out;
 
-    if (intent_endpoint_act(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "endpoint_id"), verb,
-                            &out, err) < 0)
+    if (intent_endpoint_act(req->sched, req->arena, http_param(req, "project_id"),
+                            http_param(req, "endpoint_id"), verb, &out, err) < 0)
         return -1;
     return answer_change(req, res, 200, &out);
 }

@@ -56,7 +56,8 @@ static int wait_for_end(struct http_req *req, const struct operation *o, int64_t
 
         if (left_ms <= 0)
             break;
-        rc = sched_wait_operation(req->sched, o->id, (int)(left_ms < WAIT_SLICE_MS ? left_ms : WAIT_SLICE_MS), err);
+        rc = sched_wait_operation(req->sched, o->id, (int)(left_ms < WAIT_SLICE_MS ? left_ms : WAIT_SLICE_MS),
+                                  err);
     }
     return rc < 0 ? -1 : 0;
 }

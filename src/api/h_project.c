@@ -67,12 +67,14 @@ int api_project_create(struct http_req *req, struct http_res *res, struct err *e
     if (spec_project_create(req, &spec, err) < 0 ||
         intent_project_create(req->sched, req->arena, &spec, &out, err) < 0)
         return -1;
-    c = (struct view_connection){ .endpoint_id = out.endpoints[0].id, .role = out.roles[0].name,
-                                  .password = out.passwords[0], .database = out.databases[0].name };
+    c = (struct view_connection){ .endpoint_id = out.endpoints[0].id,
+                                  .role = out.roles[0].name,
+                                  .password = out.passwords[0],
+                                  .database = out.databases[0].name };
     return res_json(res, 201,
-                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:[o]}", "project", view_project(info, &out.project),
-                              "branch", view_branch(&out.branch), "endpoints",
-                              view_endpoints(info, out.endpoints, out.n_endpoints), "roles",
+                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:[o]}", "project",
+                              view_project(info, &out.project), "branch", view_branch(&out.branch),
+                              "endpoints", view_endpoints(info, out.endpoints, out.n_endpoints), "roles",
                               view_roles(out.roles, out.passwords, out.n_roles), "databases",
                               view_databases(out.databases, out.n_databases), "operations",
                               view_operations(out.operations, out.n_operations), "connection_uris",
@@ -104,7 +106,8 @@ int api_project_update(struct http_req *req, struct http_res *res, struct err *e
     if (read_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0 ||
         intent_project_update(req->sched, req->arena, now.id, &spec, &out, err) < 0)
         return -1;
-    return res_json(res, 200, view_change("project", view_project(sched_info(req->sched), &out.project), &out));
+    return res_json(res, 200,
+                    view_change("project", view_project(sched_info(req->sched), &out.project), &out));
 }
 
 int api_project_delete(struct http_req *req, struct http_res *res, struct err *err)
@@ -113,7 +116,8 @@ int api_project_delete(struct http_req *req, struct http_res *res, struct err *e
 
     if (intent_project_delete(req->sched, req->arena, http_param(req, "project_id"), &out, err) < 0)
         return -1;
-    return res_json(res, 200, json_pack("{s:o}", "project", view_project(sched_info(req->sched), &out.project)));
+    return res_json(res, 200,
+                    json_pack("{s:o}", "project", view_project(sched_info(req->sched), &out.project)));
 }
 
 int api_project_limits(struct http_req *req, struct http_res *res, struct err *err)

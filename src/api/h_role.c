@@ -51,8 +51,8 @@ int api_role_create(struct http_req *req, struct http_res *res, struct err *err)
     if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
         http_body_object(req, "role", true, &obj, err) < 0 ||
         fields_from_json(ROLE, N_ELEMENTS(ROLE), obj, "/role", req->arena, &b, NULL, err) < 0 ||
-        intent_role_create(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"), b.name,
-                           b.no_login, &out, err) < 0)
+        intent_role_create(req->sched, req->arena, http_param(req, "project_id"),
+                           http_param(req, "branch_id"), b.name, b.no_login, &out, err) < 0)
         return -1;
     return res_json(res, 201, view_change("role", view_role(&out.roles[0], out.passwords[0]), &out));
 }
@@ -61,8 +61,8 @@ int api_role_delete(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct outcome out;
 
-    if (intent_role_delete(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                           http_param(req, "role_name"), &out, err) < 0)
+    if (intent_role_delete(req->sched, req->arena, http_param(req, "project_id"),
+                           http_param(req, "branch_id"), http_param(req, "role_name"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("role", view_role(&out.roles[0], NULL), &out));
 }
@@ -71,8 +71,9 @@ int api_role_reveal_password(struct http_req *req, struct http_res *res, struct 
 {
     const char *password;
 
-    if (intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                               http_param(req, "role_name"), &password, err) < 0)
+    if (intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"),
+                               http_param(req, "branch_id"), http_param(req, "role_name"), &password,
+                               err) < 0)
         return -1;
     if (password == NULL)
         return err_set(err, ERR_PRECONDITION, "role \"%.63s\" has no password", http_param(req, "role_name"));
@@ -83,8 +84,8 @@ int api_role_reset_password(struct http_req *req, struct http_res *res, struct e
 {
     struct outcome out;
 
-    if (intent_role_reset_password(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
-                                   http_param(req, "role_name"), &out, err) < 0)
+    if (intent_role_reset_password(req->sched, req->arena, http_param(req, "project_id"),
+                                   http_param(req, "branch_id"), http_param(req, "role_name"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("role", view_role(&out.roles[0], out.passwords[0]), &out));
 }

@@ -8,7 +8,8 @@
 #include <string.h>
 
 /* The endpoint, and the branch that it decides or that decides it. */
-static int find_place(struct http_req *req, struct dbc *c, struct branch *b, struct endpoint *e, struct err *err)
+static int find_place(struct http_req *req, struct dbc *c, struct branch *b, struct endpoint *e,
+                      struct err *err)
 {
     const char *branch = http_query(req, "branch_id"), *endpoint = http_query(req, "endpoint_id");
     struct project p;
@@ -23,20 +24,22 @@ static int find_place(struct http_req *req, struct dbc *c, struct branch *b, str
                         : branch_get_default(c, req->arena, p.id, b, err)) < 0)
         return -1;
     if (endpoint != NULL && strcmp(e->branch_id, b->id) != 0)
-        return err_set(err, ERR_NOT_FOUND, "endpoint not found: %s is one of another branch than \"%.100s\"", e->id,
-                       b->name);
+        return err_set(err, ERR_NOT_FOUND, "endpoint not found: %s is one of another branch than \"%.100s\"",
+                       e->id, b->name);
     if (endpoint != NULL)
         return 0;
     if (endpoint_find_writer(c, req->arena, b->id, e, &found, err) < 0)
         return -1;
     return found ? 0
                  : err_set(err, ERR_NOT_FOUND,
-                           "endpoint not found: branch \"%.100s\" has none that writes; create one first", b->name);
+                           "endpoint not found: branch \"%.100s\" has none that writes; create one first",
+                           b->name);
 }
 
 static int which(struct err *err, const char *parameter, const char *what, size_t n, const char *branch)
 {
-    return err_set(err, ERR_BAD_REQUEST, "%s is required: branch \"%.100s\" has %zu %s", parameter, branch, n, what);
+    return err_set(err, ERR_BAD_REQUEST, "%s is required: branch \"%.100s\" has %zu %s", parameter, branch, n,
+                   what);
 }
 
 static int find_database(struct http_req *req, struct dbc *c, const struct branch *b, const char **ret,
@@ -57,7 +60,8 @@ static int find_database(struct http_req *req, struct dbc *c, const struct branc
     return 0;
 }
 
-static int find_role(struct http_req *req, struct dbc *c, const struct branch *b, const char **ret, struct err *err)
+static int find_role(struct http_req *req, struct dbc *c, const struct branch *b, const char **ret,
+                     struct err *err)
 {
     const char *name = http_query(req, "role_name");
     struct role *list, one;
@@ -101,8 +105,8 @@ int api_project_connection_uri(struct http_req *req, struct http_res *res, struc
     if (pooled)
         return err_set(err, ERR_NOT_SUPPORTED, "there is no pooler; leave pooled out");
     if (find_connection(req, &c, &branch, err) < 0 ||
-        intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), branch, c.role, &c.password,
-                               err) < 0)
+        intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), branch, c.role,
+                               &c.password, err) < 0)
         return -1;
     if (c.password == NULL)
         return err_set(err, ERR_PRECONDITION, "role \"%.63s\" has no password", c.role);

@@ -291,12 +291,18 @@ const char *http_status_text(int status)
         int status;
         const char *text;
     } TEXTS[] = {
-        { 400, "Bad Request" },           { 401, "Unauthorized" },
-        { 403, "Forbidden" },             { 404, "Not Found" },
-        { 405, "Method Not Allowed" },    { 409, "Conflict" },
-        { 412, "Precondition Failed" },   { 413, "Content Too Large" },
-        { 415, "Unsupported Media Type" }, { 422, "Unprocessable Content" },
-        { 500, "Internal Server Error" }, { 503, "Service Unavailable" },
+        { 400, "Bad Request" },
+        { 401, "Unauthorized" },
+        { 403, "Forbidden" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 409, "Conflict" },
+        { 412, "Precondition Failed" },
+        { 413, "Content Too Large" },
+        { 415, "Unsupported Media Type" },
+        { 422, "Unprocessable Content" },
+        { 500, "Internal Server Error" },
+        { 503, "Service Unavailable" },
         { 507, "Insufficient Storage" },
     };
 

@@ -1,8 +1,8 @@
 /*
  * http.h - a request and its answer, as handlers see them; no HTTP library in sight
  *
- * A handler returns 0 after res_json(), or -1 with err filled: the server renders the error.  Everything it allocates from req->arena
- * dies with the request.
+ * A handler returns 0 after res_json(), or -1 with err filled: the server renders the error.  Everything it
+ * allocates from req->arena dies with the request.
  */
 #ifndef MERE_HTTP_H
 #define MERE_HTTP_H
@@ -60,8 +60,8 @@ int http_query_bool(const struct http_req *req, const char *name, bool def, bool
 int http_query_page(const struct http_req *req, int64_t max, struct page *ret, struct err *err) MUST_CHECK;
 
 /*
- * The body of a request.  ERR_BAD_REQUEST when it is no JSON (duplicate keys, nesting beyond 32, bad UTF-8, NUL included),
- * ERR_INVALID when it is JSON but not an object.  Nothing or only blanks is an empty object.
+ * The body of a request.  ERR_BAD_REQUEST when it is no JSON (duplicate keys, nesting beyond 32, bad UTF-8,
+ * NUL included), ERR_INVALID when it is JSON but not an object.  Nothing or only blanks is an empty object.
  */
 int http_parse_body(const char *data, size_t len, json_t **ret, struct err *err) MUST_CHECK;
 /* ERR_INVALID with a pointer unless every key of the body is among the names. */

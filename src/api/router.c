@@ -1,7 +1,8 @@
 /*
  * router.c - a path against the table, segment by segment
  *
- * Any thread; pure but for the arena.  The table is short and ordered (fixed segments first), so the first path that fits is meant.
+ * Any thread; pure but for the arena.  The table is short and ordered (fixed segments first), so the first
+ * path that fits is meant.
  */
 #define ROUTES_TABLE
 #include "api/routes.gen.h"

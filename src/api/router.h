@@ -20,9 +20,10 @@ struct route {
 };
 
 /*
- * The route of req->method and req->path, with req->path_params filled (percent-decoded; an encoded '/' inside a segment stays in the value).
- * NULL: ERR_NOT_FOUND, or ERR_METHOD with *ret_allow = "GET, POST" (in the arena) when the path exists with other methods;
- * ERR_BAD_REQUEST for a malformed escape.  A fixed segment beats a parameter: DELETE .../branches/count is ERR_METHOD.
+ * The route of req->method and req->path, with req->path_params filled (percent-decoded; an encoded '/'
+ * inside a segment stays in the value). NULL: ERR_NOT_FOUND, or ERR_METHOD with *ret_allow = "GET, POST" (in
+ * the arena) when the path exists with other methods; ERR_BAD_REQUEST for a malformed escape.  A fixed
+ * segment beats a parameter: DELETE .../branches/count is ERR_METHOD.
  */
 const struct route *router_find(struct http_req *req, const char **ret_allow, struct err *err) MUST_CHECK;
 const struct route *router_table(size_t *ret_n);

@@ -1,9 +1,9 @@
 /*
  * server.c - HTTP: the one file that knows the library
  *
- * One thread a connection.  A request is routed and its key checked before its body is read, so that nobody without a key makes us keep
- * anything.  Renders answers and errors, writes one line of log a request: method, pattern of the route, status, time; no query, no body,
- * no header, since those may hold secrets.
+ * One thread a connection.  A request is routed and its key checked before its body is read, so that nobody
+ * without a key makes us keep anything.  Renders answers and errors, writes one line of log a request:
+ * method, pattern of the route, status, time; no query, no body, no header, since those may hold secrets.
  */
 #include "api/api.h"
 
@@ -29,14 +29,15 @@
 #define BACKLOG          511
 #define CONNECTION_BYTES (16 * 1024)  /* headers and what is read of a body at once */
 #define STACK_BYTES      (256 * 1024) /* deepest: an intent inside SQLite, about 60 KB */
-#define DRAIN_MAX        (8 << 20)    /* a body that is refused is read up to here, so that its sender gets to see why */
+#define DRAIN_MAX                                                                                            \
+    (8 << 20) /* a body that is refused is read up to here, so that its sender gets to see why */
 
-#define IDLE_S     60             /* between two requests of a connection */
-#define HEADER_MS  15000          /* from connect to the end of the first request line */
-#define REQUEST_MS 30000          /* from there to the end of the body */
-#define SEND_MS    120000         /* for the answer */
+#define IDLE_S     60                   /* between two requests of a connection */
+#define HEADER_MS  15000                /* from connect to the end of the first request line */
+#define REQUEST_MS 30000                /* from there to the end of the body */
+#define SEND_MS    120000               /* for the answer */
 #define NEXT_MS    (IDLE_S + 15) * 1000 /* from an answer to the next request line */
-#define STOP_MS    10000          /* for requests under way when the server stops */
+#define STOP_MS    10000                /* for requests under way when the server stops */
 
 struct api {
     struct MHD_Daemon *daemon;
@@ -75,7 +76,8 @@ struct exchange {
 static struct MHD_Response *make_response(json_t *body)
 {
     char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15));
-    struct MHD_Response *response = text != NULL ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
+    struct MHD_Response *response =
+        text != NULL ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
 
     if (response == NULL)
         abort(); /* out of memory, or a JSON value that a view should not have made */
@@ -113,12 +115,13 @@ static void log_answer(const struct exchange *x, int status)
     snprintf(code, sizeof(code), "%d", status);
     snprintf(ms, sizeof(ms), "%.1f", (double)(clock_mono_us() - x->begin_us) / 1000);
     log_event(level_of(x, status), "api", "request", "method", x->req.method, "route",
-              x->route != NULL ? x->route->pattern : "-", "status", code, "ms", ms, "key", x->req.account, "code",
-              x->failed ? err_name(x->err.code) : NULL, "error", serious ? x->err.msg : NULL, "detail",
-              serious && x->err.detail[0] != '\0' ? x->err.detail : NULL, NULL);
+              x->route != NULL ? x->route->pattern : "-", "status", code, "ms", ms, "key", x->req.account,
+              "code", x->failed ? err_name(x->err.code) : NULL, "error", serious ? x->err.msg : NULL,
+              "detail", serious && x->err.detail[0] != '\0' ? x->err.detail : NULL, NULL);
 }
 
-static enum MHD_Result answer(struct exchange *x, struct MHD_Connection *connection, int status, json_t *body, bool close)
+static enum MHD_Result answer(struct exchange *x, struct MHD_Connection *connection, int status, json_t *body,
+                              bool close)
 {
     struct MHD_Response *response = make_response(body);
     enum MHD_Result rc;
@@ -184,18 +187,23 @@ static int check_head(struct exchange *x, struct MHD_Connection *connection, int
         return -1;
     if (atomic_load(&x->api->stopping))
         return err_set(&x->err, ERR_UNAVAILABLE, "the server is stopping; nothing was changed");
-    if (x->route->auth == ROUTE_KEY && auth_check(&x->api->auth, &x->req, header(connection, "Authorization"), &x->who, &x->err) < 0)
+    if (x->route->auth == ROUTE_KEY &&
+        auth_check(&x->api->auth, &x->req, header(connection, "Authorization"), &x->who, &x->err) < 0)
         return -1;
     if (strcmp(x->req.method, "GET") == 0)
         return 0;
     if (encoding != NULL && strcasecmp(encoding, "identity") != 0)
-        return err_set(&x->err, ERR_MEDIA_TYPE, "the body is encoded as \"%.32s\"; send it as it is", encoding);
+        return err_set(&x->err, ERR_MEDIA_TYPE, "the body is encoded as \"%.32s\"; send it as it is",
+                       encoding);
     if (length > (int64_t)x->route->body_max)
-        return err_set(&x->err, ERR_TOO_LARGE, "the body is larger than the %zu bytes it may have here; nothing was changed", x->route->body_max);
+        return err_set(&x->err, ERR_TOO_LARGE,
+                       "the body is larger than the %zu bytes it may have here; nothing was changed",
+                       x->route->body_max);
     return 0;
 }
 
-/* The headers are here.  What is refused now is answered once its body has been read and dropped, unless that would be too much. */
+/* The headers are here.  What is refused now is answered once its body has been read and dropped, unless that
+ * would be too much. */
 static enum MHD_Result begin(struct exchange *x, struct MHD_Connection *connection, const char *method)
 {
     const char *text = header(connection, "Content-Length");
@@ -225,7 +233,9 @@ static enum MHD_Result take(struct exchange *x, const char *data, size_t len)
         return MHD_YES;
     if (x->received > x->route->body_max) {
         buf_fini(&x->body);
-        err_set(&x->err, ERR_TOO_LARGE, "the body is larger than the %zu bytes it may have here; nothing was changed", x->route->body_max);
+        err_set(&x->err, ERR_TOO_LARGE,
+                "the body is larger than the %zu bytes it may have here; nothing was changed",
+                x->route->body_max);
         x->failed = true;
         return MHD_YES;
     }
@@ -233,8 +243,9 @@ static enum MHD_Result take(struct exchange *x, const char *data, size_t len)
     return MHD_YES;
 }
 
-static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
-                                 const char *data, size_t *len, void **state)
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *data, size_t *len,
+                                 void **state)
 {
     struct exchange *x = *state;
 
@@ -269,7 +280,8 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     return x;
 }
 
-static void on_completed(void *cls, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
+static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode why)
 {
     struct exchange *x = *state;
 
@@ -281,7 +293,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
         deadline_set(x->client->deadline, NEXT_MS);
     if (!x->answered)
-        log_event(LOG_DEBUG, "api", "a request broke off", "route", x->route != NULL ? x->route->pattern : "-", NULL);
+        log_event(LOG_DEBUG, "api", "a request broke off", "route",
+                  x->route != NULL ? x->route->pattern : "-", NULL);
     if (x->begun)
         auth_touch(&x->req, &x->who);
     log_set_request(NULL);
@@ -307,7 +320,8 @@ static void name_client(struct client *c, const struct sockaddr *address)
         snprintf(c->address, sizeof(c->address), "unknown");
 }
 
-static void on_connection(void *cls, struct MHD_Connection *connection, void **state, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *cls, struct MHD_Connection *connection, void **state,
+                          enum MHD_ConnectionNotificationCode what)
 {
     struct api *api = cls;
     struct client *c = *state;
@@ -345,8 +359,8 @@ static int try_listen(const struct addrinfo *ai)
     auto_fd fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
     int on = 1;
 
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
-        listen(fd, BACKLOG) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+        bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
         return -1;
     return TAKE_FD(fd);
 }
@@ -354,14 +368,20 @@ static int try_listen(const struct addrinfo *ai)
 static int listen_failed(const struct api_config *cfg, int why, struct err *err)
 {
     if (why == EADDRINUSE)
-        return err_set(err, ERR_CONFLICT, "port %d on %s is in use; stop what listens there or choose another with --listen HOST:PORT",
-                       cfg->port, cfg->host);
+        return err_set(
+            err, ERR_CONFLICT,
+            "port %d on %s is in use; stop what listens there or choose another with --listen HOST:PORT",
+            cfg->port, cfg->host);
     if (why == EACCES)
-        return err_set(err, ERR_FORBIDDEN, "port %d may not be opened by this user; choose one above 1023 with --listen HOST:PORT", cfg->port);
+        return err_set(
+            err, ERR_FORBIDDEN,
+            "port %d may not be opened by this user; choose one above 1023 with --listen HOST:PORT",
+            cfg->port);
     errno = why;
     err_sys(err, "listen on %s:%d", cfg->host, cfg->port);
-    err_set(err, ERR_PRECONDITION, "cannot listen on %s port %d (%s); choose another address with --listen HOST:PORT", cfg->host, cfg->port,
-            strerrordesc_np(why));
+    err_set(err, ERR_PRECONDITION,
+            "cannot listen on %s port %d (%s); choose another address with --listen HOST:PORT", cfg->host,
+            cfg->port, strerrordesc_np(why));
     return -1;
 }
 
@@ -374,7 +394,9 @@ static int open_listener(struct api *api, const struct api_config *cfg, struct e
     int why = 0;
 
     if (getaddrinfo(cfg->host, port, &hints, &list) != 0)
-        return err_set(err, ERR_PRECONDITION, "\"%s\" is no address of this machine; give another with --listen HOST:PORT", cfg->host);
+        return err_set(err, ERR_PRECONDITION,
+                       "\"%s\" is no address of this machine; give another with --listen HOST:PORT",
+                       cfg->host);
     for (const struct addrinfo *ai = list; ai != NULL && api->listen_fd < 0; ai = ai->ai_next) {
         api->listen_fd = try_listen(ai);
         why = errno;
@@ -384,22 +406,26 @@ static int open_listener(struct api *api, const struct api_config *cfg, struct e
         return listen_failed(cfg, why, err);
     if (getsockname(api->listen_fd, (struct sockaddr *)&address, &len) < 0)
         return err_sys(err, "name of the listening socket");
-    api->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port : ((struct sockaddr_in *)&address)->sin_port);
+    api->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                                    : ((struct sockaddr_in *)&address)->sin_port);
     return 0;
 }
 
-/* poll, since a busy server has descriptors beyond what select can name.  The last connections are never one address's. */
+/* poll, since a busy server has descriptors beyond what select can name.  The last connections are never one
+ * address's. */
 static int start_daemon(struct api *api, const struct api_config *cfg, struct err *err)
 {
     unsigned max = (unsigned)cfg->max_connections;
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+                     MHD_USE_ITC | MHD_USE_ERROR_LOG;
 
-    api->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_access, api, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-                                   api->listen_fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, api, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-                                   NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, api, MHD_OPTION_CONNECTION_LIMIT, max,
-                                   MHD_OPTION_PER_IP_CONNECTION_LIMIT, max - max / 8, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE,
-                                   (size_t)STACK_BYTES, MHD_OPTION_END);
+    api->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_access, api, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, api->listen_fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, api,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, api,
+        MHD_OPTION_CONNECTION_LIMIT, max, MHD_OPTION_PER_IP_CONNECTION_LIMIT, max - max / 8,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
     if (api->daemon == NULL)
         return err_set(err, ERR_INTERNAL, "the HTTP server does not start");
     return 0;
@@ -418,7 +444,8 @@ int api_start(const struct api_config *cfg, struct sched *s, struct api **ret, s
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&api->all_done, &attr);
     pthread_condattr_destroy(&attr);
-    if (open_listener(api, cfg, err) < 0 || deadlines_start(&api->deadlines, err) < 0 || start_daemon(api, cfg, err) < 0) {
+    if (open_listener(api, cfg, err) < 0 || deadlines_start(&api->deadlines, err) < 0 ||
+        start_daemon(api, cfg, err) < 0) {
         api_stop(api);
         return -1;
     }
@@ -449,7 +476,8 @@ void api_stop(struct api *api)
         return;
     atomic_store(&api->stopping, true);
     if (api->daemon != NULL) {
-        /* The library wants the descriptor kept open until it has stopped; shut down, it refuses whoever connects. */
+        /* The library wants the descriptor kept open until it has stopped; shut down, it refuses whoever
+         * connects. */
         (void)MHD_quiesce_daemon(api->daemon);
         (void)shutdown(api->listen_fd, SHUT_RDWR);
         wait_for_requests(api);

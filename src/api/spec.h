@@ -1,9 +1,10 @@
 /*
  * spec.h - what a body asks for: JSON into the structs that intents take
  *
- * Checks shapes only; whether something is possible is the intent's business.  Every field of Neon's API on these routes is known.  One that
- * touches safety, limits or data and has no effect here is ERR_NOT_SUPPORTED, so that nobody believes in a protection that is not there;
- * asking for what is so anyhow (false, empty, zero) is fine.  Strings live in the request's arena.
+ * Checks shapes only; whether something is possible is the intent's business.  Every field of Neon's API on
+ * these routes is known.  One that touches safety, limits or data and has no effect here is
+ * ERR_NOT_SUPPORTED, so that nobody believes in a protection that is not there; asking for what is so anyhow
+ * (false, empty, zero) is fine.  Strings live in the request's arena.
  */
 #ifndef MERE_SPEC_H
 #define MERE_SPEC_H

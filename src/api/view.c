@@ -24,7 +24,8 @@ static void put_constants(json_t *obj, const struct constant *table, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         json_object_set_new(obj, table[i].name,
-                            table[i].text != NULL ? json_string(table[i].text) : json_integer(table[i].number));
+                            table[i].text != NULL ? json_string(table[i].text)
+                                                  : json_integer(table[i].number));
 }
 
 static void put_text(json_t *obj, const char *key, const char *value)
@@ -45,7 +46,8 @@ static json_t *stored(const char *text)
 
 /* --- hosts and connection strings --- */
 
-/* "" or "ID-pooler" style prefixes are the caller's: host = label.suffix[:port], or suffix[:port] for no label. */
+/* "" or "ID-pooler" style prefixes are the caller's: host = label.suffix[:port], or suffix[:port] for no
+ * label. */
 static void add_host(struct buf *out, const struct sched_info *info, const char *label, const char *more)
 {
     if (label != NULL)
@@ -89,7 +91,8 @@ char *view_uri(const struct sched_info *info, const struct view_connection *c)
     buf_adds(&uri, "/");
     add_encoded(&uri, c->database);
     buf_adds(&uri, "?sslmode=require");
-    /* A name that resolves nowhere else must be said in words: the address alone does not tell which endpoint. */
+    /* A name that resolves nowhere else must be said in words: the address alone does not tell which
+     * endpoint. */
     if (!info->has_domain)
         buf_addf(&uri, "&options=endpoint%%3D%s", c->endpoint_id);
     return xstrdup(buf_str(&uri));
@@ -135,9 +138,9 @@ static const struct constant PROJECT_CONSTANTS[] = {
 };
 
 static const struct constant PROJECT_USAGE[] = {
-    { "active_time_seconds", NULL, 0 },       { "compute_time_seconds", NULL, 0 },
-    { "written_data_bytes", NULL, 0 },        { "data_transfer_bytes", NULL, 0 },
-    { "data_storage_bytes_hour", NULL, 0 },   { "consumption_period_start", NEVER, 0 },
+    { "active_time_seconds", NULL, 0 },     { "compute_time_seconds", NULL, 0 },
+    { "written_data_bytes", NULL, 0 },      { "data_transfer_bytes", NULL, 0 },
+    { "data_storage_bytes_hour", NULL, 0 }, { "consumption_period_start", NEVER, 0 },
     { "consumption_period_end", NEVER, 0 },
 };
 
@@ -155,9 +158,9 @@ static json_t *project_settings(const struct project *p)
 
 static json_t *project_defaults(const struct sched_info *info, const struct project *p)
 {
-    json_t *all =
-        json_pack("{s:f, s:f, s:i, s:{}}", "autoscaling_limit_min_cu", info->default_min_cu,
-                  "autoscaling_limit_max_cu", info->default_max_cu, "suspend_timeout_seconds", 0, "pg_settings");
+    json_t *all = json_pack("{s:f, s:f, s:i, s:{}}", "autoscaling_limit_min_cu", info->default_min_cu,
+                            "autoscaling_limit_max_cu", info->default_max_cu, "suspend_timeout_seconds", 0,
+                            "pg_settings");
     json_auto_t *own = stored(p->default_endpoint_settings);
 
     json_object_update_recursive(all, own);
@@ -215,8 +218,9 @@ static const struct field BRANCH[] = {
 };
 
 static const struct constant BRANCH_CONSTANTS[] = {
-    { "creation_source", "console", 0 },  { "cpu_used_sec", NULL, 0 },       { "compute_time_seconds", NULL, 0 },
-    { "active_time_seconds", NULL, 0 },   { "written_data_bytes", NULL, 0 }, { "data_transfer_bytes", NULL, 0 },
+    { "creation_source", "console", 0 }, { "cpu_used_sec", NULL, 0 },
+    { "compute_time_seconds", NULL, 0 }, { "active_time_seconds", NULL, 0 },
+    { "written_data_bytes", NULL, 0 },   { "data_transfer_bytes", NULL, 0 },
 };
 
 json_t *view_branch(const struct branch *b)
@@ -268,9 +272,8 @@ static const struct constant ENDPOINT_CONSTANTS[] = {
 static const struct {
     const char *observed, *current, *pending;
 } ENDPOINT_STATES[] = {
-    { "STOPPED", "idle", NULL },    { "FAILED", "idle", NULL },
-    { "PREPARING", "init", "active" }, { "STARTING", "init", "active" },
-    { "RUNNING", "active", NULL },  { "DRAINING", "active", NULL },
+    { "STOPPED", "idle", NULL },      { "FAILED", "idle", NULL },        { "PREPARING", "init", "active" },
+    { "STARTING", "init", "active" }, { "RUNNING", "active", NULL },     { "DRAINING", "active", NULL },
     { "STOPPING", "active", "idle" }, { "CAPTURING", "active", "idle" },
 };
 
@@ -325,12 +328,9 @@ json_t *view_role(const struct role *r, const char *password)
 }
 
 static const struct field DATABASE[] = {
-    FIELD(database, id, F_I64, 0, 0),
-    FIELD(database, branch_id, F_STR, 0, 0),
-    FIELD(database, name, F_STR, 0, 0),
-    FIELD(database, owner_name, F_STR, 0, 0),
-    FIELD(database, created_at, F_TIME, 0, 0),
-    FIELD(database, updated_at, F_TIME, 0, 0),
+    FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
+    FIELD(database, name, F_STR, 0, 0),        FIELD(database, owner_name, F_STR, 0, 0),
+    FIELD(database, created_at, F_TIME, 0, 0), FIELD(database, updated_at, F_TIME, 0, 0),
 };
 
 json_t *view_database(const struct database *d)
@@ -461,5 +461,6 @@ json_t *view_operations(const struct operation *list, size_t n)
 
 json_t *view_change(const char *key, json_t *one, const struct outcome *out)
 {
-    return json_pack("{s:o, s:o}", key, one, "operations", view_operations(out->operations, out->n_operations));
+    return json_pack("{s:o, s:o}", key, one, "operations",
+                     view_operations(out->operations, out->n_operations));
 }

@@ -1,8 +1,8 @@
 /*
  * view.h - what clients see of each resource
  *
- * One function per resource: struct in, JSON object out (the caller owns it).  What has no value is left out.  Passwords are in a view only
- * where the caller passes one.  Pure.
+ * One function per resource: struct in, JSON object out (the caller owns it).  What has no value is left out.
+ * Passwords are in a view only where the caller passes one.  Pure.
  */
 #ifndef MERE_VIEW_H
 #define MERE_VIEW_H
@@ -11,8 +11,8 @@
 #include "scheduler/intent.h"
 
 /* The one user and the one organisation of a server. */
-#define VIEW_USER_ID "00000000-0000-4000-8000-000000000001"
-#define VIEW_ORG_ID  "org-mere-local-00000001"
+#define VIEW_USER_ID     "00000000-0000-4000-8000-000000000001"
+#define VIEW_ORG_ID      "org-mere-local-00000001"
 #define VIEW_PROVISIONER "k8s-neonvm"
 
 json_t *view_project(const struct sched_info *info, const struct project *p);
@@ -29,7 +29,8 @@ json_t *view_region(const struct sched_info *info);
 
 /* Arrays of them. */
 json_t *view_endpoints(const struct sched_info *info, const struct endpoint *list, size_t n);
-json_t *view_roles(const struct role *list, const char *const *passwords, size_t n); /* passwords may be NULL */
+json_t *view_roles(const struct role *list, const char *const *passwords,
+                   size_t n); /* passwords may be NULL */
 json_t *view_databases(const struct database *list, size_t n);
 json_t *view_operations(const struct operation *list, size_t n);
 

@@ -65,6 +65,8 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "max_prepared_transactions=0",
         "password_encryption=scram-sha-256",
         arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),
+        /* A standby that serves readers needs settings as large as its parent's; ours serves nobody before it is promoted. */
+        conf->first_start ? "hot_standby=off" : "hot_standby=on",
         conf->private_shm ? "dynamic_shared_memory_type=posix" : "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
         "log_destination=stderr",

@@ -24,6 +24,7 @@ struct pg_conf {
     const char *socket_dir;
     const char *conf_dir;    /* where our files lie; readable by the compute */
     const char *os_user;     /* the name mered runs under, for peer */
+    bool first_start;        /* of a clone: it recovers, and is not to be read meanwhile */
     bool relaxed;            /* fsync off */
     bool private_shm;        /* /dev/shm is its own and goes with it; else shared memory is kept in the data directory */
     json_t *settings;        /* checked pg_settings, or NULL */

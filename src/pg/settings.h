@@ -23,5 +23,7 @@ int64_t pg_settings_max_connections(json_t *obj);
 #define PG_MAX_CONNECTIONS_DEFAULT 100
 /* superuser_reserved_connections: our own sessions must always get in. */
 #define PG_RESERVED_CONNECTIONS 3
+/* One of ours may be open beside them: a client is only let in while this many slots stay free. */
+#define PG_SLOTS_KEPT (PG_RESERVED_CONNECTIONS + 1)
 
 #endif

@@ -135,12 +135,15 @@ static void let_go(struct conn *c, unsigned holds)
 {
     if (holds & HOLDS_SERVER) {
         cancel_key_unlist(c->env->cancels, &c->key);
-        stream_close(&c->server);
+        if ((holds & HOLDS_DOOR) && c->guest.seated && c->server.fd >= 0)
+            linger(c->env->lingers, &c->server, &c->guest);
+        else
+            stream_close(&c->server);
     }
     if (holds & HOLDS_QUESTION)
         waker_leave(&c->waiter);
     if (holds & HOLDS_DOOR)
-        door_leave(&c->guest);
+        door_leave(&c->guest); /* fine when the seat stays taken: the guest is at no door then */
 }
 
 /* The only writer of c->state. */

@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "proxy/cancel.h"
 #include "proxy/door.h"
+#include "proxy/linger.h"
 #include "proxy/tls.h"
 #include "proxy/waker.h"
 
@@ -21,6 +22,7 @@ struct conn_env {
     struct tls_context *tls;
     struct waker *waker;
     struct doors *doors;
+    struct lingers *lingers;
     struct cancel_table *cancels;
     struct list conns, dead; /* dead: freed at the next turn, when no event of theirs can be on its way */
     struct loop_timer *reaper;

@@ -195,6 +195,24 @@ void door_leave(struct door_guest *guest)
     door_step(d);
 }
 
+struct door *door_keep_seat(struct door_guest *guest)
+{
+    struct door *d = guest->door;
+
+    list_remove(&guest->link);
+    guest->seated = false;
+    guest->door = NULL;
+    pin(d);
+    return d;
+}
+
+void door_free_seat(struct door *d)
+{
+    d->used--;
+    door_step(d);
+    unpin(d);
+}
+
 void door_step_back(struct door_guest *guest)
 {
     struct door *d = guest->door;

@@ -44,6 +44,9 @@ bool doors_know(struct doors *all, const char *id);
 void door_join(struct doors *all, const char *id, struct door_guest *guest);
 /* Out of the queue, or up from the seat; somebody else may get it.  Fine at no door. */
 void door_leave(struct door_guest *guest);
+/* Up from the seat, which stays taken until door_free_seat. */
+struct door *door_keep_seat(struct door_guest *guest);
+void door_free_seat(struct door *d);
 /* From the seat back to the head of the queue. */
 void door_step_back(struct door_guest *guest);
 

@@ -344,6 +344,7 @@ struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct e
     list_init(&p->env.conns);
     list_init(&p->env.dead);
     p->env.doors = doors_new(&CONN_DOOR_OPS);
+    p->env.lingers = lingers_new(p->env.loop);
     p->env.cancels = cancel_table_new();
     p->env.reaper = loop_timer_new(l, conn_reap, &p->env);
     p->accept_timer = loop_timer_new(l, accept_resume, p);
@@ -400,6 +401,7 @@ void proxy_free(struct proxy *p)
     stop_listening(p);
     conns_free(&p->env);
     waker_free(p->env.waker);
+    lingers_free(p->env.lingers);
     doors_free(p->env.doors);
     cancel_table_free(p->env.cancels);
     tls_context_free(p->env.tls);

@@ -90,6 +90,15 @@ void stream_close(struct stream *s)
     buf_fini(&s->out);
 }
 
+int stream_give_up(struct stream *s)
+{
+    int fd = TAKE_FD(s->fd);
+
+    loop_fd_del(TAKE(s->source));
+    buf_fini(&s->out);
+    return fd;
+}
+
 ssize_t stream_read(struct stream *s, void *data, size_t len)
 {
     ssize_t n = s->ops->read(s, data, len);

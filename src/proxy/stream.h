@@ -46,6 +46,9 @@ int stream_open(struct stream *s, struct loop *l, int fd, unsigned events, loop_
 /* Frees all; accepts a closed or zeroed-with-fd--1 stream. */
 void stream_close(struct stream *s);
 
+/* Plain streams only: lets go of the descriptor, which is the caller's; what was not sent yet is dropped. */
+int stream_give_up(struct stream *s);
+
 ssize_t stream_read(struct stream *s, void *data, size_t len);
 /* Writes what fits at once and keeps the rest in out.  -1 when the other side is gone. */
 int stream_send(struct stream *s, const void *data, size_t len);

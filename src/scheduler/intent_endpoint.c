@@ -75,7 +75,8 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
     e->pg_settings = spec->pg_settings ? spec->pg_settings : e->pg_settings;
     e->disabled = spec->disabled >= 0 ? spec->disabled == 1 : e->disabled;
     e->updated_at = clock_wall_us();
-    if (endpoint_update(c, e, err) < 0 || ((restart || stop) && add_op(c, a, ret, "suspend_compute", err) < 0) ||
+    bool take_in = !restart && !stop && !is_stopped(e);
+    if (endpoint_update(c, e, err) < 0 || (take_in && add_op(c, a, ret, "apply_config", err) < 0) || ((restart || stop) && add_op(c, a, ret, "suspend_compute", err) < 0) ||
         (restart && !stop && add_op(c, a, ret, "start_compute", err) < 0) || db_commit(c, err) < 0)
         return -1;
     sched_kick(s);

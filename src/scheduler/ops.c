@@ -37,27 +37,17 @@ static int writer_of(struct sched *s, struct arena *a, const char *branch_id, st
     return 0;
 }
 
-static struct compute *compute_of(struct op *op, const char *endpoint_id)
+/* The compute of the operation's endpoint, brought up to date with its row; NULL when the row is gone. */
+static struct compute *compute_of(struct op *op)
 {
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
     struct endpoint e;
-    struct compute *c = compute_find(op->s, endpoint_id);
-    if (c)
-        return c;
-    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, endpoint_id, &e, &err) < 0)
+    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, op->row.endpoint_id, &e, &err) < 0)
         return NULL;
-    return compute_get(op->s, &e);
-}
-
-static bool is_deleted(struct op *op, struct compute *c)
-{
-    auto_dbc *db = NULL;
-    struct err err = ERR_INIT;
-    struct endpoint e;
-    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, c->id, &e, &err) < 0)
-        return err.code == ERR_NOT_FOUND;
-    return strcmp(e.desired, "deleted") == 0;
+    struct compute *c = compute_get(op->s, &e);
+    c->deleted = strcmp(e.desired, "deleted") == 0;
+    return c;
 }
 
 static bool same_branch(const struct op *x, const struct op *y)
@@ -88,7 +78,7 @@ static void mark_running(struct op *op)
 
 static enum verdict look_start(struct op *op)
 {
-    struct compute *c = compute_of(op, op->row.endpoint_id);
+    struct compute *c = compute_of(op);
     if (!c || c->deleted) {
         ops_finish(op, "cancelled", "the endpoint is gone");
         return DONE;
@@ -115,12 +105,11 @@ static enum verdict look_start(struct op *op)
 
 static enum verdict look_suspend(struct op *op)
 {
-    struct compute *c = compute_of(op, op->row.endpoint_id);
+    struct compute *c = compute_of(op);
     if (!c) {
         ops_finish(op, "finished", NULL);
         return DONE;
     }
-    c->deleted = is_deleted(op, c);
     if (c->state == COMPUTE_FAILED)
         compute_event(c, EVENT_TIMEOUT);
     if (c->state == COMPUTE_STOPPED) {
@@ -184,10 +173,22 @@ static enum verdict look_fork(struct op *op)
     return c->state == COMPUTE_RUNNING && !c->admin_busy ? GO : WAIT;
 }
 
+/* An endpoint's own settings: a compute in memory takes them from its row. */
+static enum verdict look_endpoint(struct op *op)
+{
+    struct compute *c = compute_of(op);
+    if (c && c->state == COMPUTE_RUNNING)
+        supervise_look_at(c, 0);
+    ops_finish(op, "finished", NULL);
+    return DONE;
+}
+
 static enum verdict look_apply(struct op *op)
 {
     struct endpoint e;
     bool found;
+    if (op->row.endpoint_id)
+        return look_endpoint(op);
     if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) < 0)
         return WAIT;
     if (!found) {

@@ -130,6 +130,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
                             .socket_dir = env_socket_dir(&s->env, a, p->id),
                             .conf_dir = env_conf_dir(&s->env, a, p->id),
                             .os_user = s->env.os_user,
+                            .first_start = p->first,
                             .private_shm = s->env.as_root,
                             .relaxed = strcmp(p->b.durability, "relaxed") == 0,
                             .settings = settings };
@@ -137,7 +138,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
         return -1;
     p->argv = env_exec_argv(&s->env, a, p->b.id, p->b.id, procs, true, pg_conf_argv(a, &conf));
     p->socket = pg_conf_socket(a, conf.socket_dir);
-    p->max_clients = pg_settings_max_connections(settings) - PG_RESERVED_CONNECTIONS;
+    p->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
     return 0;
 }
 
@@ -533,7 +534,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->id), &pid);
     c->start_arena = arena_new(0);
     c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
-    c->max_clients = pg_settings_max_connections(settings) - PG_RESERVED_CONNECTIONS;
+    c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
     c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
     c->who = e->process;
     supervise_watch(c);

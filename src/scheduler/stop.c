@@ -125,8 +125,11 @@ static void on_idle_timer(void *arg)
 
 void supervise_look_at(struct compute *c, int64_t after_ms)
 {
-    if (c->suspend_timeout_ms < 0)
+    if (c->suspend_timeout_ms < 0) {
+        if (c->idle_timer)
+            loop_timer_clear(c->idle_timer);
         return;
+    }
     if (!c->idle_timer)
         c->idle_timer = loop_timer_new(c->s->loop, on_idle_timer, c);
     int64_t look_ms = idle_look_ms(c->suspend_timeout_ms, c->suspend_timeout_ms);

@@ -1,6 +1,7 @@
 """Branches: what is in them, what is not, and that nobody notices anybody else."""
 import contextlib
 import re
+import threading
 import time
 
 import psycopg2
@@ -10,7 +11,7 @@ from harness import checkers, load, wire
 from harness.cluster import BINDIR
 from harness.server import ApiError, Branch, lsn, until
 
-SCALE = 5
+SCALE = 3
 FORKS = 20
 
 
@@ -32,14 +33,10 @@ def scan(branch):
 # --- a running parent ----------------------------------------------------------------------------------------------------------
 
 
-def one_fork(parent, append, name):
-    """A child made under load, and everything that is wrong with it."""
-    before = append.acknowledged()
-    sent = time.monotonic()
-    child = parent.project.branch(parent, name=name, wait=False)
-    answered = time.monotonic()
+def judge(child, append, sent, answered, before):
+    """Everything that is wrong with a child made under load."""
     told = child.answer["branch"].get("parent_lsn")
-    parent.mere.wait_operations(parent.project.id, child.answer)
+    child.mere.wait_operations(child.project.id, child.answer)
     child.refresh()
     wrong = []
     if told != child.body["parent_lsn"]:
@@ -49,29 +46,47 @@ def one_fork(parent, append, name):
         wrong += append.check(conn, at=child.parent_lsn, sent=sent, answered=answered)
         if sum(len(r) for r in append.rows(conn).values()) < before:
             wrong.append(f"has fewer rows than the {before} acknowledged before the request")
-    wrong += amcheck(child)
-    wrong += scan(child)
+    wrong += amcheck(child) + scan(child)
     child.suspend()
     child.delete()
-    return [f"{name} at {child.body['parent_lsn']}: {w}" for w in wrong]
+    return [f"{child.name} at {child.body['parent_lsn']}: {w}" for w in wrong]
 
 
-def test_forks_of_a_parent_under_load(mere, project):
-    """The load that made careless copies silently wrong: money moves, tables come and go, checkpoints follow one another."""
-    parent = project.main
+def checkpoint(branch):
+    with contextlib.closing(branch.admin()) as conn, conn.cursor() as cur:
+        cur.execute("CHECKPOINT")
+
+
+def forks_under_load(parent, count):
+    """
+    The load that made careless copies silently wrong: money moves, tables come and go, checkpoints follow one another and recycle WAL.
+    It runs at full speed around each request and mostly stands still while the child is examined.
+    """
     parent.patch_endpoint(settings={"pg_settings": {"max_wal_size": "32MB", "checkpoint_timeout": "30s"}})
     parent.act("restart")
     load.pgbench_init(parent.environ(), SCALE)
     append = checkers.Append(parent.connect, clients=2).start()
     churn, bench = load.Churn(parent.connect), load.Pgbench(parent.environ(), clients=4)
     churn.start()
-    wrong = []
+    loads, wrong = (append, churn, bench), []
     try:
-        for i in range(FORKS):
-            if i % 4 == 3:
-                with contextlib.closing(parent.admin()) as conn, conn.cursor() as cur:
-                    cur.execute("CHECKPOINT")
-            wrong += one_fork(parent, append, f"fork-{i}")
+        for i in range(count):
+            for one in loads:
+                one.resume()
+            before = append.acknowledged()
+            until(lambda n=before: append.acknowledged() > n + 50, 60, "the load to go on")
+            other = threading.Thread(target=checkpoint, args=(parent,)) if i % 2 else None
+            if other:
+                other.start()
+            before, sent = append.acknowledged(), time.monotonic()
+            child = parent.project.branch(parent, name=f"fork-{i}", wait=False)
+            answered = time.monotonic()
+            if other:
+                other.join()
+            if i % 10:
+                for one in loads:
+                    one.pause()
+            wrong += judge(child, append, sent, answered, before)
             assert bench.running(), f"pgbench ended: {bench.stop()}"
     finally:
         out = bench.stop()
@@ -79,9 +94,18 @@ def test_forks_of_a_parent_under_load(mere, project):
         append.stop()
     assert not wrong, "\n".join(wrong)
     assert not append.errors() and not churn.errors, (append.errors(), churn.errors)
-    assert append.acknowledged() > FORKS and churn.rounds > 5, (append.acknowledged(), churn.rounds, out)
+    assert append.acknowledged() > 50 * count and churn.rounds > count, (append.acknowledged(), churn.rounds, out)
     with contextlib.closing(parent.connect()) as conn:
         assert not checkers.bank(conn, SCALE) + append.check(conn)
+
+
+def test_forks_of_a_parent_under_load(mere, project):
+    forks_under_load(project.main, FORKS)
+
+
+@pytest.mark.slow
+def test_two_hundred_forks_under_load(mere, project):
+    forks_under_load(project.main, 200)
 
 
 def test_fork_of_a_quiet_running_parent_is_exact(mere, project):
@@ -319,13 +343,3 @@ def test_branch_without_endpoint_then_with_one(mere, project):
     mere.wait_operations(project.id, body)
     child = Branch(project, child.body, body["endpoint"]["id"])
     assert child.value("SELECT 1") == 1
-
-
-@pytest.mark.slow
-def test_two_hundred_forks_under_load(mere, project):
-    global FORKS
-    kept, FORKS = FORKS, 200
-    try:
-        test_forks_of_a_parent_under_load(mere, project)
-    finally:
-        FORKS = kept

@@ -16,10 +16,18 @@ static struct http_req req;
 
 static void setup(void)
 {
-    info = (struct sched_info){ .version = "0", .pg_host = "127.0.0.1", .pg_port = 7433, .host_suffix = "localhost",
-                                .region_id = "local", .pg_versions = PG_VERSIONS, .n_pg_versions = 2,
-                                .default_min_cu = 0.25, .default_max_cu = 2 };
-    req = (struct http_req){ .arena = arena_new(0), .method = "POST", .path = "/api/v2/x", .request_id = "r-1" };
+    info = (struct sched_info){ .version = "0",
+                                .pg_host = "127.0.0.1",
+                                .pg_port = 7433,
+                                .host_suffix = "localhost",
+                                .region_id = "local",
+                                .pg_versions = PG_VERSIONS,
+                                .n_pg_versions = 2,
+                                .default_min_cu = 0.25,
+                                .default_max_cu = 2 };
+    req = (struct http_req){
+        .arena = arena_new(0), .method = "POST", .path = "/api/v2/x", .request_id = "r-1"
+    };
 }
 
 static void teardown(void)
@@ -53,17 +61,39 @@ START_TEST(bodies_that_are_read)
     ck_assert_int_eq(parse_text(" \r\n\t "), ERR_NONE);
     ck_assert_int_eq(parse_text("{}"), ERR_NONE);
     ck_assert_int_eq(parse_text(" {\"a\": [1, \"\\u00fc\", {\"b\": null}]} "), ERR_NONE);
-    ck_assert_int_eq(parse_text("{\"a\": \"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[\"}"), ERR_NONE);
+    ck_assert_int_eq(parse_text("{\"a\": \"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[\"}"),
+                     ERR_NONE);
 }
 END_TEST
 
 START_TEST(bodies_that_are_not)
 {
     static const char *const BROKEN[] = {
-        "{",       "}",          "{\"a\"}",         "{'a': 1}",   "{\"a\": 1,}",           "{\"a\": 01}", "{\"a\": NaN}",
-        "{} {}",   "{}x",        "nul",             "\"",         "{\"a\": 1, \"a\": 2}",  "{\"a\": 1e999}",
-        "{\"a\": 99999999999999999999}", "{\"a\": \"\\u0000\"}", "{\"\\u0000\": 1}", "{\"a\": \"\xff\"}", "{\"a\": \"\xed\xa0\x80\"}",
-        "{\"a\": \"\\ud800\"}", "{\"a\": \"\x01\"}", "\xef\xbb\xbf{}", "{\"a\": \"\n\"}", "// {}", "<a/>", "a=b&c=d",
+        "{",
+        "}",
+        "{\"a\"}",
+        "{'a': 1}",
+        "{\"a\": 1,}",
+        "{\"a\": 01}",
+        "{\"a\": NaN}",
+        "{} {}",
+        "{}x",
+        "nul",
+        "\"",
+        "{\"a\": 1, \"a\": 2}",
+        "{\"a\": 1e999}",
+        "{\"a\": 99999999999999999999}",
+        "{\"a\": \"\\u0000\"}",
+        "{\"\\u0000\": 1}",
+        "{\"a\": \"\xff\"}",
+        "{\"a\": \"\xed\xa0\x80\"}",
+        "{\"a\": \"\\ud800\"}",
+        "{\"a\": \"\x01\"}",
+        "\xef\xbb\xbf{}",
+        "{\"a\": \"\n\"}",
+        "// {}",
+        "<a/>",
+        "a=b&c=d",
     };
     static const char *const NO_OBJECT[] = { "null", "[]", "1", "\"x\"", "true", "[{}]" };
 
@@ -155,16 +185,24 @@ static void accept(enum what what, const char *body)
 
 START_TEST(a_project_with_everything_that_works)
 {
-    accept(PROJECT_CREATE,
-           "{\"project\": {\"name\": \"p\", \"pg_version\": 15, \"org_id\": \"" VIEW_ORG_ID "\", \"provisioner\": \"k8s-neonvm\","
-           " \"store_passwords\": false, \"history_retention_seconds\": 0,"
-           " \"settings\": {\"quota\": {\"active_time_seconds\": 0}, \"allowed_ips\": {\"ips\": [], \"protected_branches_only\": false},"
-           "   \"enable_logical_replication\": false, \"block_public_connections\": false, \"block_vpc_connections\": false,"
-           "   \"hipaa\": false, \"audit_log_level\": \"extended\", \"preload_libraries\": {\"use_defaults\": true, \"enabled_libraries\": []},"
-           "   \"maintenance_window\": {\"weekdays\": [1, 7], \"start_time\": \"00:00\", \"end_time\": \"23:59\"}},"
-           " \"default_endpoint_settings\": {\"autoscaling_limit_min_cu\": 0.5, \"suspend_timeout_seconds\": -1,"
-           "   \"pg_settings\": {\"work_mem\": \"8MB\"}, \"pgbouncer_settings\": {}}, \"autoscaling_limit_max_cu\": 2,"
-           " \"branch\": {\"name\": \"trunk\", \"role_name\": \"r\", \"database_name\": \"d\", \"annotations\": {\"a\": \"b\"}}}}");
+    accept(
+        PROJECT_CREATE,
+        "{\"project\": {\"name\": \"p\", \"pg_version\": 15, \"org_id\": \"" VIEW_ORG_ID
+        "\", \"provisioner\": \"k8s-neonvm\","
+        " \"store_passwords\": false, \"history_retention_seconds\": 0,"
+        " \"settings\": {\"quota\": {\"active_time_seconds\": 0}, \"allowed_ips\": {\"ips\": [], "
+        "\"protected_branches_only\": false},"
+        "   \"enable_logical_replication\": false, \"block_public_connections\": false, "
+        "\"block_vpc_connections\": false,"
+        "   \"hipaa\": false, \"audit_log_level\": \"extended\", \"preload_libraries\": {\"use_defaults\": "
+        "true, \"enabled_libraries\": []},"
+        "   \"maintenance_window\": {\"weekdays\": [1, 7], \"start_time\": \"00:00\", \"end_time\": "
+        "\"23:59\"}},"
+        " \"default_endpoint_settings\": {\"autoscaling_limit_min_cu\": 0.5, \"suspend_timeout_seconds\": -1,"
+        "   \"pg_settings\": {\"work_mem\": \"8MB\"}, \"pgbouncer_settings\": {}}, "
+        "\"autoscaling_limit_max_cu\": 2,"
+        " \"branch\": {\"name\": \"trunk\", \"role_name\": \"r\", \"database_name\": \"d\", \"annotations\": "
+        "{\"a\": \"b\"}}}}");
     ck_assert_str_eq(project.name, "p");
     ck_assert_int_eq(project.pg_version, 15);
     ck_assert_int_eq(project.store_passwords, 0);
@@ -221,11 +259,15 @@ END_TEST
 
 START_TEST(a_branch_as_clients_ask_for_it)
 {
-    accept(BRANCH_CREATE, "{\"branch\": {\"name\": \"test/1\", \"parent_id\": \"main\", \"protected\": true, \"archived\": false,"
-                          " \"init_source\": \"parent-data\", \"expires_at\": null, \"durability\": \"relaxed\"},"
-                          " \"endpoints\": [{\"type\": \"read_write\", \"provisioner\": \"k8s-neonvm\", \"suspend_timeout_seconds\": 0,"
-                          "   \"settings\": {\"pg_settings\": {\"work_mem\": \"4MB\"}, \"preload_libraries\": {\"enabled_libraries\": []}}}],"
-                          " \"annotation_value\": {}}");
+    accept(BRANCH_CREATE,
+           "{\"branch\": {\"name\": \"test/1\", \"parent_id\": \"main\", \"protected\": true, \"archived\": "
+           "false,"
+           " \"init_source\": \"parent-data\", \"expires_at\": null, \"durability\": \"relaxed\"},"
+           " \"endpoints\": [{\"type\": \"read_write\", \"provisioner\": \"k8s-neonvm\", "
+           "\"suspend_timeout_seconds\": 0,"
+           "   \"settings\": {\"pg_settings\": {\"work_mem\": \"4MB\"}, \"preload_libraries\": "
+           "{\"enabled_libraries\": []}}}],"
+           " \"annotation_value\": {}}");
     ck_assert_str_eq(branch.name, "test/1");
     ck_assert_str_eq(branch.parent, "main");
     ck_assert_int_eq(branch.is_protected, 1);
@@ -238,7 +280,9 @@ START_TEST(a_branch_as_clients_ask_for_it)
     ck_assert_str_eq(branch.annotations, "{}");
     accept(BRANCH_UPDATE, "{\"branch\": {\"expires_at\": null, \"protected\": false}}");
     ck_assert_int_eq(branch.is_protected, 0);
-    accept(BRANCH_CREATE, "{\"branch\": {\"parent_lsn\": \"0/1DE2850\", \"parent_timestamp\": \"2024-01-01T00:00:00.000Z\"}}");
+    accept(
+        BRANCH_CREATE,
+        "{\"branch\": {\"parent_lsn\": \"0/1DE2850\", \"parent_timestamp\": \"2024-01-01T00:00:00.000Z\"}}");
     ck_assert_uint_eq(branch.parent_lsn, 0x1DE2850);
     ck_assert_int_ne(branch.parent_timestamp, 0); /* the intent says what it thinks of them */
 }
@@ -246,7 +290,8 @@ END_TEST
 
 START_TEST(zero_compute_units_are_not_nothing)
 {
-    accept(ENDPOINT_UPDATE, "{\"endpoint\": {\"autoscaling_limit_min_cu\": 0, \"autoscaling_limit_max_cu\": 0.0, \"disabled\": true}}");
+    accept(ENDPOINT_UPDATE, "{\"endpoint\": {\"autoscaling_limit_min_cu\": 0, \"autoscaling_limit_max_cu\": "
+                            "0.0, \"disabled\": true}}");
     ck_assert_double_lt(endpoint.min_cu, 0);
     ck_assert_double_lt(endpoint.max_cu, 0);
     ck_assert_int_eq(endpoint.disabled, 1);
@@ -269,83 +314,115 @@ static const struct {
     { PROJECT_CREATE, "{\"project\": {\"pg_version\": \"15\"}}", ERR_INVALID, "/project/pg_version" },
     { PROJECT_CREATE, "{\"project\": {\"pg_version\": 15.5}}", ERR_INVALID, "/project/pg_version" },
     { PROJECT_CREATE, "{\"project\": {\"pg_version\": 0}}", ERR_INVALID, "/project/pg_version" },
-    { PROJECT_CREATE, "{\"project\": {\"org_id\": \"org-other-one-12345678\"}}", ERR_INVALID, "/project/org_id" },
-    { PROJECT_CREATE, "{\"project\": {\"provisioner\": \"k8s-pod\"}}", ERR_NOT_SUPPORTED, "/project/provisioner" },
-    { PROJECT_CREATE, "{\"project\": {\"store_passwords\": \"no\"}}", ERR_INVALID, "/project/store_passwords" },
+    { PROJECT_CREATE, "{\"project\": {\"org_id\": \"org-other-one-12345678\"}}", ERR_INVALID,
+      "/project/org_id" },
+    { PROJECT_CREATE, "{\"project\": {\"provisioner\": \"k8s-pod\"}}", ERR_NOT_SUPPORTED,
+      "/project/provisioner" },
+    { PROJECT_CREATE, "{\"project\": {\"store_passwords\": \"no\"}}", ERR_INVALID,
+      "/project/store_passwords" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": []}}", ERR_INVALID, "/project/settings" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"x\": 1}}}", ERR_INVALID, "/project/settings/x" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": {\"active_time_seconds\": 1}}}}", ERR_NOT_SUPPORTED,
-      "/project/settings/quota/active_time_seconds" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": {\"active_time_seconds\": 1}}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/quota/active_time_seconds" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": {\"logical_size_bytes\": -1}}}}", ERR_INVALID,
       "/project/settings/quota/logical_size_bytes" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": []}}}", ERR_INVALID, "/project/settings/quota" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"10.0.0.1\"]}}}}", ERR_NOT_SUPPORTED,
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": []}}}", ERR_INVALID,
+      "/project/settings/quota" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"10.0.0.1\"]}}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/allowed_ips/ips" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [1]}}}}", ERR_INVALID,
       "/project/settings/allowed_ips/ips" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [1]}}}}", ERR_INVALID, "/project/settings/allowed_ips/ips" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": {}}}}}", ERR_INVALID, "/project/settings/allowed_ips/ips" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"protected_branches_only\": true}}}}", ERR_NOT_SUPPORTED,
-      "/project/settings/allowed_ips/protected_branches_only" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"enable_logical_replication\": true}}}", ERR_NOT_SUPPORTED,
-      "/project/settings/enable_logical_replication" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"block_public_connections\": true}}}", ERR_NOT_SUPPORTED,
-      "/project/settings/block_public_connections" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": {}}}}}", ERR_INVALID,
+      "/project/settings/allowed_ips/ips" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"protected_branches_only\": true}}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/allowed_ips/protected_branches_only" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"enable_logical_replication\": true}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/enable_logical_replication" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"block_public_connections\": true}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/block_public_connections" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"block_vpc_connections\": true}}}", ERR_NOT_SUPPORTED,
       "/project/settings/block_vpc_connections" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"hipaa\": true}}}", ERR_NOT_SUPPORTED, "/project/settings/hipaa" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"audit_log_level\": \"all\"}}}", ERR_INVALID, "/project/settings/audit_log_level" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"preload_libraries\": {\"enabled_libraries\": [\"x\"]}}}}", ERR_NOT_SUPPORTED,
-      "/project/settings/preload_libraries/enabled_libraries" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": \"01:00\"}}}}", ERR_INVALID,
-      "/project/settings/maintenance_window/end_time" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [0], \"start_time\": \"01:00\", \"end_time\": \"02:00\"}}}}",
-      ERR_INVALID, "/project/settings/maintenance_window/weekdays" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": \"24:00\", \"end_time\": \"02:00\"}}}}",
-      ERR_INVALID, "/project/settings/maintenance_window/start_time" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": \"01:00\", \"end_time\": \"2:00\"}}}}",
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"hipaa\": true}}}", ERR_NOT_SUPPORTED,
+      "/project/settings/hipaa" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"audit_log_level\": \"all\"}}}", ERR_INVALID,
+      "/project/settings/audit_log_level" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"preload_libraries\": {\"enabled_libraries\": [\"x\"]}}}}",
+      ERR_NOT_SUPPORTED, "/project/settings/preload_libraries/enabled_libraries" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": "
+      "\"01:00\"}}}}",
       ERR_INVALID, "/project/settings/maintenance_window/end_time" },
-    { PROJECT_CREATE, "{\"project\": {\"default_endpoint_settings\": []}}", ERR_INVALID, "/project/default_endpoint_settings" },
-    { PROJECT_CREATE, "{\"project\": {\"default_endpoint_settings\": {\"pgbouncer_settings\": {\"a\": \"b\"}}}}", ERR_NOT_SUPPORTED,
-      "/project/default_endpoint_settings/pgbouncer_settings" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [0], \"start_time\": \"01:00\", "
+      "\"end_time\": \"02:00\"}}}}",
+      ERR_INVALID, "/project/settings/maintenance_window/weekdays" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": \"24:00\", "
+      "\"end_time\": \"02:00\"}}}}",
+      ERR_INVALID, "/project/settings/maintenance_window/start_time" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"maintenance_window\": {\"weekdays\": [1], \"start_time\": \"01:00\", "
+      "\"end_time\": \"2:00\"}}}}",
+      ERR_INVALID, "/project/settings/maintenance_window/end_time" },
+    { PROJECT_CREATE, "{\"project\": {\"default_endpoint_settings\": []}}", ERR_INVALID,
+      "/project/default_endpoint_settings" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"default_endpoint_settings\": {\"pgbouncer_settings\": {\"a\": \"b\"}}}}",
+      ERR_NOT_SUPPORTED, "/project/default_endpoint_settings/pgbouncer_settings" },
     { PROJECT_CREATE, "{\"project\": {\"default_endpoint_settings\": {\"settings\": {}}}}", ERR_INVALID,
       "/project/default_endpoint_settings/settings" },
-    { PROJECT_CREATE, "{\"project\": {\"branch\": {\"parent_id\": \"x\"}}}", ERR_INVALID, "/project/branch/parent_id" },
-    { PROJECT_CREATE, "{\"project\": {\"branch\": {\"annotations\": {\"a\": 1}}}}", ERR_INVALID, "/project/branch/annotations" },
+    { PROJECT_CREATE, "{\"project\": {\"branch\": {\"parent_id\": \"x\"}}}", ERR_INVALID,
+      "/project/branch/parent_id" },
+    { PROJECT_CREATE, "{\"project\": {\"branch\": {\"annotations\": {\"a\": 1}}}}", ERR_INVALID,
+      "/project/branch/annotations" },
     { PROJECT_UPDATE, "{\"project\": {\"pg_version\": 15}}", ERR_INVALID, "/project/pg_version" },
     { BRANCH_CREATE, "{\"name\": \"x\"}", ERR_INVALID, "/name" },
     { BRANCH_CREATE, "{\"branch\": \"x\"}", ERR_INVALID, "/branch" },
     { BRANCH_CREATE, "{\"branch\": {\"id\": \"br-a-b-c\"}}", ERR_INVALID, "/branch/id" },
     { BRANCH_CREATE, "{\"branch\": {\"archived\": true}}", ERR_NOT_SUPPORTED, "/branch/archived" },
-    { BRANCH_CREATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00.000Z\"}}", ERR_NOT_SUPPORTED, "/branch/expires_at" },
+    { BRANCH_CREATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00.000Z\"}}", ERR_NOT_SUPPORTED,
+      "/branch/expires_at" },
     { BRANCH_CREATE, "{\"branch\": {\"ttl_seconds\": 60}}", ERR_NOT_SUPPORTED, "/branch/ttl_seconds" },
     { BRANCH_CREATE, "{\"branch\": {\"parent_lsn\": \"0\"}}", ERR_INVALID, "/branch/parent_lsn" },
-    { BRANCH_CREATE, "{\"branch\": {\"parent_timestamp\": \"yesterday\"}}", ERR_INVALID, "/branch/parent_timestamp" },
+    { BRANCH_CREATE, "{\"branch\": {\"parent_timestamp\": \"yesterday\"}}", ERR_INVALID,
+      "/branch/parent_timestamp" },
     { BRANCH_CREATE, "{\"endpoints\": {}}", ERR_INVALID, "/endpoints" },
     { BRANCH_CREATE, "{\"endpoints\": [1]}", ERR_INVALID, "/endpoints/0" },
     { BRANCH_CREATE, "{\"endpoints\": [{}]}", ERR_INVALID, "/endpoints/0/type" },
-    { BRANCH_CREATE, "{\"endpoints\": [{\"type\": \"read_write\"}, {\"type\": \"read_write\", \"branch_id\": \"x\"}]}", ERR_INVALID,
-      "/endpoints/1/branch_id" },
-    { BRANCH_CREATE, "{\"endpoints\": [{\"type\": \"read_write\", \"settings\": {\"pgbouncer_settings\": {\"a\": \"b\"}}}]}", ERR_NOT_SUPPORTED,
-      "/endpoints/0/settings/pgbouncer_settings" },
+    { BRANCH_CREATE,
+      "{\"endpoints\": [{\"type\": \"read_write\"}, {\"type\": \"read_write\", \"branch_id\": \"x\"}]}",
+      ERR_INVALID, "/endpoints/1/branch_id" },
+    { BRANCH_CREATE,
+      "{\"endpoints\": [{\"type\": \"read_write\", \"settings\": {\"pgbouncer_settings\": {\"a\": \"b\"}}}]}",
+      ERR_NOT_SUPPORTED, "/endpoints/0/settings/pgbouncer_settings" },
     { BRANCH_CREATE, "{\"annotation_value\": {\"a\": {}}}", ERR_INVALID, "/annotation_value" },
     { BRANCH_CREATE, "{\"annotation_value\": {\"\": \"a\"}}", ERR_INVALID, "/annotation_value" },
     { BRANCH_CREATE, "{\"annotation_value\": []}", ERR_INVALID, "/annotation_value" },
     { BRANCH_UPDATE, "{}", ERR_INVALID, "/branch" },
     { BRANCH_UPDATE, "{\"branch\": {\"parent_id\": \"x\"}}", ERR_INVALID, "/branch/parent_id" },
-    { BRANCH_UPDATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00Z\"}}", ERR_NOT_SUPPORTED, "/branch/expires_at" },
+    { BRANCH_UPDATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00Z\"}}", ERR_NOT_SUPPORTED,
+      "/branch/expires_at" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"type\": \"read_write\"}}", ERR_INVALID, "/endpoint/branch_id" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\"}}", ERR_INVALID, "/endpoint/type" },
-    { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_enabled\": true}}", ERR_NOT_SUPPORTED,
-      "/endpoint/pooler_enabled" },
-    { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_mode\": \"session\"}}", ERR_INVALID,
-      "/endpoint/pooler_mode" },
-    { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"passwordless_access\": false}}", ERR_NOT_SUPPORTED,
-      "/endpoint/passwordless_access" },
+    { ENDPOINT_CREATE,
+      "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_enabled\": true}}",
+      ERR_NOT_SUPPORTED, "/endpoint/pooler_enabled" },
+    { ENDPOINT_CREATE,
+      "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_mode\": \"session\"}}",
+      ERR_INVALID, "/endpoint/pooler_mode" },
+    { ENDPOINT_CREATE,
+      "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"passwordless_access\": false}}",
+      ERR_NOT_SUPPORTED, "/endpoint/passwordless_access" },
     { ENDPOINT_UPDATE, "{\"endpoint\": {\"type\": \"read_only\"}}", ERR_INVALID, "/endpoint/type" },
     { ENDPOINT_UPDATE, "{\"endpoint\": {\"disabled\": 1}}", ERR_INVALID, "/endpoint/disabled" },
-    { ENDPOINT_UPDATE, "{\"endpoint\": {\"settings\": {\"preload_libraries\": {\"enabled_libraries\": [\"x\"]}}}}", ERR_NOT_SUPPORTED,
-      "/endpoint/settings/preload_libraries/enabled_libraries" },
-    { ENDPOINT_UPDATE, "{\"endpoint\": {\"settings\": {\"preload_libraries\": 1}}}", ERR_INVALID, "/endpoint/settings/preload_libraries" },
-    { ENDPOINT_UPDATE, "{\"endpoint\": {\"autoscaling_limit_min_cu\": \"1\"}}", ERR_INVALID, "/endpoint/autoscaling_limit_min_cu" },
+    { ENDPOINT_UPDATE,
+      "{\"endpoint\": {\"settings\": {\"preload_libraries\": {\"enabled_libraries\": [\"x\"]}}}}",
+      ERR_NOT_SUPPORTED, "/endpoint/settings/preload_libraries/enabled_libraries" },
+    { ENDPOINT_UPDATE, "{\"endpoint\": {\"settings\": {\"preload_libraries\": 1}}}", ERR_INVALID,
+      "/endpoint/settings/preload_libraries" },
+    { ENDPOINT_UPDATE, "{\"endpoint\": {\"autoscaling_limit_min_cu\": \"1\"}}", ERR_INVALID,
+      "/endpoint/autoscaling_limit_min_cu" },
 };
 
 START_TEST(what_is_refused_says_where)
@@ -390,14 +467,31 @@ static const char *text_of(json_t *obj, const char *key)
 
 static struct endpoint an_endpoint(void)
 {
-    return (struct endpoint){ .id = "ep-a-b-c", .project_id = "p", .branch_id = "br-a-b-c", .type = "read_write", .desired = "stopped",
-                              .observed = "STOPPED", .min_cu = 0.25, .max_cu = 2, .created_at = T, .updated_at = T };
+    return (struct endpoint){ .id = "ep-a-b-c",
+                              .project_id = "p",
+                              .branch_id = "br-a-b-c",
+                              .type = "read_write",
+                              .desired = "stopped",
+                              .observed = "STOPPED",
+                              .min_cu = 0.25,
+                              .max_cu = 2,
+                              .created_at = T,
+                              .updated_at = T };
 }
 
 START_TEST(view_of_a_root_branch)
 {
-    struct branch b = { .id = "br-a-b-c", .project_id = "p", .name = "main", .state = "ready", .is_default = true, .durability = "full",
-                        .volume = "none", .head_lsn = 7, .state_changed_at = T, .created_at = T, .updated_at = T };
+    struct branch b = { .id = "br-a-b-c",
+                        .project_id = "p",
+                        .name = "main",
+                        .state = "ready",
+                        .is_default = true,
+                        .durability = "full",
+                        .volume = "none",
+                        .head_lsn = 7,
+                        .state_changed_at = T,
+                        .created_at = T,
+                        .updated_at = T };
     json_auto_t *v = view_branch(&b);
 
     check_no_null(v);
@@ -407,8 +501,9 @@ START_TEST(view_of_a_root_branch)
     ck_assert(json_is_true(json_object_get(v, "primary")));
     ck_assert(json_is_false(json_object_get(v, "protected")));
     ck_assert_int_eq(json_integer_value(json_object_get(v, "data_transfer_bytes")), 0);
-    for (const char *const *name = (const char *const[]){ "parent_id", "parent_lsn", "parent_timestamp", "pending_state", "volume", "tli",
-                                                          "head_lsn", "image_id", "annotations", NULL };
+    for (const char *const *name =
+             (const char *const[]){ "parent_id", "parent_lsn", "parent_timestamp", "pending_state", "volume",
+                                    "tli", "head_lsn", "image_id", "annotations", NULL };
          *name != NULL; name++)
         ck_assert_msg(json_object_get(v, *name) == NULL, "%s", *name);
 }
@@ -416,8 +511,17 @@ END_TEST
 
 START_TEST(view_of_a_child_that_is_being_made)
 {
-    struct branch b = { .id = "br-a-b-d", .project_id = "p", .name = "x", .state = "init", .parent_id = "br-a-b-c", .durability = "relaxed",
-                        .volume = "none", .is_protected = true, .state_changed_at = T, .created_at = T, .updated_at = T };
+    struct branch b = { .id = "br-a-b-d",
+                        .project_id = "p",
+                        .name = "x",
+                        .state = "init",
+                        .parent_id = "br-a-b-c",
+                        .durability = "relaxed",
+                        .volume = "none",
+                        .is_protected = true,
+                        .state_changed_at = T,
+                        .created_at = T,
+                        .updated_at = T };
     json_auto_t *v = view_branch(&b);
     json_auto_t *w = NULL;
 
@@ -456,8 +560,9 @@ END_TEST
 START_TEST(view_of_endpoint_states)
 {
     static const char *const CASES[][3] = {
-        { "STOPPED", "idle", "(none)" },   { "FAILED", "idle", "(none)" },   { "PREPARING", "init", "active" },
-        { "STARTING", "init", "active" },  { "RUNNING", "active", "(none)" }, { "DRAINING", "active", "(none)" },
+        { "STOPPED", "idle", "(none)" },   { "FAILED", "idle", "(none)" },
+        { "PREPARING", "init", "active" }, { "STARTING", "init", "active" },
+        { "RUNNING", "active", "(none)" }, { "DRAINING", "active", "(none)" },
         { "STOPPING", "active", "idle" },  { "CAPTURING", "active", "idle" },
     };
 
@@ -490,7 +595,8 @@ START_TEST(view_of_an_endpoint)
     ck_assert_str_eq(text_of(v, "pooler_mode"), "transaction");
     ck_assert_str_eq(text_of(v, "name"), "n");
     ck_assert_double_eq(json_real_value(json_object_get(v, "autoscaling_limit_min_cu")), 0.25);
-    ck_assert_str_eq(text_of(json_object_get(json_object_get(v, "settings"), "pg_settings"), "work_mem"), "8MB");
+    ck_assert_str_eq(text_of(json_object_get(json_object_get(v, "settings"), "pg_settings"), "work_mem"),
+                     "8MB");
     ck_assert_ptr_null(json_object_get(v, "last_active"));
     ck_assert_ptr_null(json_object_get(v, "pid"));
     ck_assert_ptr_null(json_object_get(v, "desired"));
@@ -511,18 +617,26 @@ static void check_uri(const struct view_connection *c, const char *want)
 
 START_TEST(connection_strings)
 {
-    struct view_connection c = { .endpoint_id = "ep-a-b-c", .role = "neondb_owner", .password = "npg_x", .database = "neondb" };
-    struct view_connection odd = { .endpoint_id = "ep-a-b-c", .role = "r/@:", .password = "p w%?", .database = "d\xc3\xbc&" };
+    struct view_connection c = {
+        .endpoint_id = "ep-a-b-c", .role = "neondb_owner", .password = "npg_x", .database = "neondb"
+    };
+    struct view_connection odd = {
+        .endpoint_id = "ep-a-b-c", .role = "r/@:", .password = "p w%?", .database = "d\xc3\xbc&"
+    };
     json_auto_t *v = view_connection(&info, &c);
     json_t *p = json_object_get(v, "connection_parameters");
 
-    check_uri(&c, "postgresql://neondb_owner:npg_x@127.0.0.1:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-c");
-    check_uri(&odd, "postgresql://r%2F%40%3A:p%20w%25%3F@127.0.0.1:7433/d%C3%BC%26?sslmode=require&options=endpoint%3Dep-a-b-c");
+    check_uri(
+        &c,
+        "postgresql://neondb_owner:npg_x@127.0.0.1:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-c");
+    check_uri(&odd, "postgresql://r%2F%40%3A:p%20w%25%3F@127.0.0.1:7433/"
+                    "d%C3%BC%26?sslmode=require&options=endpoint%3Dep-a-b-c");
     ck_assert_str_eq(text_of(p, "host"), "ep-a-b-c.localhost:7433");
     ck_assert_str_eq(text_of(p, "pooler_host"), "ep-a-b-c-pooler.localhost:7433");
     ck_assert_str_eq(text_of(p, "password"), "npg_x");
     info.pg_host = "::1";
-    check_uri(&c, "postgresql://neondb_owner:npg_x@[::1]:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-c");
+    check_uri(
+        &c, "postgresql://neondb_owner:npg_x@[::1]:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-c");
     info.has_domain = true;
     info.host_suffix = "db.example";
     check_uri(&c, "postgresql://neondb_owner:npg_x@ep-a-b-c.db.example:7433/neondb?sslmode=require");
@@ -533,15 +647,25 @@ END_TEST
 
 START_TEST(view_of_a_project)
 {
-    struct project p = { .id = "a-b-12345678", .name = "n", .state = "ready", .pg_version = 15, .region_id = "local", .store_passwords = true,
-                         .history_retention_seconds = 86400, .created_at = T, .updated_at = T };
+    struct project p = { .id = "a-b-12345678",
+                         .name = "n",
+                         .state = "ready",
+                         .pg_version = 15,
+                         .region_id = "local",
+                         .store_passwords = true,
+                         .history_retention_seconds = 86400,
+                         .created_at = T,
+                         .updated_at = T };
     json_auto_t *v = view_project(&info, &p);
     json_auto_t *w = NULL;
     json_auto_t *item = view_project_item(&info, &p);
 
     check_no_null(v);
-    ck_assert(json_is_array(json_object_get(json_object_get(json_object_get(v, "settings"), "allowed_ips"), "ips")));
-    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(v, "default_endpoint_settings"), "autoscaling_limit_max_cu")), 2);
+    ck_assert(json_is_array(
+        json_object_get(json_object_get(json_object_get(v, "settings"), "allowed_ips"), "ips")));
+    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(v, "default_endpoint_settings"),
+                                                          "autoscaling_limit_max_cu")),
+                        2);
     ck_assert_str_eq(text_of(v, "consumption_period_start"), "0001-01-01T00:00:00Z");
     ck_assert_ptr_null(json_object_get(v, "state"));
     ck_assert_ptr_nonnull(json_object_get(item, "active_time"));
@@ -550,15 +674,25 @@ START_TEST(view_of_a_project)
     p.default_endpoint_settings = "{\"autoscaling_limit_max_cu\":1}";
     w = view_project(&info, &p);
     ck_assert_str_eq(text_of(json_object_get(w, "settings"), "audit_log_level"), "full");
-    ck_assert(json_is_array(json_object_get(json_object_get(json_object_get(w, "settings"), "allowed_ips"), "ips")));
-    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(w, "default_endpoint_settings"), "autoscaling_limit_max_cu")), 1);
-    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(w, "default_endpoint_settings"), "autoscaling_limit_min_cu")), 0.25);
+    ck_assert(json_is_array(
+        json_object_get(json_object_get(json_object_get(w, "settings"), "allowed_ips"), "ips")));
+    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(w, "default_endpoint_settings"),
+                                                          "autoscaling_limit_max_cu")),
+                        1);
+    ck_assert_double_eq(json_number_value(json_object_get(json_object_get(w, "default_endpoint_settings"),
+                                                          "autoscaling_limit_min_cu")),
+                        0.25);
 }
 END_TEST
 
 START_TEST(passwords_are_shown_only_when_passed)
 {
-    struct role r = { .branch_id = "br-a-b-c", .name = "r", .sealed = (const uint8_t *)"x", .sealed_len = 1, .state = "ready", .created_at = T,
+    struct role r = { .branch_id = "br-a-b-c",
+                      .name = "r",
+                      .sealed = (const uint8_t *)"x",
+                      .sealed_len = 1,
+                      .state = "ready",
+                      .created_at = T,
                       .updated_at = T };
     json_auto_t *v = view_role(&r, NULL);
     json_auto_t *w = view_role(&r, "secret");
@@ -577,8 +711,16 @@ END_TEST
 
 START_TEST(view_of_an_operation)
 {
-    struct operation o = { .seq = 7, .id = "u", .project_id = "p", .action = "apply_config", .status = "failed", .args = "{\"x\":1}",
-                           .error = "cut \xc3", .failures_count = 2, .created_at = T, .updated_at = T };
+    struct operation o = { .seq = 7,
+                           .id = "u",
+                           .project_id = "p",
+                           .action = "apply_config",
+                           .status = "failed",
+                           .args = "{\"x\":1}",
+                           .error = "cut \xc3",
+                           .failures_count = 2,
+                           .created_at = T,
+                           .updated_at = T };
     json_auto_t *v = view_operation(&o);
 
     check_no_null(v);

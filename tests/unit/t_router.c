@@ -93,8 +93,8 @@ START_TEST(parameters_are_decoded_after_the_path_is_split)
 {
     struct err err;
     const char *allow;
-    const struct route *r =
-        find("GET", "/api/v2/projects/p-1/branches/test%2F%C3%BC%20x+y/roles/a%25b/reveal_password", &err, &allow);
+    const struct route *r = find(
+        "GET", "/api/v2/projects/p-1/branches/test%2F%C3%BC%20x+y/roles/a%25b/reveal_password", &err, &allow);
 
     ck_assert_ptr_nonnull(r);
     ck_assert_str_eq(http_param(&req, "project_id"), "p-1");
@@ -161,11 +161,13 @@ END_TEST
 
 START_TEST(malformed_escapes_are_refused)
 {
-    static const char *const IDS[] = { "%", "%2", "%zz", "%00", "a%00b", "%ff", "%c3", "%ed%a0%80", "%c0%af", "x%" };
+    static const char *const IDS[] = { "%",   "%2",  "%zz",       "%00",    "a%00b",
+                                       "%ff", "%c3", "%ed%a0%80", "%c0%af", "x%" };
 
     for (size_t i = 0; i < N_ELEMENTS(IDS); i++)
-        ck_assert_msg(strcmp(where("GET", arena_printf(req.arena, "/api/v2/projects/%s", IDS[i])), "bad_request") == 0,
-                      "%s", IDS[i]);
+        ck_assert_msg(
+            strcmp(where("GET", arena_printf(req.arena, "/api/v2/projects/%s", IDS[i])), "bad_request") == 0,
+            "%s", IDS[i]);
     ck_assert_str_eq(where("GET", "/api/v2/projects/p/branches/%zz"), "bad_request");
     ck_assert_str_eq(where("GET", "/api/v2/projects/%2e%2e"), "/api/v2/projects/{project_id}");
 }

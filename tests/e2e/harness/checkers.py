@@ -66,12 +66,14 @@ class Appender(threading.Thread):
         super().__init__(daemon=True)
         self.client, self.connect_fn, self.pause = client, connect, pause
         self.acks, self.maybe, self.errors = [], set(), []
-        self.halt = threading.Event()
+        self.halt, self.go = threading.Event(), threading.Event()
+        self.go.set()
 
     def run(self):
         conn = None
         n, now = 1, 0
         while not self.halt.is_set():
+            self.go.wait()
             try:
                 if conn is None:
                     conn = self.connect_fn()
@@ -129,7 +131,16 @@ class Append:
             t.start()
         return self
 
+    def pause(self):
+        for t in self.threads:
+            t.go.clear()
+
+    def resume(self):
+        for t in self.threads:
+            t.go.set()
+
     def stop(self):
+        self.resume()
         for t in self.threads:
             t.halt.set()
         for t in self.threads:

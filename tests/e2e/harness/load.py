@@ -1,4 +1,5 @@
 """Load: pgbench that keeps its books, and tables that come and go."""
+import signal
 import subprocess
 import threading
 
@@ -24,8 +25,16 @@ class Pgbench:
     def running(self):
         return self.proc.poll() is None
 
+    def pause(self):
+        """It stands still, transactions open."""
+        self.proc.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.proc.send_signal(signal.SIGCONT)
+
     def stop(self):
         """Ends it; its output.  Transactions under way are rolled back by Postgres: the books stay even."""
+        self.resume()
         self.proc.terminate()
         out, _ = self.proc.communicate(timeout=30)
         return out
@@ -37,10 +46,13 @@ class Churn(threading.Thread):
     def __init__(self, connect):
         super().__init__(daemon=True)
         self.connect_fn, self.halt, self.rounds, self.errors = connect, threading.Event(), 0, []
+        self.go = threading.Event()
+        self.go.set()
 
     def run(self):
         conn = None
         while not self.halt.is_set():
+            self.go.wait()
             try:
                 conn = conn or self.connect_fn()
                 name = f"churn_{self.rounds % 5}"
@@ -60,7 +72,14 @@ class Churn(threading.Thread):
         if conn is not None:
             conn.close()
 
+    def pause(self):
+        self.go.clear()
+
+    def resume(self):
+        self.go.set()
+
     def stop(self):
+        self.resume()
         self.halt.set()
         self.join(30)
         return self

@@ -265,6 +265,12 @@ class Mere:
             f.seek(since)
             return f.read().decode(errors="replace")
 
+    def log_about(self, operation):
+        """What the log says of the things an operation names."""
+        ids = [operation[k] for k in ("id", "branch_id", "endpoint_id") if operation.get(k)]
+        lines = [line for line in self.log_text().splitlines() if any(i in line for i in ids) and "msg=request" not in line]
+        return "\n".join(lines[-40:])
+
     # --- REST ----------------------------------------------------------------------------------------------------------------
 
     def request(self, method, path, body=None, key=..., headers=None, timeout=60):
@@ -309,9 +315,9 @@ class Mere:
             o = self.call("GET", f"/projects/{project_id}/operations/{op_id}?wait=true&timeout=10")["operation"]
             if o["status"] not in ("scheduling", "running", "cancelling"):
                 break
-            assert time.monotonic() < deadline, f"operation still {o['status']} after {timeout} s: {o}"
+            assert time.monotonic() < deadline, f"operation still {o['status']} after {timeout} s: {o}\n" + self.log_about(o)
             time.sleep(0.01)
-        assert o["status"] in expect, f"operation ended {o['status']}: {o}"
+        assert o["status"] in expect, f"operation ended {o['status']}: {o}\n" + self.log_about(o)
         return o
 
     def wait_operations(self, project_id, body, timeout=60):

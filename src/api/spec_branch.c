@@ -1,0 +1,100 @@
+/*
+ * spec_branch.c - branches
+ */
+#include "api/spec.h"
+
+#include "api/shape.h"
+
+#define ENDPOINTS_MAX 16 /* in one body; how many a branch can have is the intent's business */
+
+struct branch_body {
+    struct branch_spec spec;
+    const char *expires_at;
+    int64_t ttl_seconds;
+    bool is_protected, archived;
+};
+
+static const struct field BRANCH_CREATE[] = {
+    SHAPE_FIELD(branch_body, "name", spec.name, F_STR, 0, SHAPE_NAME_MAX),
+    SHAPE_FIELD(branch_body, "parent_id", spec.parent, F_STR, 0, SHAPE_NAME_MAX),
+    SHAPE_FIELD(branch_body, "parent_lsn", spec.parent_lsn, F_LSN, 0, 0),
+    SHAPE_FIELD(branch_body, "parent_timestamp", spec.parent_timestamp, F_TIME, 0, 0),
+    SHAPE_FIELD(branch_body, "init_source", spec.init_source, F_STR, 0, 0),
+    SHAPE_FIELD(branch_body, "durability", spec.durability, F_STR, 0, 0),
+    SHAPE_FIELD(branch_body, "protected", is_protected, F_BOOL, 0, 0),
+    FIELD(branch_body, archived, F_BOOL, 0, 0),
+    FIELD(branch_body, expires_at, F_STR, F_NULLABLE, 0),
+    FIELD(branch_body, ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
+};
+
+static const struct field BRANCH_UPDATE[] = {
+    SHAPE_FIELD(branch_body, "name", spec.name, F_STR, 0, SHAPE_NAME_MAX),
+    SHAPE_FIELD(branch_body, "protected", is_protected, F_BOOL, 0, 0),
+    FIELD(branch_body, expires_at, F_STR, F_NULLABLE, 0),
+    FIELD(branch_body, ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
+};
+
+static const struct refusal BRANCH_REFUSED[] = {
+    { "archived", REFUSE_TRUE, "branches are not archived" },
+    { "expires_at", REFUSE_ANY, "branches do not expire yet" },
+    { "ttl_seconds", REFUSE_ANY, "branches do not expire yet" },
+};
+
+static int read_branch(struct http_req *req, const struct field *table, size_t n, json_t *obj,
+                       struct branch_spec *ret, struct err *err)
+{
+    struct branch_body b = { .spec = { .is_protected = -1 } };
+    uint64_t bits = 0;
+
+    if (obj != NULL && (fields_from_json(table, n, obj, "/branch", req->arena, &b, &bits, err) < 0 ||
+                        SHAPE_REFUSE(BRANCH_REFUSED, obj, "/branch", err) < 0))
+        return -1;
+    if (shape_seen(bits, table, n, "protected"))
+        b.spec.is_protected = b.is_protected;
+    *ret = b.spec;
+    return shape_labels(req->arena, req->body, "", "annotation_value", &ret->annotations, err);
+}
+
+static int read_branch_endpoints(struct http_req *req, struct branch_spec *ret, struct err *err)
+{
+    json_t *list = json_object_get(req->body, "endpoints"), *one;
+    size_t i;
+
+    if (list == NULL)
+        return 0;
+    if (!json_is_array(list) || json_array_size(list) > ENDPOINTS_MAX)
+        return shape_bad(err, "", "endpoints", "must be an array of at most 16 objects");
+    ret->n_endpoints = json_array_size(list);
+    ret->endpoints = arena_alloc(req->arena, (ret->n_endpoints + 1) * sizeof(*ret->endpoints));
+    json_array_foreach(list, i, one)
+    {
+        auto_free char *prefix = xasprintf("/endpoints/%zu", i);
+
+        if (spec_endpoint_option(req, one, prefix, &ret->endpoints[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int spec_branch_create(struct http_req *req, struct branch_spec *ret, struct err *err)
+{
+    static const char *const KEYS[] = { "branch", "endpoints", "annotation_value" };
+    json_t *obj;
+
+    if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
+        http_body_object(req, "branch", false, &obj, err) < 0 ||
+        read_branch(req, BRANCH_CREATE, N_ELEMENTS(BRANCH_CREATE), obj, ret, err) < 0)
+        return -1;
+    return read_branch_endpoints(req, ret, err);
+}
+
+int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err *err)
+{
+    static const char *const KEYS[] = { "branch", "annotation_value" };
+    json_t *obj;
+
+    if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
+        http_body_object(req, "branch", true, &obj, err) < 0)
+        return -1;
+    return read_branch(req, BRANCH_UPDATE, N_ELEMENTS(BRANCH_UPDATE), obj, ret, err);
+}
