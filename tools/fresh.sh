@@ -77,8 +77,9 @@ enter() {
 
     unpack "$tree"
     echo "fresh: as $who, log in $home/$who.log"
+    : >"$home/$who.log" # then appended to, by programs that open it again as well
     if unshare --mount --pid --fork --kill-child --propagation private \
-        "$0" --inside "$tree" "$who" >"$home/$who.log" 2>&1; then
+        "$0" --inside "$tree" "$who" >>"$home/$who.log" 2>&1; then
         grep -E '^fresh: ' "$home/$who.log"
     else
         tail -n 40 "$home/$who.log" >&2
@@ -200,7 +201,7 @@ run_make_test() {
     local last words=(test)
 
     [ -z "${FRESH_TESTS:-}" ] || words=(deps-test "$FRESH_TESTS")
-    last=$("${run_as[@]}" make "${words[@]}" | tee /dev/stderr | tail -n 1) || die "make ${words[*]} failed: $last"
+    last=$("${run_as[@]}" make "${words[@]}" | tee -a /dev/stderr | tail -n 1) || die "make ${words[*]} failed: $last"
     echo "fresh: $who: make ${words[*]}: $last"
 }
 

@@ -115,6 +115,7 @@ void compute_fail(struct compute *c, const char *why)
 
 void compute_want(struct compute *c, bool run, bool force)
 {
+    run = run && !c->s->stopping; /* what still waits to start does so in our next life */
     c->want_run = run;
     c->force = !run && force;
     if (run && c->state == COMPUTE_STOPPED && c->wake_started_ms == 0)

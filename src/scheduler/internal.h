@@ -224,6 +224,8 @@ void supervise_clear(struct compute *c);    /* lock, group, sockets, session: al
 
 /* Loads new open operations and works on all that can move. */
 void ops_look(struct sched *s);
+/* At the end: forgets what is still open; its rows stay. */
+void ops_free(struct sched *s);
 /* A compute changed state: finish what waited for it, go on with what was blocked. */
 void ops_compute_changed(struct compute *c);
 

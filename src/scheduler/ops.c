@@ -369,6 +369,16 @@ void ops_look(struct sched *s)
     look_again(s);
 }
 
+void ops_free(struct sched *s)
+{
+    while (s->ops) {
+        struct op *op = s->ops;
+        s->ops = op->next;
+        arena_free(op->a);
+        free(op);
+    }
+}
+
 /* The operation of a wake by a client has no op of its own in the list: the compute carries its id. */
 static void finish_wake(struct compute *c, const char *status)
 {

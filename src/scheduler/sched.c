@@ -286,6 +286,7 @@ void sched_stop(struct sched *s, bool keep)
     workers_stop(s);
     keeper_stop(s, keep);
     wake_stop(s);
+    ops_free(s);
     if (!keep)
         cgroup_fini();
     loop_fd_del(s->inotify_source);

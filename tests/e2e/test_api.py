@@ -1,7 +1,9 @@
 """The REST face: every operation, every kind of bad input, and what the HTTP side does under hostile clients."""
 import contextlib
 import concurrent.futures
+import copy
 import http.client
+import importlib.util
 import json
 import pathlib
 import re
@@ -14,6 +16,7 @@ import urllib.parse
 
 import psycopg2
 import pytest
+import yaml
 
 from apiclient import Client
 from harness.server import scratch
@@ -457,6 +460,20 @@ SPECS = [
     ("POST", "P/branches/main/roles", {"role": {}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": "mere_admin"}}, "/role/name"),
     ("POST", "P/branches/main/roles", {"role": {"name": "x" * 64}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": "x", "superuser": True}},
                                                                                    "/role/superuser"),
+    ("POST", "P/branches/main/roles", {"role": {"name": "pg_x"}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": "public"}}, "/role/name"),
+    ("POST", "P/branches/main/roles", {"role": {"name": "ü" * 32}}, "/role/name"), ("POST", "P/branches/main/roles", {"role": {"name": ["x"]}}, "/role/name"),
+    ("POST", "P/branches/main/databases", {"database": {"name": "x" * 64, "owner_name": "neondb_owner"}}, "/database/name"),
+    ("POST", "P/branches/main/databases", {"database": {"name": "ü" * 32, "owner_name": "neondb_owner"}}, "/database/name"),
+    ("PATCH", "P/branches/main/databases/neondb", {"database": {"name": "x" * 64}}, "/database/name"),
+    ("PATCH", "P", {"project": {"name": "x" * 257}}, "/project/name"), ("PATCH", "P", {"project": {"settings": {"quota": {"cpu": 0}}}}, "/project/settings/quota/cpu"),
+    ("PATCH", "P", {"project": {"settings": {"maintenance_window": {"weekdays": [8], "start_time": "01:00", "end_time": "02:00"}}}},
+     "/project/settings/maintenance_window/weekdays"),
+    ("POST", "/projects", {"project": {"default_endpoint_settings": {"pg_settings": {"archive_command": "x"}}}},
+     "/project/default_endpoint_settings/pg_settings/archive_command"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": 5, "type": "read_write"}}, "/endpoint/branch_id"), ("POST", "P/endpoints", {}, "/endpoint"),
+    ("POST", "E/suspend", {"a": 1}, "/a"), ("POST", "E/restart", {"a/~b": 1}, "/a~1~0b"), ("DELETE", "P", {"x": 1}, "/x"),
+    ("DELETE", "P/branches/dev%2F1", {"x": 1}, "/x"), ("DELETE", "P/branches/main/roles/neondb_owner", {"x": 1}, "/x"),
+    ("DELETE", "P/branches/main/databases/neondb", {"x": 1}, "/x"), ("POST", "P/branches/main/roles/neondb_owner/reset_password", {"password": "x"}, "/password"),
     ("POST", "P/branches/main/databases", {"database": {"name": "x"}}, "/database/owner_name"),
     ("POST", "P/branches/main/databases", {"database": {"name": "template0", "owner_name": "neondb_owner"}}, "/database/name"),
     ("PATCH", "P/branches/main/databases/neondb", {"database": {"id": 1}}, "/database/id")]
@@ -477,7 +494,20 @@ NOT_SUPPORTED = [
     ("PATCH", "P/branches/main", {"branch": {"expires_at": "2030-01-01T00:00:00Z"}}, "/branch/expires_at"),
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "pooler_enabled": True}}, "/endpoint/pooler_enabled"),
     ("PATCH", "E", {"endpoint": {"passwordless_access": False}}, "/endpoint/passwordless_access"),
-    ("PATCH", "E", {"endpoint": {"branch_id": NONE}}, "/endpoint/branch_id")]
+    ("PATCH", "E", {"endpoint": {"branch_id": NONE}}, "/endpoint/branch_id"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_only"}}, "/endpoint/type"),
+    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "passwordless_access": False}}, "/endpoint/passwordless_access"),
+    ("PATCH", "E", {"endpoint": {"pooler_enabled": True}}, "/endpoint/pooler_enabled"),
+    ("PATCH", "E", {"endpoint": {"settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}}, "/endpoint/settings/preload_libraries/enabled_libraries"),
+    ("PATCH", "E", {"endpoint": {"settings": {"pgbouncer_settings": {"pool_mode": "session"}}}}, "/endpoint/settings/pgbouncer_settings"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}]},
+     "/endpoints/0/settings/preload_libraries/enabled_libraries"),
+    ("PATCH", "P/branches/main", {"branch": {"ttl_seconds": 60}}, "/branch/ttl_seconds"),
+    ("POST", "/projects", {"project": {"provisioner": "k8s-pod"}}, "/project/provisioner"),
+    ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"protected_branches_only": True}}}}, "/project/settings/allowed_ips/protected_branches_only"),
+    ("PATCH", "P", {"project": {"settings": {"block_vpc_connections": True}}}, "/project/settings/block_vpc_connections"),
+    *(("PATCH", "P", {"project": {"settings": {"quota": {name: 1}}}}, f"/project/settings/quota/{name}")
+      for name in ("active_time_seconds", "compute_time_seconds", "written_data_bytes", "data_transfer_bytes"))]
 
 
 def fill(p, path):
@@ -524,7 +554,7 @@ def test_hostile_names(api, mere, p, name):
 
 
 def test_names_that_only_look_hostile(api, p):
-    for name in ("'; DROP TABLE branch; --", "../../etc/passwd", "%2e%2e", "a\"b\\c", "<script>", "名前", "🦎", "x" * 256, "null", "-", "a=b;c"):
+    for name in ("'; DROP TABLE branch; --", "../../etc/passwd", "%2e%2e", "a\"b\\c", "<script>", "名前", "🦎", "x" * 256, "null", "-", "a=b;c", "\u202egnp.exe", "אבג", "a\u0301"):
         branch = api.ok("POST", p["path"] + "/branches", {"branch": {"name": name}})["branch"]
         assert branch["name"] == name
         assert api.ok("GET", f"{p['path']}/branches/{enc(name)}")["branch"]["id"] == branch["id"]
@@ -532,8 +562,23 @@ def test_names_that_only_look_hostile(api, p):
         api.wait(api.ok("DELETE", f"{p['path']}/branches/{enc(name)}"))
 
 
-def test_unknown_ids(api, p):
-    path = p["path"]
+@pytest.mark.parametrize("name", ["a\"b'c\\d", "$$; DROP ROLE neondb_owner; --", "\u202egnp.exe", "user@example.com", "%s%n", "ü" * 31 + "x", "all", "a=b c&d?e#f"])
+def test_names_that_postgres_gets_to_see(api, p, name):
+    """A role and a database of that name: made, reached through the proxy, and gone again."""
+    path = f"{p['path']}/branches/main"
+    api.wait(api.ok("POST", path + "/roles", {"role": {"name": name}}, expect=(201,)))
+    api.wait(api.ok("POST", path + "/databases", {"database": {"name": name, "owner_name": name}}, expect=(201,)))
+    uri = api.ok("GET", f"{p['path']}/connection_uri?database_name={enc(name)}&role_name={enc(name)}")["uri"]
+    with contextlib.closing(psycopg2.connect(uri)) as conn, conn.cursor() as cur:
+        cur.execute("SELECT current_database(), current_user, (SELECT count(*) FROM pg_roles WHERE rolname = 'neondb_owner')")
+        assert cur.fetchone() == (name, name, 1)
+    api.wait(api.ok("DELETE", f"{path}/databases/{enc(name)}"))
+    api.wait(api.ok("DELETE", f"{path}/roles/{enc(name)}"))
+    api.refused("GET", f"{path}/roles/{enc(name)}", status=404)
+
+
+def test_unknown_ids(api, mere, p):
+    before, path = counts(mere), p["path"]
     for project in ("nothing-here-12345678", "undefined", "%00x"[3:], "x" * 300, ".."):
         for rest in ("", "/branches", "/branches/count", "/endpoints", "/operations", "/connection_uri", "/limits", "/branches/main/roles"):
             api.refused("GET", f"/projects/{project}{rest}", status=404, text="project not found")
@@ -559,17 +604,23 @@ def test_unknown_ids(api, p):
     api.refused("POST", f"{path}/branches/main/roles/x/reset_password", status=404)
     api.refused("GET", f"{path}/branches/main/databases/x", status=404)
     api.refused("PATCH", f"{path}/branches/main/databases/x", {"database": {"name": "y"}}, status=404)
+    api.refused("DELETE", f"{path}/branches/main/databases/x", status=404)
+    api.refused("PATCH", f"{path}/branches/main/databases/neondb", {"database": {"owner_name": "x"}}, status=404, pointer="/database/owner_name")
+    api.refused("PATCH", f"{path}/branches/main", {"branch": {"name": "dev/1"}}, status=409, text="branch already exists")
+    assert counts(mere) == before
 
 
-def test_queries_that_cannot_be_read(api, p):
-    path = p["path"]
+def test_queries_that_cannot_be_read(api, mere, p):
+    before, path = counts(mere), p["path"]
     for target in ("/projects?limit=0", "/projects?limit=401", "/projects?limit=x", "/projects?limit=", "/projects?cursor=x", "/projects?cursor=%21",
                    "/projects?search=%ff", "/projects?search=%zz", "/projects?search=%00", "/projects?recoverable=maybe", f"{path}/branches?limit=10001",
                    f"{path}/branches?limit=-1", f"{path}/branches?sort_by=size", f"{path}/branches?sort_order=up", f"{path}/branches?cursor=x",
                    f"{path}/operations?limit=1001", f"{path}/operations?cursor=yesterday", "/projects/%zz", "/projects/%00", "/projects/%c3%28",
-                   "/projects?" + "&".join(f"a{i}=1" for i in range(40))):
-        _, reply = api.refused("GET", target, status=400)
-        assert reply["code"] == "bad_request"
+                   "/projects?" + "&".join(f"a{i}=1" for i in range(40)), f"{path}/branches/a%00b", f"{path}/branches/main/roles/%ff", f"{path}/branches/a%2"):
+        for method in ("GET", "DELETE") if "?" not in target else ("GET",):
+            _, reply = api.refused(method, target, status=400)
+            assert reply["code"] == "bad_request"
+    assert counts(mere) == before
 
 
 def test_unknown_paths_and_methods(api):

@@ -63,7 +63,7 @@ def test_after_a_crash_of_the_host(new_mere, expect_log):
     if state == "damaged":
         e = wire.refusal(m.pg_host, m.pg_port, project.password, user=project.role, database="neondb",
                          options=f"endpoint={relaxed.endpoint_id}")
-        assert e.sqlstate and e.sqlstate != "28P01" and "damaged" in e.message, e
+        assert e.sqlstate and e.sqlstate != "28P01" and "damaged" in str(e), e
         status, _, body = m.request("POST", f"/api/v2/projects/{project.id}/endpoints/{relaxed.endpoint_id}/start")
         assert status in (200, 409, 422), body
     else:

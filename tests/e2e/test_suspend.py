@@ -144,7 +144,7 @@ def test_fifty_cycles_leak_no_descriptors(mere, project):
 # --- computes that die ---------------------------------------------------------------------------------------------------------------
 
 
-DIED = r"(?i)exit|died|crash|signal|ended|killed|recover|unexpected|lost"
+DIED = r"(?i)exit|died|crash|signal|ended|killed|recover|unexpected|lost|cannot see|killing"
 
 
 @pytest.mark.expect_log(DIED)
