@@ -43,10 +43,14 @@ static int refuse(struct err *err)
         "--data");
 }
 
+static bool is_stale(const struct apikey *key, int64_t now_us)
+{
+    return key->last_used_at + TOUCH_EVERY_US <= now_us;
+}
+
 int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,
                struct principal *ret, struct err *err)
 {
-    uint8_t hash[CRYPT_SHA256_SIZE];
     struct apikey key;
     bool found;
     size_t len = 0;
@@ -56,30 +60,42 @@ int auth_check(const struct auth *auth, struct http_req *req, const char *author
     *ret = (struct principal){ 0 };
     if (token == NULL)
         return refuse(err);
-    crypt_sha256(token, len, hash);
-    if (text_equal_const_time(hash, auth->admin, sizeof(hash))) {
+    crypt_sha256(token, len, ret->hash);
+    if (text_equal_const_time(ret->hash, auth->admin, sizeof(ret->hash))) {
         req->account = "admin";
         return 0;
     }
-    if (db_read(sched_db(req->sched), &c, err) < 0 || apikey_find(c, req->arena, hash, &key, &found, err) < 0)
+    if (db_read(sched_db(req->sched), &c, err) < 0 ||
+        apikey_find(c, req->arena, ret->hash, &key, &found, err) < 0)
         return -1;
     if (!found)
         return refuse(err);
-    ret->apikey_id = key.id;
-    ret->touch = key.last_used_at + TOUCH_EVERY_US <= clock_wall_us();
+    ret->touch = is_stale(&key, clock_wall_us());
     req->account = arena_printf(req->arena, "%" PRId64, key.id);
     return 0;
+}
+
+/* Looks again: of several requests at once only the first shall write. */
+static int touch(struct http_req *req, const struct principal *who, struct err *err)
+{
+    struct apikey key;
+    bool found;
+    int64_t now = clock_wall_us();
+    auto_dbc *c = NULL;
+
+    if (db_write(sched_db(req->sched), &c, err) < 0 ||
+        apikey_find(c, req->arena, who->hash, &key, &found, err) < 0)
+        return -1;
+    if (!found || !is_stale(&key, now))
+        return 0;
+    return apikey_touch(c, key.id, now, req->peer, err) < 0 ? -1 : db_commit(c, err);
 }
 
 void auth_touch(struct http_req *req, const struct principal *who)
 {
     struct err err = ERR_INIT;
-    auto_dbc *c = NULL;
 
-    if (!who->touch)
-        return;
-    if (db_write(sched_db(req->sched), &c, &err) < 0 ||
-        apikey_touch(c, who->apikey_id, clock_wall_us(), req->peer, &err) < 0 || db_commit(c, &err) < 0)
+    if (who->touch && touch(req, who, &err) < 0)
         log_event(LOG_WARN, "api", "cannot record the use of an API key", "error", err.msg, "detail",
                   err.detail, NULL);
 }

@@ -15,8 +15,8 @@ struct auth {
 };
 
 struct principal {
-    int64_t apikey_id; /* 0 = the admin key */
-    bool touch;        /* the last use on record is a minute old: auth_touch() once the answer is out */
+    uint8_t hash[CRYPT_SHA256_SIZE]; /* of the key */
+    bool touch; /* an API key whose last use on record is a minute old: auth_touch() once the answer is out */
 };
 
 void auth_init(struct auth *auth, const char *admin_key);

@@ -3,8 +3,20 @@ A client of the REST API that looks at every answer and keeps a record for tools
 
 With MERE_API_RECORD=FILE the calls are appended to FILE, which may be that of several runs.
 """
+import importlib.util
 import json
 import os
+import pathlib
+
+
+def load_checker():
+    spec = importlib.util.spec_from_file_location("check_api", pathlib.Path(__file__).resolve().parents[2] / "tools/check_api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_api = load_checker()
 
 
 def record(path, method, target, status, headers, request, reply):

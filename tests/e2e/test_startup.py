@@ -132,6 +132,7 @@ def test_a_very_long_path(new_mere):
     assert len(str(m.data)) > 200
     m.start()
     project = works(m)
+    assert project.main.value("SELECT 1") == 1
     assert len(project.main.socket_dir() + "/.s.PGSQL.5432") <= 107
 
 
@@ -168,9 +169,12 @@ def test_keep_computes(new_mere):
     assert cur.fetchone()[0] == backend
     conn.close()
     # Without the flag the next stop takes all of it, also what it adopted.
+    assert m.stop() == 0
     m.args = []
-    m.restart()
-    assert m.postmasters() == {}
+    m.start()
+    assert m.postmasters() == computes
+    assert m.stop() == 0
+    assert m.processes() == []
 
 
 @pytest.mark.root
@@ -233,7 +237,7 @@ def test_no_postgres_found(new_mere, expect_log):
 
 
 @pytest.mark.parametrize("args, word", [
-    (["--store", "zfs"], "zfs"), (["--no-such-flag"], "no-such-flag"), (["--listen", "nonsense"], "nonsense"), (["--config", "/nonexistent"], "nonexistent")])
+    (["--store", "zfs"], "--store"), (["--no-such-flag"], "no-such-flag"), (["--listen", "nonsense"], "nonsense"), (["--config", "/nonexistent"], "nonexistent")])
 def test_wrong_arguments(new_mere, expect_log, args, word):
     expect_log(word)
     m = new_mere()

@@ -81,6 +81,7 @@ class Mere:
         self.proc = self.api_url = self.host = self.port = self.pg_host = self.pg_port = self.store = self.key = None
         self.stdout = ""
         self._pinned = {}
+        self.disturbed = False  # mered went away under its proxy: that the proxy says so is no finding
         if user:
             account = pwd.getpwnam(user)
             os.chown(self.base, account.pw_uid, account.pw_gid)
@@ -155,6 +156,7 @@ class Mere:
     def stop(self, signo=signal.SIGTERM, timeout=60):
         if not self.is_running():
             return None
+        self.disturbed = True
         self.proc.send_signal(signo)
         try:
             return self.wait(timeout)
@@ -164,6 +166,7 @@ class Mere:
 
     def kill9(self):
         """kill -9 of mered alone."""
+        self.disturbed = True
         if self.is_running():
             self.proc.kill()
         if self.proc:
