@@ -69,6 +69,15 @@ static const struct refusal BOUNCER_REFUSED[] = {
     { "pgbouncer_settings", REFUSE_NOT_EMPTY, "there is no pooler" },
 };
 
+static int check_bouncer(json_t *obj, const char *prefix, struct err *err)
+{
+    json_t *bouncer = json_object_get(obj, "pgbouncer_settings");
+
+    if (bouncer != NULL && !json_is_object(bouncer))
+        return shape_bad(err, prefix, "pgbouncer_settings", "must be an object");
+    return SHAPE_REFUSE(BOUNCER_REFUSED, obj, prefix, err);
+}
+
 static void endpoint_body_init(struct endpoint_body *b)
 {
     *b = (struct endpoint_body){ .spec = { .suspend_timeout_seconds = INTENT_UNSET, .disabled = -1 } };
@@ -93,7 +102,7 @@ static int read_endpoint_settings(struct arena *a, json_t *settings, const char 
         return 0;
     if (fields_from_json(ENDPOINT_SETTINGS, N_ELEMENTS(ENDPOINT_SETTINGS), settings, here, a, b, NULL, err) <
             0 ||
-        SHAPE_REFUSE(BOUNCER_REFUSED, settings, here, err) < 0)
+        check_bouncer(settings, here, err) < 0)
         return -1;
     return shape_preload(a, json_object_get(settings, "preload_libraries"), preload, err);
 }
@@ -160,7 +169,7 @@ int spec_endpoint_defaults(struct http_req *req, json_t *obj, const char *prefix
     endpoint_body_init(&b);
     if (fields_from_json(ENDPOINT_DEFAULTS, N_ELEMENTS(ENDPOINT_DEFAULTS), obj, prefix, req->arena, &b, NULL,
                          err) < 0 ||
-        SHAPE_REFUSE(BOUNCER_REFUSED, obj, prefix, err) < 0)
+        check_bouncer(obj, prefix, err) < 0)
         return -1;
     mark_zero_cu(obj, &b.spec);
     *ret = b.spec;

@@ -5,6 +5,7 @@
 #include "base/proc.h"
 #include "branch/volume.h"
 #include "meta/image.h"
+#include "pg/bootstrap.h"
 #include "pg/conf.h"
 #include "pg/control.h"
 #include "pg/walseg.h"
@@ -17,12 +18,6 @@
 #include <unistd.h>
 
 #define INITDB_TIMEOUT_MS 120000
-
-/* One statement a line: single-user mode takes a line as a command. */
-static const char TEMPLATE_SQL[] = "CREATE ROLE " TEMPLATE_ROLE " LOGIN CREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;\n"
-                                   "CREATE DATABASE " TEMPLATE_DATABASE " OWNER " TEMPLATE_ROLE ";\n"
-                                   "REVOKE CREATE ON SCHEMA public FROM PUBLIC;\n"
-                                   "CHECKPOINT;\n";
 
 static int run_initdb(const struct env *env, struct arena *a, const struct pg_install *install, const char *id, struct err *err)
 {
@@ -68,7 +63,7 @@ static int run_sql(const struct env *env, struct arena *a, const struct pg_insta
     env_view(env, a, id, NULL, &view);
     const char *const argv[] = { arena_printf(a, "%s/postgres", install->bindir), "--single", "-D", view.data_dir, "postgres", NULL };
     const char *in_path = arena_printf(a, "%s/template.sql", env->run_dir), *out_path = arena_printf(a, "%s/template.out", env->run_dir);
-    if (fs_write_plain(in_path, TEMPLATE_SQL, strlen(TEMPLATE_SQL), 0600, (uid_t)-1, (gid_t)-1, err) < 0)
+    if (fs_write_plain(in_path, PG_BOOTSTRAP_SQL, strlen(PG_BOOTSTRAP_SQL), 0600, (uid_t)-1, (gid_t)-1, err) < 0)
         return -1;
     auto_fd in = open(in_path, O_RDONLY | O_CLOEXEC);
     auto_fd out = open(out_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -9,9 +9,6 @@
 
 #include "branch/env.h"
 
-#define TEMPLATE_DATABASE "neondb"
-#define TEMPLATE_ROLE     "neondb_owner"
-
 /* The template of this version is there and ready; made anew when it is not.  Takes a second or two when made. */
 int template_ensure(const struct env *env, const struct pg_install *install, struct err *err) MUST_CHECK;
 

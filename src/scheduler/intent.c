@@ -58,13 +58,16 @@ int intent_check_database_name(const char *name, const char *pointer, struct err
     return 0;
 }
 
+static bool is_cu(double cu)
+{
+    return cu == 0 || (cu >= CU_MIN && cu <= CU_MAX);
+}
+
 static int check_cu(struct sched *s, const struct endpoint_spec *spec, const char *pointer, struct err *err)
 {
-    auto_free char *where = xasprintf("%s/autoscaling_limit_max_cu", pointer);
     double min = spec->min_cu, max = spec->max_cu;
-    if (min == 0 && max == 0)
-        return 0;
-    if ((min != 0 && !(min >= CU_MIN && min <= CU_MAX)) || (max != 0 && !(max >= CU_MIN && max <= CU_MAX)) || (min != 0 && max != 0 && min > max))
+    auto_free char *where = xasprintf("%s/autoscaling_limit_%s_cu", pointer, is_cu(min) ? "max" : "min");
+    if (!is_cu(min) || !is_cu(max) || (min != 0 && max != 0 && min > max))
         return err_field(err, ERR_INVALID, where, "compute units must be between %.2f and %.0f, the minimum not above the maximum", CU_MIN, CU_MAX);
     if (max != 0 && max != s->info.default_max_cu && !cgroup_has_limits())
         return err_field(err, ERR_NOT_SUPPORTED, where,
@@ -72,10 +75,18 @@ static int check_cu(struct sched *s, const struct endpoint_spec *spec, const cha
     return 0;
 }
 
+/* The defaults of a project are flat; an endpoint has its settings in an object of their own. */
+static char *settings_pointer(const char *pointer)
+{
+    const char *last = strrchr(pointer, '/');
+
+    return xasprintf("%s%s/pg_settings", pointer, last != NULL && strcmp(last, "/default_endpoint_settings") == 0 ? "" : "/settings");
+}
+
 int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, const char *pointer, struct err *err)
 {
     auto_free char *p_type = xasprintf("%s/type", pointer), *p_name = xasprintf("%s/name", pointer);
-    auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer), *p_settings = xasprintf("%s/settings/pg_settings", pointer);
+    auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer), *p_settings = settings_pointer(pointer);
     int64_t t = spec->suspend_timeout_seconds;
     if (spec->type && strcmp(spec->type, "read_write") != 0 && strcmp(spec->type, "read_only") != 0)
         return err_field(err, ERR_INVALID, p_type, "type must be read_write or read_only");

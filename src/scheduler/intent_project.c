@@ -5,8 +5,8 @@
 
 #include "base/clock.h"
 #include "base/text.h"
-#include "branch/template.h"
 #include "meta/image.h"
+#include "pg/bootstrap.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -49,15 +49,15 @@ static int insert_roles(struct sched *s, struct dbc *c, struct arena *a, struct 
     if (intent_new_role(s, a, &out->project, out->branch.id, role, false, &r, &plain, err) < 0 || role_insert(c, &r, err) < 0)
         return -1;
     /* What the template brings along and nobody asked for goes at the first start; what it has as asked need not be made. */
-    bool own_role = strcmp(role, TEMPLATE_ROLE) == 0, own_database = strcmp(database, TEMPLATE_DATABASE) == 0;
+    bool own_role = strcmp(role, PG_TEMPLATE_ROLE) == 0, own_database = strcmp(database, PG_TEMPLATE_DATABASE) == 0;
     d.state = own_role && own_database ? "ready" : "creating";
     if (database_insert(c, &d, err) < 0)
         return -1;
-    struct database old = { .branch_id = out->branch.id, .name = TEMPLATE_DATABASE, .owner_name = TEMPLATE_ROLE, .state = "dropping",
+    struct database old = { .branch_id = out->branch.id, .name = PG_TEMPLATE_DATABASE, .owner_name = PG_TEMPLATE_ROLE, .state = "dropping",
                             .created_at = now, .updated_at = now };
     if (!own_database && database_insert(c, &old, err) < 0)
         return -1;
-    struct role old_role = { .branch_id = out->branch.id, .name = TEMPLATE_ROLE, .state = "dropping", .created_at = now, .updated_at = now };
+    struct role old_role = { .branch_id = out->branch.id, .name = PG_TEMPLATE_ROLE, .state = "dropping", .created_at = now, .updated_at = now };
     return own_role ? 0 : role_insert(c, &old_role, err);
 }
 
@@ -78,7 +78,7 @@ static int insert_root(struct dbc *c, struct arena *a, struct outcome *out, cons
 
 static int check_names(struct arena *a, const struct project_spec *spec, const char **ret_role, const char **ret_database, struct err *err)
 {
-    *ret_database = spec->database_name ? spec->database_name : TEMPLATE_DATABASE;
+    *ret_database = spec->database_name ? spec->database_name : PG_TEMPLATE_DATABASE;
     *ret_role = spec->role_name ? spec->role_name : arena_printf(a, "%s_owner", *ret_database);
     if (spec->branch_name && intent_check_name(spec->branch_name, 256, "/project/branch/name", "a branch name", err) < 0)
         return -1;

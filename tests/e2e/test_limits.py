@@ -20,6 +20,13 @@ def space(path):
     return s.f_bavail * s.f_frsize
 
 
+def served(branch):
+    try:
+        return branch.value("SELECT 1") == 1
+    except psycopg2.Error:
+        return False
+
+
 @contextlib.contextmanager
 def filler(directory, leave):
     """A file that takes all but `leave` bytes."""
@@ -80,6 +87,7 @@ def test_below_the_reserve_creates_and_starts_are_refused(small):
         assert [b["name"] for b in project.branches()] == ["main"]
         assert m.call("GET", "/projects")["projects"]
     until(lambda: m.request("GET", "/readyz", key=None)[0] == 200, 30, "/readyz to be well again")
+    until(lambda: served(project.main), 60, "the endpoint to be tried again")
     assert project.main.value("SELECT n FROM t") == 1
     child = project.branch(project.main)
     assert child.value("SELECT n FROM t") == 1

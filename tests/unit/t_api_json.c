@@ -61,8 +61,9 @@ START_TEST(bodies_that_are_read)
     ck_assert_int_eq(parse_text(" \r\n\t "), ERR_NONE);
     ck_assert_int_eq(parse_text("{}"), ERR_NONE);
     ck_assert_int_eq(parse_text(" {\"a\": [1, \"\\u00fc\", {\"b\": null}]} "), ERR_NONE);
-    ck_assert_int_eq(parse_text("{\"a\": \"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[\"}"),
-                     ERR_NONE);
+    ck_assert_int_eq(
+        parse_text("{\"a\": \"\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\\\", \"b\": \"\\\\\"}"),
+        ERR_NONE);
 }
 END_TEST
 

@@ -272,6 +272,8 @@ START_TEST(request_ids)
     ck_assert_uint_eq(strlen(req.request_id), 36);
     http_set_request_id(&req, "a\x01");
     ck_assert_uint_eq(strlen(req.request_id), 36);
+    http_set_request_id(&req, "a\x7f");
+    ck_assert_uint_eq(strlen(req.request_id), 36);
     http_set_request_id(&req, "");
     ck_assert_uint_eq(strlen(req.request_id), 36);
     http_set_request_id(&req, NULL);
