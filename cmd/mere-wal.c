@@ -1,14 +1,15 @@
 /*
  * mere-wal - keeps and hands back one WAL file; Postgres runs it (archive_command, restore_command)
  *
- *   mere-wal push ARCHIVE PATH         keep PATH (relative to the data directory) under its own name in ARCHIVE
- *   mere-wal fetch ARCHIVE NAME PATH   put NAME from ARCHIVE to PATH
+ *   mere-wal push ARCHIVE PATH         keep PATH (relative to the data directory) under its own name in
+ * ARCHIVE mere-wal fetch ARCHIVE NAME PATH   put NAME from ARCHIVE to PATH
  *
- * push answers 0 only when the bytes are durable under their final name: Postgres then recycles the file.  The same file
- * again with the same content is success; other content under a name that is taken is refused for ever.  What is not what its
- * name says is refused.  fetch answers 0 when the whole file is in place, 1 when there is no such file, and more than
- * 125 for anything else: Postgres takes 1 for "the WAL ends here", so an I/O error must never look like it.
- * It needs nothing but the two directories: no mered, no network.  One call at a time per archive.
+ * push answers 0 only when the bytes are durable under their final name: Postgres then recycles the file. The
+ * same file again with the same content is success; other content under a name that is taken is refused for
+ * ever.  What is not what its name says is refused.  fetch answers 0 when the whole file is in place, 1 when
+ * there is no such file, and more than 125 for anything else: Postgres takes 1 for "the WAL ends here", so an
+ * I/O error must never look like it. It needs nothing but the two directories: no mered, no network.  One
+ * call at a time per archive.
  */
 #include "base/base.h"
 #include "base/err.h"
@@ -79,7 +80,8 @@ static int check(int fd, const char *name, uint64_t system_id)
     return -1;
 }
 
-/* Copies all bytes; a block of zeros becomes a hole, so that a suspended branch's last segment costs what was written in it. */
+/* Copies all bytes; a block of zeros becomes a hole, so that a suspended branch's last segment costs what was
+ * written in it. */
 static int copy(int from, int to)
 {
     static const char ZEROS[BLOCK];

@@ -26,36 +26,51 @@
 #include <unistd.h>
 
 struct settings {
-    const char *data, *listen, *pg_listen, *store, *host_suffix, *compute_user, *proxy_user, *tls_cert, *tls_key, *log_level, *config;
+    const char *data, *listen, *pg_listen, *store, *host_suffix, *compute_user, *proxy_user, *tls_cert,
+        *tls_key, *log_level, *config;
     bool keep_computes;
     int64_t suspend_timeout, suspend_timeout_min, max_starting, http_connections;
     uint64_t reserve;
 };
 
-#define KEY(n, t, member, d, lo, hi, placeholder, text) { n, t, offsetof(struct settings, member), d, lo, hi, placeholder, text }
+#define KEY(n, t, member, d, lo, hi, placeholder, text)                                                      \
+    {                                                                                                        \
+        n, t, offsetof(struct settings, member), d, lo, hi, placeholder, text                                \
+    }
 static const struct config_key KEYS[] = {
-    KEY("compute-user", CONFIG_STR, compute_user, "postgres", 0, 0, "NAME", "as root: the user computes run as"),
+    KEY("compute-user", CONFIG_STR, compute_user, "postgres", 0, 0, "NAME",
+        "as root: the user computes run as"),
     KEY("data", CONFIG_STR, data, NULL, 0, 0, "DIR", "the data directory; made when absent (required)"),
-    KEY("host-suffix", CONFIG_STR, host_suffix, NULL, 0, 0, "NAME", "endpoint hosts are <endpoint id>.NAME (default localhost)"),
+    KEY("host-suffix", CONFIG_STR, host_suffix, NULL, 0, 0, "NAME",
+        "endpoint hosts are <endpoint id>.NAME (default localhost)"),
     KEY("http-connections", CONFIG_INT, http_connections, "128", 4, 4096, "N", "REST connections at once"),
-    KEY("keep-computes", CONFIG_BOOL, keep_computes, "false", 0, 0, NULL, "on SIGTERM leave computes and mere-proxy running"),
-    KEY("listen", CONFIG_STR, listen, "127.0.0.1:7432", 0, 0, "HOST:PORT", "where REST is served; port 0 takes a free one"),
+    KEY("keep-computes", CONFIG_BOOL, keep_computes, "false", 0, 0, NULL,
+        "on SIGTERM leave computes and mere-proxy running"),
+    KEY("listen", CONFIG_STR, listen, "127.0.0.1:7432", 0, 0, "HOST:PORT",
+        "where REST is served; port 0 takes a free one"),
     KEY("log-level", CONFIG_STR, log_level, "info", 0, 0, "LEVEL", "debug, info, warn or error"),
-    KEY("max-starting", CONFIG_INT, max_starting, "0", 0, 1000, "N", "computes starting at once; 0 = two a core"),
-    KEY("pg-listen", CONFIG_STR, pg_listen, "127.0.0.1:7433", 0, 0, "HOST:PORT", "where Postgres clients connect; port 0 takes a free one"),
+    KEY("max-starting", CONFIG_INT, max_starting, "0", 0, 1000, "N",
+        "computes starting at once; 0 = two a core"),
+    KEY("pg-listen", CONFIG_STR, pg_listen, "127.0.0.1:7433", 0, 0, "HOST:PORT",
+        "where Postgres clients connect; port 0 takes a free one"),
     KEY("proxy-user", CONFIG_STR, proxy_user, "nobody", 0, 0, "NAME", "as root: the user mere-proxy runs as"),
-    KEY("reserve", CONFIG_SIZE, reserve, "0", 0, 0, "SIZE", "free space below which nothing is created or started; 0 = min(1GiB, 5%)"),
+    KEY("reserve", CONFIG_SIZE, reserve, "0", 0, 0, "SIZE",
+        "free space below which nothing is created or started; 0 = min(1GiB, 5%)"),
     KEY("store", CONFIG_STR, store, "auto", 0, 0, "DRIVER", "auto, btrfs, reflink, copy or disk:SIZE"),
-    KEY("suspend-timeout-min-seconds", CONFIG_INT, suspend_timeout_min, "60", 1, 604800, "N", "smallest suspend_timeout_seconds a user may set"),
-    KEY("suspend-timeout-seconds", CONFIG_INT, suspend_timeout, "300", 1, 604800, "N", "default of suspend_timeout_seconds"),
-    KEY("tls-cert", CONFIG_STR, tls_cert, NULL, 0, 0, "FILE", "certificate (PEM) of the Postgres port; made at first start when absent"),
+    KEY("suspend-timeout-min-seconds", CONFIG_INT, suspend_timeout_min, "60", 1, 604800, "N",
+        "smallest suspend_timeout_seconds a user may set"),
+    KEY("suspend-timeout-seconds", CONFIG_INT, suspend_timeout, "300", 1, 604800, "N",
+        "default of suspend_timeout_seconds"),
+    KEY("tls-cert", CONFIG_STR, tls_cert, NULL, 0, 0, "FILE",
+        "certificate (PEM) of the Postgres port; made at first start when absent"),
     KEY("tls-key", CONFIG_STR, tls_key, NULL, 0, 0, "FILE", "its private key"),
     KEY("config", CONFIG_STR, config, NULL, 0, 0, "FILE", "settings as `name = value` lines"),
 };
 
 static int die(const struct err *err)
 {
-    fprintf(stderr, "mered: %s%s%s%s\n", err->msg, err->detail[0] ? " (" : "", err->detail, err->detail[0] ? ")" : "");
+    fprintf(stderr, "mered: %s%s%s%s\n", err->msg, err->detail[0] ? " (" : "", err->detail,
+            err->detail[0] ? ")" : "");
     return 1;
 }
 
@@ -72,9 +87,12 @@ static int find_user(const char *name, uid_t *ret_uid, gid_t *ret_gid, struct er
 {
     struct passwd *pw = getpwnam(name);
     if (!pw)
-        return err_set(err, ERR_PRECONDITION, "there is no user \"%s\" on this machine; create it or name another in the settings", name);
+        return err_set(err, ERR_PRECONDITION,
+                       "there is no user \"%s\" on this machine; create it or name another in the settings",
+                       name);
     if (pw->pw_uid == 0)
-        return err_set(err, ERR_PRECONDITION, "\"%s\" is root; computes and mere-proxy must run as an unprivileged user", name);
+        return err_set(err, ERR_PRECONDITION,
+                       "\"%s\" is root; computes and mere-proxy must run as an unprivileged user", name);
     *ret_uid = pw->pw_uid;
     *ret_gid = pw->pw_gid;
     return 0;
@@ -84,14 +102,16 @@ static int who_we_are(struct arena *a, const struct settings *set, struct sched_
 {
     struct passwd *pw = getpwuid(geteuid());
     if (!pw)
-        return err_set(err, ERR_PRECONDITION, "the user id %u has no name on this machine; Postgres needs one", (unsigned)geteuid());
+        return err_set(err, ERR_PRECONDITION,
+                       "the user id %u has no name on this machine; Postgres needs one", (unsigned)geteuid());
     cfg->env.os_user = arena_strdup(a, pw->pw_name);
     cfg->env.as_root = geteuid() == 0;
     cfg->env.uid = geteuid();
     cfg->env.gid = getegid();
     if (!cfg->env.as_root)
         return 0;
-    if (find_user(set->compute_user, &cfg->env.uid, &cfg->env.gid, err) < 0 || find_user(set->proxy_user, &cfg->proxy_uid, &cfg->proxy_gid, err) < 0)
+    if (find_user(set->compute_user, &cfg->env.uid, &cfg->env.gid, err) < 0 ||
+        find_user(set->proxy_user, &cfg->proxy_uid, &cfg->proxy_gid, err) < 0)
         return -1;
     cfg->env.proxy_gid = cfg->proxy_gid;
     return 0;
@@ -106,7 +126,9 @@ static int find_bin_dir(struct arena *a, const char **ret, struct err *err)
     *ret = arena_strndup(a, self, (size_t)(strrchr(self, '/') - self));
     for (size_t i = 0; i < N_ELEMENTS(TOOLS); i++)
         if (access(arena_printf(a, "%s/%s", *ret, TOOLS[i]), X_OK) < 0)
-            return err_set(err, ERR_PRECONDITION, "%s is not beside mered in %s; build or install all programs together", TOOLS[i], *ret);
+            return err_set(err, ERR_PRECONDITION,
+                           "%s is not beside mered in %s; build or install all programs together", TOOLS[i],
+                           *ret);
     return 0;
 }
 
@@ -120,12 +142,14 @@ static void raise_limits(void)
 }
 
 /* Where `mere` on this machine finds the server and its key by itself. */
-static void announce(struct arena *a, const struct sched_config *cfg, const struct datadir *dir, const char *api)
+static void announce(struct arena *a, const struct sched_config *cfg, const struct datadir *dir,
+                     const char *api)
 {
     struct err err = ERR_INIT;
     json_auto_t *o = json_pack("{s:s, s:s}", "api", api, "key_file", dir->admin_key_path);
     char *text = json_dumps(o, JSON_COMPACT);
-    if (fs_write_plain(arena_printf(a, "%s/cli.json", cfg->env.run_dir), text, strlen(text), 0600, (uid_t)-1, (gid_t)-1, &err) < 0)
+    if (fs_write_plain(arena_printf(a, "%s/cli.json", cfg->env.run_dir), text, strlen(text), 0600, (uid_t)-1,
+                       (gid_t)-1, &err) < 0)
         log_event(LOG_WARN, "mered", "cannot write cli.json", "detail", err.detail, NULL);
     free(text);
 }
@@ -135,17 +159,21 @@ struct places {
     int api_port, pg_port;
 };
 
-static int prepare(struct arena *a, const struct settings *set, struct places *at, struct sched_config *cfg, struct datadir *dir, struct err *err)
+static int prepare(struct arena *a, const struct settings *set, struct places *at, struct sched_config *cfg,
+                   struct datadir *dir, struct err *err)
 {
     struct pg_install *installs;
     if (!set->data)
         return err_set(err, ERR_INVALID, "--data DIR is required (see --help)");
-    if (config_host_port(a, set->listen, &at->api_host, &at->api_port, err) < 0 || config_host_port(a, set->pg_listen, &at->pg_host, &at->pg_port, err) < 0 ||
-        find_bin_dir(a, &cfg->env.bin_dir, err) < 0 || who_we_are(a, set, cfg, err) < 0 || pg_install_scan(a, &installs, &cfg->env.n_installs, err) < 0 ||
+    if (config_host_port(a, set->listen, &at->api_host, &at->api_port, err) < 0 ||
+        config_host_port(a, set->pg_listen, &at->pg_host, &at->pg_port, err) < 0 ||
+        find_bin_dir(a, &cfg->env.bin_dir, err) < 0 || who_we_are(a, set, cfg, err) < 0 ||
+        pg_install_scan(a, &installs, &cfg->env.n_installs, err) < 0 ||
         datadir_open(a, set->data, dir, err) < 0 || env_run_dir(a, dir->path, &cfg->env.run_dir, err) < 0)
         return -1;
     const char *suffix = set->host_suffix ? set->host_suffix : "localhost";
-    const char *const names[] = { "localhost", "*.localhost", "127.0.0.1", "::1", suffix, arena_printf(a, "*.%s", suffix) };
+    const char *const names[] = { "localhost", "*.localhost", "127.0.0.1",
+                                  "::1",       suffix,        arena_printf(a, "*.%s", suffix) };
     if (datadir_certificate(a, dir, set->tls_cert, set->tls_key, names, set->host_suffix ? 6 : 4, err) < 0)
         return -1;
     proc_set_exec_helper(arena_printf(a, "%s/mere-exec", cfg->env.bin_dir));
@@ -165,11 +193,12 @@ static int prepare(struct arena *a, const struct settings *set, struct places *a
     return 0;
 }
 
-static void serve(struct arena *a, const struct places *at, const struct sched_config *cfg, const struct datadir *dir,
-                  struct sched *sched, struct api *api)
+static void serve(struct arena *a, const struct places *at, const struct sched_config *cfg,
+                  const struct datadir *dir, struct sched *sched, struct api *api)
 {
     const struct sched_info *info = sched_info(sched);
-    const char *url = arena_printf(a, strchr(at->api_host, ':') ? "http://[%s]:%d" : "http://%s:%d", at->api_host, api_port(api));
+    const char *url = arena_printf(a, strchr(at->api_host, ':') ? "http://[%s]:%d" : "http://%s:%d",
+                                   at->api_host, api_port(api));
     announce(a, cfg, dir, url);
     if (store_notice(cfg->env.store))
         log_event(LOG_INFO, "store", store_notice(cfg->env.store), NULL);
@@ -189,9 +218,14 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     if (prepare(a, set, &at, &cfg, &dir, err) < 0)
         return -1;
     struct store_options store = { .dir = dir.path, .driver = set->store };
-    struct api_config http = { .host = at.api_host, .port = at.api_port, .max_connections = (int)set->http_connections, .admin_key = dir.admin_key };
-    if (store_open(&store, &cfg.env.store, err) == 0 && db_open(arena_printf(a, "%s/mere.db", dir.path), &cfg.env.db, err) == 0 &&
-        env_prepare(&cfg.env, err) == 0 && sched_start(&cfg, &sched, err) == 0 && api_start(&http, sched, &api, err) == 0) {
+    struct api_config http = { .host = at.api_host,
+                               .port = at.api_port,
+                               .max_connections = (int)set->http_connections,
+                               .admin_key = dir.admin_key };
+    if (store_open(&store, &cfg.env.store, err) == 0 &&
+        db_open(arena_printf(a, "%s/mere.db", dir.path), &cfg.env.db, err) == 0 &&
+        env_prepare(&cfg.env, err) == 0 && sched_start(&cfg, &sched, err) == 0 &&
+        api_start(&http, sched, &api, err) == 0) {
         serve(a, &at, &cfg, &dir, sched, api);
         rc = 0;
     }
@@ -219,7 +253,10 @@ int main(int argc, char **argv)
     }
     if (config_load(a, KEYS, N_ELEMENTS(KEYS), "config", argc, argv, &set, &err) < 0)
         return die(&err), 2;
-    log_set_level(strcmp(set.log_level, "debug") == 0 ? LOG_DEBUG : strcmp(set.log_level, "warn") == 0 ? LOG_WARN : strcmp(set.log_level, "error") == 0 ? LOG_ERROR : LOG_INFO);
+    log_set_level(strcmp(set.log_level, "debug") == 0   ? LOG_DEBUG
+                  : strcmp(set.log_level, "warn") == 0  ? LOG_WARN
+                  : strcmp(set.log_level, "error") == 0 ? LOG_ERROR
+                                                        : LOG_INFO);
     signal(SIGPIPE, SIG_IGN);
     loop_block_signals(SIGNALS, N_ELEMENTS(SIGNALS));
     raise_limits();

@@ -1,8 +1,8 @@
 /*
  * api.h - the HTTP face of mered
  *
- * Owns the listening socket and one thread a connection (bounded).  Reads metadata through meta/, changes anything only through
- * scheduler/intent.h.
+ * Owns the listening socket and one thread a connection (bounded).  Reads metadata through meta/, changes
+ * anything only through scheduler/intent.h.
  */
 #ifndef MERE_API_H
 #define MERE_API_H

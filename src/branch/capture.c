@@ -10,11 +10,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method, uint32_t tli, uint64_t redo,
-                         struct image *ret, struct err *err)
+static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method,
+                         uint32_t tli, uint64_t redo, struct image *ret, struct err *err)
 {
     auto_dbc *c = NULL;
-    *ret = (struct image){ .id = id_image(a), .branch_id = b->id, .method = method, .state = "taking", .tli = tli, .redo_lsn = redo,
+    *ret = (struct image){ .id = id_image(a),
+                           .branch_id = b->id,
+                           .method = method,
+                           .state = "taking",
+                           .tli = tli,
+                           .redo_lsn = redo,
                            .created_at = clock_wall_us() };
     struct image seed;
     if (db_write(env->db, &c, err) < 0 || image_get(c, a, b->image_id, &seed, err) < 0)
@@ -25,8 +30,8 @@ static int insert_taking(const struct env *env, struct arena *a, const struct br
     return db_commit(c, err);
 }
 
-int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head, uint32_t *ret_tli, uint64_t *ret_system_id,
-                 struct err *err)
+int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head,
+                 uint32_t *ret_tli, uint64_t *ret_system_id, struct err *err)
 {
     auto_arena *a = arena_new(0);
     struct pg_control control;
@@ -45,7 +50,8 @@ static int sync_image(const struct env *env, struct arena *a, const char *image_
     return fs_syncfs(store_path(env->store, a, image_id), err);
 }
 
-static int commit_cold(const struct env *env, const struct branch *b, const struct image *image, struct err *err)
+static int commit_cold(const struct env *env, const struct branch *b, const struct image *image,
+                       struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_write(env->db, &c, err) < 0)
@@ -55,8 +61,8 @@ static int commit_cold(const struct env *env, const struct branch *b, const stru
     return db_commit(c, err);
 }
 
-static int find_at(const struct env *env, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret, bool *ret_found,
-                   struct err *err)
+static int find_at(const struct env *env, struct arena *a, const char *branch_id, uint64_t lsn,
+                   struct image *ret, bool *ret_found, struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_read(env->db, &c, err) < 0)
@@ -64,7 +70,8 @@ static int find_at(const struct env *env, struct arena *a, const char *branch_id
     return image_find_at(c, a, branch_id, lsn, ret, ret_found, err);
 }
 
-int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret, struct err *err)
+int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret,
+                 struct err *err)
 {
     uint64_t redo, head, system_id;
     uint32_t tli;
@@ -99,7 +106,8 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     return rc;
 }
 
-static int write_label(const struct env *env, struct arena *a, const char *image_id, const char *label, struct err *err)
+static int write_label(const struct env *env, struct arena *a, const char *image_id, const char *label,
+                       struct err *err)
 {
     const char *path = arena_printf(a, "%s/backup_label", env_pgdata(env, a, image_id));
     if (fs_write_plain(path, label, strlen(label), 0600, env->uid, env->gid, err) < 0)
@@ -107,8 +115,8 @@ static int write_label(const struct env *env, struct arena *a, const char *image
     return sync_image(env, a, image_id, err);
 }
 
-static int take_snapshot(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
-                         struct err *err)
+static int take_snapshot(const struct env *env, struct arena *a, const struct branch *b,
+                         struct pg_admin *admin, struct image *ret, struct err *err)
 {
     struct pg_control control;
     uint64_t redo;
@@ -126,13 +134,15 @@ static int take_snapshot(const struct env *env, struct arena *a, const struct br
     if (pg_control_read(env_pgdata(env, a, ret->id), &control, err) < 0)
         return -1;
     if (control.redo < redo || control.tli != (uint32_t)b->tli)
-        return err_set(err, ERR_INTERNAL, "the snapshot's control file is older than the hold taken before it; nothing was made of it");
+        return err_set(
+            err, ERR_INTERNAL,
+            "the snapshot's control file is older than the hold taken before it; nothing was made of it");
     ret->redo_lsn = control.redo;
     return 0;
 }
 
-static int take_backup(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
-                       struct err *err)
+static int take_backup(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                       struct image *ret, struct err *err)
 {
     const char *label;
     uint64_t redo;
@@ -154,10 +164,11 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
     return pg_admin_mark(admin, ret->id, &ret->lsn, err);
 }
 
-int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
-                    struct err *err)
+int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                    struct image *ret, struct err *err)
 {
-    /* A snapshot keeps the order of synced writes only, and a relaxed branch syncs nothing: its checkpoint may be there without its pages. */
+    /* A snapshot keeps the order of synced writes only, and a relaxed branch syncs nothing: its checkpoint
+     * may be there without its pages. */
     bool atomic = (store_features(env->store) & STORE_ATOMIC_SNAPSHOT) && strcmp(b->durability, "full") == 0;
     *ret = (struct image){ 0 };
     int rc = atomic ? take_snapshot(env, a, b, admin, ret, err) : take_backup(env, a, b, admin, ret, err);
@@ -174,8 +185,8 @@ int capture_complete(const struct env *env, struct arena *a, const struct image 
     const char *pgdata = env_pgdata(env, a, image->id);
     if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
         return -1;
-    if (volume_gather_wal(env, image->branch_id, (uint32_t)image->tli, image->redo_lsn, image->lsn, control.system_id,
-                          env_image_wal(env, a, image->id), err) < 0)
+    if (volume_gather_wal(env, image->branch_id, (uint32_t)image->tli, image->redo_lsn, image->lsn,
+                          control.system_id, env_image_wal(env, a, image->id), err) < 0)
         return -1;
     if (sync_image(env, a, image->id, err) < 0)
         return -1;

@@ -1,14 +1,16 @@
 /*
  * capture.h - taking an image: an immutable volume that is a branch as of one known LSN
  *
- * Three methods and no others; each hand-made order of copying was measured to give clusters that start and are silently wrong.
- *   cold      the compute is stopped, its lock is held by the caller, its control file says "shut down"
- *   snapshot  one atomic file-system snapshot of a running branch's data, then a marker in the WAL: all of [redo(snapshot), marker] is
- *             kept beside it.  Every page in the snapshot has its WAL below the marker, because the marker is written after.
- *             What is in the snapshot is the state of a power cut: the order of synced writes.
- *   backup    backup mode with its label, where the file system has no atomic snapshot, or the branch does not sync
+ * Three methods and no others; each hand-made order of copying was measured to give clusters that start and
+ * are silently wrong. cold      the compute is stopped, its lock is held by the caller, its control file says
+ * "shut down" snapshot  one atomic file-system snapshot of a running branch's data, then a marker in the WAL:
+ * all of [redo(snapshot), marker] is kept beside it.  Every page in the snapshot has its WAL below the
+ * marker, because the marker is written after. What is in the snapshot is the state of a power cut: the order
+ * of synced writes. backup    backup mode with its label, where the file system has no atomic snapshot, or
+ * the branch does not sync
  *
- * The row of an image is its hold: it is there (state taking) before anything is read.  Called from jobs; each step may be repeated.
+ * The row of an image is its hold: it is there (state taking) before anything is read.  Called from jobs;
+ * each step may be repeated.
  */
 #ifndef MERE_CAPTURE_H
 #define MERE_CAPTURE_H
@@ -18,24 +20,28 @@
 #include "meta/image.h"
 #include "pg/admin.h"
 
-/* A stopped branch.  The image is ready and the branch's head_lsn is set when this returns 0. An image that is there already is found again. */
-int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret, struct err *err) MUST_CHECK;
+/* A stopped branch.  The image is ready and the branch's head_lsn is set when this returns 0. An image that
+ * is there already is found again. */
+int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret,
+                 struct err *err) MUST_CHECK;
 
 /*
- * A running branch, through our session in it.  When it returns 0 the data is safe and ret->lsn is the fork point: exactly what was
- * acknowledged before the call and nothing after ret->lsn.  The row is still `taking`: the caller makes it `snapped` in the same
- * transaction that records the fork, then calls capture_complete().
+ * A running branch, through our session in it.  When it returns 0 the data is safe and ret->lsn is the fork
+ * point: exactly what was acknowledged before the call and nothing after ret->lsn.  The row is still
+ * `taking`: the caller makes it `snapped` in the same transaction that records the fork, then calls
+ * capture_complete().
  */
-int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin, struct image *ret,
-                    struct err *err) MUST_CHECK;
+int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                    struct image *ret, struct err *err) MUST_CHECK;
 /* Brings the WAL beside a snapped image and makes it ready. */
-int capture_complete(const struct env *env, struct arena *a, const struct image *image, struct err *err) MUST_CHECK;
+int capture_complete(const struct env *env, struct arena *a, const struct image *image,
+                     struct err *err) MUST_CHECK;
 
 /* Forgets an image that did not come to be: volume to trash, row gone. */
 int capture_discard(const struct env *env, const char *image_id, struct err *err) MUST_CHECK;
 
 /* Where a cleanly stopped cluster's WAL ends.  ERR_PRECONDITION when it was not shut down cleanly. */
-int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head, uint32_t *ret_tli, uint64_t *ret_system_id,
-                 struct err *err) MUST_CHECK;
+int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head,
+                 uint32_t *ret_tli, uint64_t *ret_system_id, struct err *err) MUST_CHECK;
 
 #endif

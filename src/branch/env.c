@@ -19,7 +19,8 @@ static int own_dir(const char *path, mode_t mode, struct err *err)
     if (lstat(path, &st) < 0)
         return err_sys(err, "stat %s", path);
     if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-        return err_set(err, ERR_PRECONDITION, "%s is not a directory of ours; remove it and start again", path);
+        return err_set(err, ERR_PRECONDITION, "%s is not a directory of ours; remove it and start again",
+                       path);
     return 0;
 }
 
@@ -50,12 +51,15 @@ int env_prepare(const struct env *env, struct err *err)
     static const char *const DATA_DIRS[] = { "wal", "locks", "logs" };
     static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal" };
     for (size_t i = 0; i < N_ELEMENTS(DATA_DIRS); i++)
-        if (fs_mkdir(arena_printf(a, "%s/%s", env->data_dir, DATA_DIRS[i]), 0700, (uid_t)-1, (gid_t)-1, err) < 0)
+        if (fs_mkdir(arena_printf(a, "%s/%s", env->data_dir, DATA_DIRS[i]), 0700, (uid_t)-1, (gid_t)-1, err) <
+            0)
             return -1;
     for (size_t i = 0; i < N_ELEMENTS(RUN_DIRS); i++)
-        if (fs_mkdir(arena_printf(a, "%s/%s", env->run_dir, RUN_DIRS[i]), 0755, (uid_t)-1, (gid_t)-1, err) < 0)
+        if (fs_mkdir(arena_printf(a, "%s/%s", env->run_dir, RUN_DIRS[i]), 0755, (uid_t)-1, (gid_t)-1, err) <
+            0)
             return -1;
-    return fs_write_plain(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), "", 0, 0755, (uid_t)-1, (gid_t)-1, err);
+    return fs_write_plain(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), "", 0, 0755, (uid_t)-1, (gid_t)-1,
+                          err);
 }
 
 void env_cleanup(const struct env *env)
@@ -117,14 +121,18 @@ const char *env_conf_dir(const struct env *env, struct arena *a, const char *end
     return arena_printf(a, "%s/conf/%s", env->run_dir, endpoint);
 }
 
-void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch, struct env_view *ret)
+void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch,
+              struct env_view *ret)
 {
-    const char *wal = env->as_root ? arena_printf(a, "%s/mnt/wal", env->run_dir) : branch ? env_wal(env, a, branch) : "";
+    const char *wal = env->as_root ? arena_printf(a, "%s/mnt/wal", env->run_dir)
+                      : branch     ? env_wal(env, a, branch)
+                                   : "";
     *ret = (struct env_view){
         .data_dir = env->as_root ? arena_printf(a, "%s/mnt/data", env->run_dir) : env_pgdata(env, a, volume),
         .pg_wal = arena_printf(a, "%s/pg_wal", wal),
         .archive = arena_printf(a, "%s/archive", wal),
-        .wal_tool = arena_printf(a, "%s/mere-wal", env->as_root ? arena_printf(a, "%s/mnt", env->run_dir) : env->bin_dir),
+        .wal_tool = arena_printf(a, "%s/mere-wal",
+                                 env->as_root ? arena_printf(a, "%s/mnt", env->run_dir) : env->bin_dir),
     };
 }
 
@@ -153,8 +161,9 @@ static void add_bind(struct args *args, const char *from, const char *to)
     add(args, to);
 }
 
-const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume, const char *branch, const char *const *procs,
-                                 bool keep_lock, const char *const *argv)
+const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
+                                 const char *branch, const char *const *procs, bool keep_lock,
+                                 const char *const *argv)
 {
     struct args args = { .a = a };
     struct env_view view;

@@ -9,9 +9,9 @@
  *   <data>/logs/<endpoint>.log
  *   <run>/s/<endpoint>/            its socket directory;  <run>/conf/<endpoint>/  its configuration
  *
- * <data> is 0700 and may lie in a home that the compute's uid cannot enter.  As root every compute therefore gets a mount namespace
- * of its own in which <run>/mnt/{data,wal,mere-wal} are bound to its directories; nothing is mounted on the host.  As an ordinary user
- * the compute has our uid and sees the real paths.
+ * <data> is 0700 and may lie in a home that the compute's uid cannot enter.  As root every compute therefore
+ * gets a mount namespace of its own in which <run>/mnt/{data,wal,mere-wal} are bound to its directories;
+ * nothing is mounted on the host.  As an ordinary user the compute has our uid and sees the real paths.
  */
 #ifndef MERE_BRANCH_ENV_H
 #define MERE_BRANCH_ENV_H
@@ -25,21 +25,22 @@
 struct env {
     struct db *db;
     struct store *store;
-    const char *data_dir;  /* canonical */
-    const char *run_dir;   /* short; see env_run_dir */
-    const char *bin_dir;   /* where mere-exec and mere-wal lie */
-    const char *os_user;   /* the name mered runs under */
+    const char *data_dir; /* canonical */
+    const char *run_dir;  /* short; see env_run_dir */
+    const char *bin_dir;  /* where mere-exec and mere-wal lie */
+    const char *os_user;  /* the name mered runs under */
     bool as_root;
-    uid_t uid;             /* of computes; ours when not root */
+    uid_t uid; /* of computes; ours when not root */
     gid_t gid;
-    gid_t proxy_gid;       /* may enter the socket directories */
+    gid_t proxy_gid; /* may enter the socket directories */
     const struct pg_install *installs;
     size_t n_installs;
 };
 
 /*
- * The directory for sockets and the like: /run/mere/<hash of data_dir> as root, $XDG_RUNTIME_DIR/mere/<hash> or
- * /tmp/mere-<uid>/<hash> otherwise; so socket paths stay below 108 bytes whatever data_dir is.  Made with owner and mode checked.
+ * The directory for sockets and the like: /run/mere/<hash of data_dir> as root, $XDG_RUNTIME_DIR/mere/<hash>
+ * or /tmp/mere-<uid>/<hash> otherwise; so socket paths stay below 108 bytes whatever data_dir is.  Made with
+ * owner and mode checked.
  */
 int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct err *err) MUST_CHECK;
 /* Makes <run>/{s,conf,mnt} and <data>/{wal,locks,logs}. */
@@ -52,9 +53,10 @@ const struct pg_install *env_install(const struct env *env, int64_t major); /* N
 
 const char *env_pgdata(const struct env *env, struct arena *a, const char *volume);
 const char *env_image_wal(const struct env *env, struct arena *a, const char *image);
-const char *env_wal(const struct env *env, struct arena *a, const char *branch);     /* wal/<branch> */
-const char *env_pg_wal(const struct env *env, struct arena *a, const char *branch);  /* wal/<branch>/pg_wal */
-const char *env_archive(const struct env *env, struct arena *a, const char *branch); /* wal/<branch>/archive */
+const char *env_wal(const struct env *env, struct arena *a, const char *branch);    /* wal/<branch> */
+const char *env_pg_wal(const struct env *env, struct arena *a, const char *branch); /* wal/<branch>/pg_wal */
+const char *env_archive(const struct env *env, struct arena *a,
+                        const char *branch); /* wal/<branch>/archive */
 const char *env_lock(const struct env *env, struct arena *a, const char *branch);
 const char *env_log(const struct env *env, struct arena *a, const char *endpoint);
 const char *env_socket_dir(const struct env *env, struct arena *a, const char *endpoint);
@@ -67,12 +69,15 @@ struct env_view {
     const char *archive;
     const char *wal_tool;
 };
-void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch, struct env_view *ret);
+void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch,
+              struct env_view *ret);
 /*
- * The argv that runs argv as the compute's user inside its view, through mere-exec.  branch NULL: no WAL directory (initdb).
- * procs: cgroup files to join, or NULL.  keep_lock: the child keeps descriptor PROC_KEEP_FD.
+ * The argv that runs argv as the compute's user inside its view, through mere-exec.  branch NULL: no WAL
+ * directory (initdb). procs: cgroup files to join, or NULL.  keep_lock: the child keeps descriptor
+ * PROC_KEEP_FD.
  */
-const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume, const char *branch, const char *const *procs,
-                                 bool keep_lock, const char *const *argv);
+const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
+                                 const char *branch, const char *const *procs, bool keep_lock,
+                                 const char *const *argv);
 
 #endif

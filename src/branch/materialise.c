@@ -12,13 +12,15 @@
 static int set_volume(const struct env *env, struct branch *b, const char *volume, struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_write(env->db, &c, err) < 0 || branch_set_volume(c, b->id, volume, err) < 0 || db_commit(c, err) < 0)
+    if (db_write(env->db, &c, err) < 0 || branch_set_volume(c, b->id, volume, err) < 0 ||
+        db_commit(c, err) < 0)
         return -1;
     b->volume = volume;
     return 0;
 }
 
-static int place_wal(const struct env *env, struct arena *a, const struct branch *b, const char *image_wal, struct err *err)
+static int place_wal(const struct env *env, struct arena *a, const struct branch *b, const char *image_wal,
+                     struct err *err)
 {
     const char **names;
     size_t n;
@@ -27,7 +29,8 @@ static int place_wal(const struct env *env, struct arena *a, const struct branch
         return -1;
     for (size_t i = 0; i < n; i++) {
         const char *to = arena_printf(a, "%s/%s", pg_wal, names[i]);
-        if (fs_copy_sparse(arena_printf(a, "%s/%s", image_wal, names[i]), to, 0600, env->uid, env->gid, err) < 0 ||
+        if (fs_copy_sparse(arena_printf(a, "%s/%s", image_wal, names[i]), to, 0600, env->uid, env->gid, err) <
+                0 ||
             fs_sync_file(to, err) < 0)
             return -1;
     }
@@ -70,8 +73,8 @@ int materialise(const struct env *env, struct arena *a, struct branch *b, bool *
     return volume_link_wal(env_pgdata(env, a, b->id), view.pg_wal, err);
 }
 
-int materialise_verify(const struct env *env, struct arena *a, const struct branch *b, const struct image *image, uint32_t *ret_tli,
-                       struct err *err)
+int materialise_verify(const struct env *env, struct arena *a, const struct branch *b,
+                       const struct image *image, uint32_t *ret_tli, struct err *err)
 {
     struct pg_control control;
     uint32_t parent;
@@ -80,13 +83,17 @@ int materialise_verify(const struct env *env, struct arena *a, const struct bran
     if (pg_control_read(env_pgdata(env, a, b->id), &control, err) < 0)
         return -1;
     if (control.state != PG_STATE_PRODUCTION || control.tli <= (uint32_t)image->tli)
-        return err_set(err, ERR_INTERNAL, "the branch did not begin a history of its own (timeline %u, image on %u); it is not served",
-                       (unsigned)control.tli, (unsigned)image->tli);
+        return err_set(
+            err, ERR_INTERNAL,
+            "the branch did not begin a history of its own (timeline %u, image on %u); it is not served",
+            (unsigned)control.tli, (unsigned)image->tli);
     if (pg_history_read(env_pg_wal(env, a, b->id), control.tli, &parent, &left, err) < 0)
         return -1;
     if (parent != (uint32_t)image->tli || (left != image->lsn && left != walseg_record_start(image->lsn)))
-        return err_set(err, ERR_INTERNAL, "the branch reached LSN %s of timeline %u instead of %s of timeline %u; it is not served",
-                       text_lsn(left, got), (unsigned)parent, text_lsn(image->lsn, want), (unsigned)image->tli);
+        return err_set(
+            err, ERR_INTERNAL,
+            "the branch reached LSN %s of timeline %u instead of %s of timeline %u; it is not served",
+            text_lsn(left, got), (unsigned)parent, text_lsn(image->lsn, want), (unsigned)image->tli);
     *ret_tli = control.tli;
     return 0;
 }

@@ -19,7 +19,8 @@
 
 #define INITDB_TIMEOUT_MS 120000
 
-static int run_initdb(const struct env *env, struct arena *a, const struct pg_install *install, const char *id, struct err *err)
+static int run_initdb(const struct env *env, struct arena *a, const struct pg_install *install,
+                      const char *id, struct err *err)
 {
     struct env_view view;
     env_view(env, a, id, NULL, &view);
@@ -57,20 +58,28 @@ static int check_output(struct arena *a, const char *out_path, struct err *err)
     return err_detail(err, "%.300s", bad);
 }
 
-static int run_sql(const struct env *env, struct arena *a, const struct pg_install *install, const char *id, struct err *err)
+static int run_sql(const struct env *env, struct arena *a, const struct pg_install *install, const char *id,
+                   struct err *err)
 {
     struct env_view view;
     env_view(env, a, id, NULL, &view);
-    const char *const argv[] = { arena_printf(a, "%s/postgres", install->bindir), "--single", "-D", view.data_dir, "postgres", NULL };
-    const char *in_path = arena_printf(a, "%s/template.sql", env->run_dir), *out_path = arena_printf(a, "%s/template.out", env->run_dir);
-    if (fs_write_plain(in_path, PG_BOOTSTRAP_SQL, strlen(PG_BOOTSTRAP_SQL), 0600, (uid_t)-1, (gid_t)-1, err) < 0)
+    const char *const argv[] = {
+        arena_printf(a, "%s/postgres", install->bindir), "--single", "-D", view.data_dir, "postgres", NULL
+    };
+    const char *in_path = arena_printf(a, "%s/template.sql", env->run_dir),
+               *out_path = arena_printf(a, "%s/template.out", env->run_dir);
+    if (fs_write_plain(in_path, PG_BOOTSTRAP_SQL, strlen(PG_BOOTSTRAP_SQL), 0600, (uid_t)-1, (gid_t)-1, err) <
+        0)
         return -1;
     auto_fd in = open(in_path, O_RDONLY | O_CLOEXEC);
     auto_fd out = open(out_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (in < 0 || out < 0)
         return err_sys(err, "open %s", in < 0 ? in_path : out_path);
-    struct proc_spec spec = { .argv = env_exec_argv(env, a, id, NULL, NULL, false, argv), .stdin_fd = in, .stdout_fd = out,
-                              .stderr_fd = out, .keep_fd = -1 };
+    struct proc_spec spec = { .argv = env_exec_argv(env, a, id, NULL, NULL, false, argv),
+                              .stdin_fd = in,
+                              .stdout_fd = out,
+                              .stderr_fd = out,
+                              .keep_fd = -1 };
     struct proc_identity who;
     auto_fd pidfd = -1;
     if (proc_spawn(&spec, &who, &pidfd, err) < 0)
@@ -106,7 +115,8 @@ static int seal(const struct env *env, struct arena *a, struct image *image, str
         return -1;
     for (uint64_t segno = walseg_no(control.redo); segno <= walseg_no(image->lsn - 1); segno++) {
         walseg_name(control.tli, segno, name);
-        if (fs_copy_sparse(arena_printf(a, "%s/%s", pg_wal, name), arena_printf(a, "%s/%s", wal, name), 0600, env->uid, env->gid, err) < 0)
+        if (fs_copy_sparse(arena_printf(a, "%s/%s", pg_wal, name), arena_printf(a, "%s/%s", wal, name), 0600,
+                           env->uid, env->gid, err) < 0)
             return -1;
     }
     image->tli = control.tli;
@@ -114,7 +124,8 @@ static int seal(const struct env *env, struct arena *a, struct image *image, str
     return volume_strip(env, pgdata, err);
 }
 
-static int make(const struct env *env, struct arena *a, const struct pg_install *install, struct image *image, struct err *err)
+static int make(const struct env *env, struct arena *a, const struct pg_install *install, struct image *image,
+                struct err *err)
 {
     if (store_remove(env->store, image->id, err) < 0 || store_create(env->store, image->id, err) < 0)
         return -1;
@@ -128,12 +139,14 @@ static int make(const struct env *env, struct arena *a, const struct pg_install 
 static int record(const struct env *env, const struct image *image, struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_write(env->db, &c, err) < 0 || image_delete(c, image->id, err) < 0 || image_insert(c, image, err) < 0)
+    if (db_write(env->db, &c, err) < 0 || image_delete(c, image->id, err) < 0 ||
+        image_insert(c, image, err) < 0)
         return -1;
     return db_commit(c, err);
 }
 
-static int find(const struct env *env, struct arena *a, int64_t major, struct image *ret, bool *ret_found, struct err *err)
+static int find(const struct env *env, struct arena *a, int64_t major, struct image *ret, bool *ret_found,
+                struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_read(env->db, &c, err) < 0)
@@ -151,9 +164,14 @@ int template_ensure(const struct env *env, const struct pg_install *install, str
     if (found && store_exists(env->store, image.id))
         return 0;
     if (found)
-        return err_set(err, ERR_INTERNAL, "the template of Postgres %" PRId64 " is recorded but missing on disk", install->major);
-    image = (struct image){ .id = arena_printf(a, "im-template-%" PRId64, install->major), .pg_version = install->major, .method = "cold",
-                            .state = "ready", .created_at = clock_wall_us() };
+        return err_set(err, ERR_INTERNAL,
+                       "the template of Postgres %" PRId64 " is recorded but missing on disk",
+                       install->major);
+    image = (struct image){ .id = arena_printf(a, "im-template-%" PRId64, install->major),
+                            .pg_version = install->major,
+                            .method = "cold",
+                            .state = "ready",
+                            .created_at = clock_wall_us() };
     if (make(env, a, install, &image, err) < 0)
         return -1;
     CRASH_POINT("template.made");

@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 /* Contents dropped, directory kept: the list of Postgres's own base backup (replication/basebackup.c). */
-static const char *const EMPTIED[] = { "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_subtrans", "pg_stat_tmp" };
-static const char *const REMOVED[] = { "postmaster.pid",     "postmaster.opts",      "postgresql.auto.conf.tmp",
-                                       "current_logfiles",   "current_logfiles.tmp", "tablespace_map",
-                                       "backup_manifest",    "standby.signal",       "recovery.signal" };
+static const char *const EMPTIED[] = { "pg_replslot",  "pg_dynshmem", "pg_notify",  "pg_serial",
+                                       "pg_snapshots", "pg_subtrans", "pg_stat_tmp" };
+static const char *const REMOVED[] = { "postmaster.pid",   "postmaster.opts",      "postgresql.auto.conf.tmp",
+                                       "current_logfiles", "current_logfiles.tmp", "tablespace_map",
+                                       "backup_manifest",  "standby.signal",       "recovery.signal" };
 
 static int remove_file(const char *dir, const char *name, struct err *err)
 {
@@ -35,7 +36,8 @@ static int refuse_tablespaces(const char *pgdata, struct err *err)
     if (fs_list(a, arena_printf(a, "%s/pg_tblspc", pgdata), &names, &n, err) < 0)
         return -1;
     if (n > 0)
-        return err_set(err, ERR_INVALID, "this branch has a tablespace (%s), which a branch cannot share", names[0]);
+        return err_set(err, ERR_INVALID, "this branch has a tablespace (%s), which a branch cannot share",
+                       names[0]);
     return 0;
 }
 
@@ -82,12 +84,14 @@ int volume_link_wal(const char *pgdata, const char *target, struct err *err)
     char *found = arena_alloc(a, 4096);
     ssize_t n = readlink(path, found, 4095);
     if (n < 0 && errno != ENOENT)
-        return err_set(err, ERR_INTERNAL, "pg_wal of this branch is not a link to its WAL directory; it is not started");
+        return err_set(err, ERR_INTERNAL,
+                       "pg_wal of this branch is not a link to its WAL directory; it is not started");
     if (n >= 0 && strcmp(found, target) == 0)
         return 0;
     /* Elsewhere is only right when the whole data directory was moved since. */
     if (n >= 0 && strcmp(tail_of(found), tail_of(target)) != 0)
-        return err_set(err, ERR_INTERNAL, "the WAL directory of this branch is not its own; it is not started");
+        return err_set(err, ERR_INTERNAL,
+                       "the WAL directory of this branch is not its own; it is not started");
     if ((n >= 0 && unlink(path) < 0) || symlink(target, path) < 0)
         return err_sys(err, "link %s", path);
     return 0;
@@ -97,7 +101,8 @@ int volume_make_wal(const struct env *env, const char *branch, bool fresh, struc
 {
     auto_arena *a = arena_new(0);
     const char *const dirs[] = { env_wal(env, a, branch), env_pg_wal(env, a, branch),
-                                 arena_printf(a, "%s/archive_status", env_pg_wal(env, a, branch)), env_archive(env, a, branch) };
+                                 arena_printf(a, "%s/archive_status", env_pg_wal(env, a, branch)),
+                                 env_archive(env, a, branch) };
     if (fresh && fs_remove_tree(dirs[0], false, err) < 0)
         return -1;
     for (size_t i = 0; i < N_ELEMENTS(dirs); i++)
@@ -107,7 +112,8 @@ int volume_make_wal(const struct env *env, const char *branch, bool fresh, struc
 }
 
 /* 1: copied and checked; 0: not there, or recycled under us. */
-static int try_copy(const struct env *env, const char *from, const char *to, uint64_t segno, uint64_t system_id, struct err *err)
+static int try_copy(const struct env *env, const char *from, const char *to, uint64_t segno,
+                    uint64_t system_id, struct err *err)
 {
     if (!fs_exists(from))
         return 0;
@@ -123,8 +129,8 @@ static int try_copy(const struct env *env, const char *from, const char *to, uin
     return 1;
 }
 
-static int gather_segment(const struct env *env, const char *branch, uint32_t tli, uint64_t segno, uint64_t system_id, const char *dir,
-                          struct err *err)
+static int gather_segment(const struct env *env, const char *branch, uint32_t tli, uint64_t segno,
+                          uint64_t system_id, const char *dir, struct err *err)
 {
     auto_arena *a = arena_new(0);
     char name[WALSEG_NAME_SIZE];
@@ -139,7 +145,8 @@ static int gather_segment(const struct env *env, const char *branch, uint32_t tl
         if (rc != 0)
             return rc < 0 ? -1 : 0;
     }
-    return err_set(err, ERR_INTERNAL, "WAL segment %s of branch %s is missing or damaged; nothing was made of it", name, branch);
+    return err_set(err, ERR_INTERNAL,
+                   "WAL segment %s of branch %s is missing or damaged; nothing was made of it", name, branch);
 }
 
 static int zero_tail(const char *path, uint64_t keep, struct err *err)
@@ -152,7 +159,8 @@ static int zero_tail(const char *path, uint64_t keep, struct err *err)
     return 0;
 }
 
-static int gather_history(const struct env *env, const char *branch, uint32_t tli, const char *dir, struct err *err)
+static int gather_history(const struct env *env, const char *branch, uint32_t tli, const char *dir,
+                          struct err *err)
 {
     auto_arena *a = arena_new(0);
     const char *from = arena_printf(a, "%s/%08X.history", env_pg_wal(env, a, branch), (unsigned)tli);
@@ -164,8 +172,8 @@ static int gather_history(const struct env *env, const char *branch, uint32_t tl
     return fs_copy_sparse(fs_exists(from) ? from : kept, to, 0600, env->uid, env->gid, err);
 }
 
-int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to, uint64_t system_id,
-                      const char *dir, struct err *err)
+int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to,
+                      uint64_t system_id, const char *dir, struct err *err)
 {
     char name[WALSEG_NAME_SIZE];
     /* A range that ends on a segment boundary needs nothing of the next segment. */

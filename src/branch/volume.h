@@ -9,25 +9,28 @@
 #include "branch/env.h"
 
 /*
- * Makes a cloned data directory safe to start as somebody else: state that must not cross a fork is dropped (as Postgres's own base
- * backup does), the link to the parent's WAL is taken away, recovery.signal is put in, so that every first start changes timeline.
- * ERR_INVALID when it holds a tablespace or anything else that would be shared.
+ * Makes a cloned data directory safe to start as somebody else: state that must not cross a fork is dropped
+ * (as Postgres's own base backup does), the link to the parent's WAL is taken away, recovery.signal is put
+ * in, so that every first start changes timeline. ERR_INVALID when it holds a tablespace or anything else
+ * that would be shared.
  */
 int volume_strip(const struct env *env, const char *pgdata, struct err *err) MUST_CHECK;
 
-/* pg_wal of this data directory is a link to `target`, and to nothing else; made when absent, followed when the data directory was
- * moved.  ERR_INTERNAL when it points to another branch's WAL. */
+/* pg_wal of this data directory is a link to `target`, and to nothing else; made when absent, followed when
+ * the data directory was moved.  ERR_INTERNAL when it points to another branch's WAL. */
 int volume_link_wal(const char *pgdata, const char *target, struct err *err) MUST_CHECK;
 
-/* <data>/wal/<branch>/{pg_wal,pg_wal/archive_status,archive}, owned by the compute's uid; emptied first when `fresh`. */
+/* <data>/wal/<branch>/{pg_wal,pg_wal/archive_status,archive}, owned by the compute's uid; emptied first when
+ * `fresh`. */
 int volume_make_wal(const struct env *env, const char *branch, bool fresh, struct err *err) MUST_CHECK;
 
 /*
- * Copies the WAL [from, to] of a branch's timeline into dir (made, owned by us): each segment from the branch's archive, or from its
- * pg_wal when it is not archived yet; what lies behind `to` in the last one becomes zeros, so that recovery ends exactly there.
- * Also the timeline's history file.  ERR_INTERNAL names a segment that is missing or not what its name says.
+ * Copies the WAL [from, to] of a branch's timeline into dir (made, owned by us): each segment from the
+ * branch's archive, or from its pg_wal when it is not archived yet; what lies behind `to` in the last one
+ * becomes zeros, so that recovery ends exactly there. Also the timeline's history file.  ERR_INTERNAL names a
+ * segment that is missing or not what its name says.
  */
-int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to, uint64_t system_id,
-                      const char *dir, struct err *err) MUST_CHECK;
+int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to,
+                      uint64_t system_id, const char *dir, struct err *err) MUST_CHECK;
 
 #endif

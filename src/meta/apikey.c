@@ -14,9 +14,11 @@ static const struct field APIKEY[] = {
 #define N_COLUMNS N_ELEMENTS(APIKEY)
 #define HASH_SIZE 32
 
-static const char SQL_APIKEY_INSERT[] = "INSERT INTO api_key (name, hash, created_at) VALUES (:name, :hash, :now) RETURNING id";
+static const char SQL_APIKEY_INSERT[] =
+    "INSERT INTO api_key (name, hash, created_at) VALUES (:name, :hash, :now) RETURNING id";
 
-int apikey_insert(struct dbc *c, const char *name, const uint8_t hash[32], int64_t now_us, int64_t *ret_id, struct err *err)
+int apikey_insert(struct dbc *c, const char *name, const uint8_t hash[32], int64_t now_us, int64_t *ret_id,
+                  struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_APIKEY_INSERT, &st, err) < 0)
@@ -30,9 +32,11 @@ int apikey_insert(struct dbc *c, const char *name, const uint8_t hash[32], int64
     return 0;
 }
 
-static const char SQL_APIKEY_FIND[] = "SELECT " COLUMNS " FROM api_key WHERE hash = :hash AND revoked_at IS NULL";
+static const char SQL_APIKEY_FIND[] =
+    "SELECT " COLUMNS " FROM api_key WHERE hash = :hash AND revoked_at IS NULL";
 
-int apikey_find(struct dbc *c, struct arena *a, const uint8_t hash[32], struct apikey *ret, bool *ret_found, struct err *err)
+int apikey_find(struct dbc *c, struct arena *a, const uint8_t hash[32], struct apikey *ret, bool *ret_found,
+                struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_APIKEY_FIND, &st, err) < 0)
@@ -49,15 +53,18 @@ int apikey_list(struct dbc *c, struct arena *a, struct apikey **ret, size_t *ret
 {
     auto_stmt *st = NULL;
     void *list;
-    if (stmt_get(c, SQL_APIKEY_LIST, &st, err) < 0 || row_list(c, st, APIKEY, N_COLUMNS, sizeof(struct apikey), a, &list, ret_n, err) < 0)
+    if (stmt_get(c, SQL_APIKEY_LIST, &st, err) < 0 ||
+        row_list(c, st, APIKEY, N_COLUMNS, sizeof(struct apikey), a, &list, ret_n, err) < 0)
         return -1;
     *ret = list;
     return 0;
 }
 
-static const char SQL_APIKEY_REVOKE[] = "UPDATE api_key SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL RETURNING " COLUMNS;
+static const char SQL_APIKEY_REVOKE[] =
+    "UPDATE api_key SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL RETURNING " COLUMNS;
 
-int apikey_revoke(struct dbc *c, struct arena *a, int64_t id, int64_t now_us, struct apikey *ret, struct err *err)
+int apikey_revoke(struct dbc *c, struct arena *a, int64_t id, int64_t now_us, struct apikey *ret,
+                  struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_APIKEY_REVOKE, &st, err) < 0)
@@ -70,7 +77,8 @@ int apikey_revoke(struct dbc *c, struct arena *a, int64_t id, int64_t now_us, st
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_APIKEY_TOUCH[] = "UPDATE api_key SET last_used_at = :now, last_used_addr = :addr WHERE id = :id";
+static const char SQL_APIKEY_TOUCH[] =
+    "UPDATE api_key SET last_used_at = :now, last_used_addr = :addr WHERE id = :id";
 
 int apikey_touch(struct dbc *c, int64_t id, int64_t now_us, const char *addr, struct err *err)
 {

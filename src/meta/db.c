@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define READERS_MAX 16
-#define CACHE_SLOTS 128 /* statements a connection keeps prepared; a power of two, well above their number */
+#define CACHE_SLOTS 128 /* statements a connection keeps prepared; a power of two, well above their number   \
+                         */
 
 struct cached {
     const char *sql; /* by address: statements are constants */
@@ -141,7 +142,9 @@ static int check_pragma(struct dbc *c, const struct pragma *p, struct err *err)
     }
     bool ok = strcmp((const char *)sqlite3_column_text(st, 0), p->want) == 0;
     sqlite3_finalize(st);
-    return ok ? 0 : err_set(err, ERR_INTERNAL, "SQLite did not accept \"%s\"; Mere does not run without it", p->set);
+    return ok ? 0
+              : err_set(err, ERR_INTERNAL, "SQLite did not accept \"%s\"; Mere does not run without it",
+                        p->set);
 }
 
 /* synchronous=FULL: with NORMAL acknowledged commits were lost in power cuts. */
@@ -165,7 +168,8 @@ static int configure(struct dbc *c, struct err *err)
 static int connect_to(struct db *db, bool writer, struct dbc **ret, struct err *err)
 {
     struct dbc *c = xcalloc(1, sizeof(*c));
-    int flags = (writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX;
+    int flags =
+        (writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX;
     c->db = db;
     c->writer = writer;
     if (sqlite3_open_v2(db->path, &c->h, flags, NULL) != SQLITE_OK) {
@@ -179,7 +183,8 @@ static int connect_to(struct db *db, bool writer, struct dbc **ret, struct err *
         return -1;
     }
     if (!writer) {
-        /* One connection checkpoints: two doing so can corrupt the file in the SQLite versions of today's distributions. */
+        /* One connection checkpoints: two doing so can corrupt the file in the SQLite versions of today's
+         * distributions. */
         (void)sqlite3_db_config(c->h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         (void)sqlite3_wal_autocheckpoint(c->h, 0);
         if (exec(c, "PRAGMA query_only=ON", err) < 0) {
@@ -349,8 +354,8 @@ int instance_get(struct dbc *c, struct arena *a, const char *key, const char **r
     return 0;
 }
 
-static const char SQL_INSTANCE_SET[] =
-    "INSERT INTO instance (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+static const char SQL_INSTANCE_SET[] = "INSERT INTO instance (key, value) VALUES (:key, :value) ON CONFLICT "
+                                       "(key) DO UPDATE SET value = excluded.value";
 
 int instance_set(struct dbc *c, const char *key, const char *value, struct err *err)
 {

@@ -8,7 +8,8 @@
  *     ... db_commit(c, err)                    durable when it returns 0
  * Functions of the nouns take the borrowed connection, so that several make one transaction.
  * Nothing slow happens while a write transaction is open: db_in_write() lets others assert that.
- * ENOSPC is ERR_DISK_FULL; a unique violation is ERR_CONFLICT (callers give it a better text); nothing is retried.
+ * ENOSPC is ERR_DISK_FULL; a unique violation is ERR_CONFLICT (callers give it a better text); nothing is
+ * retried.
  */
 #ifndef MERE_META_DB_H
 #define MERE_META_DB_H
@@ -19,7 +20,8 @@
 struct db;
 struct dbc;
 
-/* Opens or makes the file and applies the migrations; refuses a schema newer than ours. Checks the pragmas took. */
+/* Opens or makes the file and applies the migrations; refuses a schema newer than ours. Checks the pragmas
+ * took. */
 int db_open(const char *path, struct db **ret, struct err *err) MUST_CHECK;
 void db_close(struct db *db); /* accepts NULL; all connections must have been given back */
 
@@ -35,18 +37,19 @@ bool db_in_write(void);      /* this thread holds the writer */
 int db_limit_pages(struct db *db, int64_t pages);
 
 /* The instance table. *ret NULL when absent. */
-int instance_get(struct dbc *c, struct arena *a, const char *key, const char **ret, struct err *err) MUST_CHECK;
+int instance_get(struct dbc *c, struct arena *a, const char *key, const char **ret,
+                 struct err *err) MUST_CHECK;
 int instance_set(struct dbc *c, const char *key, const char *value, struct err *err) MUST_CHECK;
 
 /* A page of a list: newest or first `limit` rows after the cursor. */
 struct page {
-    int64_t limit;      /* 0 = all */
-    const char *cursor; /* opaque, from an earlier answer; NULL = from the start */
-    const char *search; /* substring of the name (or exact id), NULL = all */
-    const char *name;   /* exact name, NULL = all */
+    int64_t limit;       /* 0 = all */
+    const char *cursor;  /* opaque, from an earlier answer; NULL = from the start */
+    const char *search;  /* substring of the name (or exact id), NULL = all */
+    const char *name;    /* exact name, NULL = all */
     const char *sort_by; /* NULL = the noun's default */
     bool ascending;
-    const char *next;   /* out: cursor after the last row given, NULL when no row was given */
+    const char *next; /* out: cursor after the last row given, NULL when no row was given */
 };
 
 #endif

@@ -62,9 +62,11 @@ static int must_find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct en
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_ENDPOINT_GET[] = "SELECT " COLUMNS " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'";
+static const char SQL_ENDPOINT_GET[] =
+    "SELECT " COLUMNS " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'";
 
-int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret, struct err *err)
+int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret,
+                 struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ENDPOINT_GET, &st, err) < 0)
@@ -85,9 +87,12 @@ int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpo
     return must_find(c, a, st, ret, err);
 }
 
-static const char SQL_ENDPOINT_WRITER[] = "SELECT " COLUMNS " FROM endpoint WHERE branch_id = :branch AND type = 'read_write' AND desired <> 'deleted'";
+static const char SQL_ENDPOINT_WRITER[] =
+    "SELECT " COLUMNS
+    " FROM endpoint WHERE branch_id = :branch AND type = 'read_write' AND desired <> 'deleted'";
 
-int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, struct endpoint *ret, bool *ret_found, struct err *err)
+int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, struct endpoint *ret,
+                         bool *ret_found, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ENDPOINT_WRITER, &st, err) < 0)
@@ -99,13 +104,15 @@ int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, 
 }
 
 static const char SQL_ENDPOINT_LIST[] =
-    "SELECT " COLUMNS " FROM endpoint WHERE (:project IS NULL OR project_id = :project) AND (:branch IS NULL OR branch_id = :branch)"
+    "SELECT " COLUMNS " FROM endpoint WHERE (:project IS NULL OR project_id = :project) AND (:branch IS NULL "
+                      "OR branch_id = :branch)"
     " AND (:all OR desired <> 'deleted') ORDER BY created_at, id";
 static const char SQL_ENDPOINT_LIST_BRANCH[] =
-    "SELECT " COLUMNS " FROM endpoint WHERE branch_id = :branch AND (:all OR desired <> 'deleted') ORDER BY created_at, id";
+    "SELECT " COLUMNS
+    " FROM endpoint WHERE branch_id = :branch AND (:all OR desired <> 'deleted') ORDER BY created_at, id";
 
-int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id, bool with_deleted, struct endpoint **ret,
-                  size_t *ret_n, struct err *err)
+int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id,
+                  bool with_deleted, struct endpoint **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
     size_t n = 0, cap = 0;
@@ -135,8 +142,10 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 }
 
 static const char SQL_ENDPOINT_INSERT[] =
-    "INSERT INTO endpoint (" COLUMNS ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
-    " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :generation, :pid, :pid_start, :last_error, :last_active, :started_at,"
+    "INSERT INTO endpoint (" COLUMNS
+    ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
+    " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :generation, :pid, :pid_start, :last_error, "
+    ":last_active, :started_at,"
     " :suspended_at, :created_at, :updated_at, NULL)";
 
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
@@ -148,12 +157,14 @@ int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
     if (stmt_run(c, st, NULL, err) == 0)
         return 0;
     if (err->code == ERR_CONFLICT)
-        return err_set(err, ERR_CONFLICT, "read-write endpoint already exists; branch_id:\"%s\"", e->branch_id);
+        return err_set(err, ERR_CONFLICT, "read-write endpoint already exists; branch_id:\"%s\"",
+                       e->branch_id);
     return -1;
 }
 
 static const char SQL_ENDPOINT_UPDATE[] =
-    "UPDATE endpoint SET name = :name, disabled = :disabled, suspend_timeout_seconds = :suspend_timeout_seconds, min_cu = :min_cu,"
+    "UPDATE endpoint SET name = :name, disabled = :disabled, suspend_timeout_seconds = "
+    ":suspend_timeout_seconds, min_cu = :min_cu,"
     " max_cu = :max_cu, pg_settings = :pg_settings, updated_at = :updated_at WHERE id = :id";
 
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err)
@@ -165,7 +176,8 @@ int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_ENDPOINT_SET_DESIRED[] = "UPDATE endpoint SET desired = :desired, updated_at = :now WHERE id = :id AND desired <> 'deleted'";
+static const char SQL_ENDPOINT_SET_DESIRED[] =
+    "UPDATE endpoint SET desired = :desired, updated_at = :now WHERE id = :id AND desired <> 'deleted'";
 
 int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us, struct err *err)
 {
@@ -179,8 +191,10 @@ int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int
 }
 
 static const char SQL_ENDPOINT_SET_OBSERVED[] =
-    "UPDATE endpoint SET observed = :observed, generation = :generation, pid = :pid, pid_start = :pid_start, boot_id = :boot_id,"
-    " last_error = :last_error, last_active = :last_active, started_at = :started_at, suspended_at = :suspended_at WHERE id = :id";
+    "UPDATE endpoint SET observed = :observed, generation = :generation, pid = :pid, pid_start = :pid_start, "
+    "boot_id = :boot_id,"
+    " last_error = :last_error, last_active = :last_active, started_at = :started_at, suspended_at = "
+    ":suspended_at WHERE id = :id";
 
 int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *err)
 {

@@ -26,20 +26,25 @@ struct endpoint {
     int64_t created_at, updated_at;
 };
 
-int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret, struct err *err) MUST_CHECK;
-int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpoint *ret, struct err *err) MUST_CHECK; /* any desired */
+int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret,
+                 struct err *err) MUST_CHECK;
+int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpoint *ret,
+                    struct err *err) MUST_CHECK; /* any desired */
 /* The read_write endpoint of a branch; *ret_found false when it has none. */
-int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, struct endpoint *ret, bool *ret_found,
-                         struct err *err) MUST_CHECK;
-/* project_id or branch_id (the other NULL), or both NULL for all; not those with desired=deleted unless with_deleted.  By created_at. */
-int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id, bool with_deleted,
-                  struct endpoint **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, struct endpoint *ret,
+                         bool *ret_found, struct err *err) MUST_CHECK;
+/* project_id or branch_id (the other NULL), or both NULL for all; not those with desired=deleted unless
+ * with_deleted.  By created_at. */
+int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id,
+                  bool with_deleted, struct endpoint **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 /* ERR_CONFLICT "read-write endpoint already exists; branch_id:..." */
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* What users set: name, disabled, suspend_timeout_seconds, min_cu, max_cu, pg_settings, updated_at. */
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
-int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us, struct err *err) MUST_CHECK;
-/* What the scheduler sets: observed, generation, process, last_error, last_active, started_at, suspended_at. */
+int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us,
+                         struct err *err) MUST_CHECK;
+/* What the scheduler sets: observed, generation, process, last_error, last_active, started_at, suspended_at.
+ */
 int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 int endpoint_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 

@@ -3,14 +3,17 @@
 #include "meta/row.h"
 
 static const struct field IMAGE[] = {
-    FIELD(image, id, F_STR, 0, 0),     FIELD(image, branch_id, F_STR, 0, 0), FIELD(image, pg_version, F_I64, 0, 0),
-    FIELD(image, method, F_STR, 0, 0), FIELD(image, state, F_STR, 0, 0),     FIELD(image, tli, F_I64, 0, 0),
-    FIELD(image, redo_lsn, F_LSN, 0, 0), FIELD(image, lsn, F_LSN, 0, 0),     FIELD(image, created_at, F_TIME, 0, 0),
+    FIELD(image, id, F_STR, 0, 0),          FIELD(image, branch_id, F_STR, 0, 0),
+    FIELD(image, pg_version, F_I64, 0, 0),  FIELD(image, method, F_STR, 0, 0),
+    FIELD(image, state, F_STR, 0, 0),       FIELD(image, tli, F_I64, 0, 0),
+    FIELD(image, redo_lsn, F_LSN, 0, 0),    FIELD(image, lsn, F_LSN, 0, 0),
+    FIELD(image, created_at, F_TIME, 0, 0),
 };
 #define COLUMNS   "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, created_at"
 #define N_COLUMNS N_ELEMENTS(IMAGE)
 
-static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct image **ret, size_t *ret_n, struct err *err)
+static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct image **ret, size_t *ret_n,
+                struct err *err)
 {
     void *rows;
     if (row_list(c, st, IMAGE, N_COLUMNS, sizeof(struct image), a, &rows, ret_n, err) < 0)
@@ -33,9 +36,11 @@ int image_get(struct dbc *c, struct arena *a, const char *id, struct image *ret,
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_IMAGE_TEMPLATE[] = "SELECT " COLUMNS " FROM image WHERE branch_id IS NULL AND pg_version = :version AND state = 'ready'";
+static const char SQL_IMAGE_TEMPLATE[] =
+    "SELECT " COLUMNS " FROM image WHERE branch_id IS NULL AND pg_version = :version AND state = 'ready'";
 
-int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret, bool *ret_found, struct err *err)
+int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret,
+                        bool *ret_found, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_TEMPLATE, &st, err) < 0)
@@ -46,10 +51,12 @@ int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, stru
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_IMAGE_FIND_AT[] = "SELECT " COLUMNS " FROM image WHERE branch_id = :branch AND lsn = :lsn AND state IN ('snapped', 'ready')"
-                                        " ORDER BY state = 'ready' DESC LIMIT 1";
+static const char SQL_IMAGE_FIND_AT[] =
+    "SELECT " COLUMNS " FROM image WHERE branch_id = :branch AND lsn = :lsn AND state IN ('snapped', 'ready')"
+    " ORDER BY state = 'ready' DESC LIMIT 1";
 
-int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret, bool *ret_found, struct err *err)
+int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
+                  bool *ret_found, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_FIND_AT, &st, err) < 0)
@@ -61,9 +68,11 @@ int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_IMAGE_LIST[] = "SELECT " COLUMNS " FROM image WHERE (:branch IS NULL OR branch_id = :branch) ORDER BY created_at, id";
+static const char SQL_IMAGE_LIST[] =
+    "SELECT " COLUMNS " FROM image WHERE (:branch IS NULL OR branch_id = :branch) ORDER BY created_at, id";
 
-int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n, struct err *err)
+int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
+               struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_LIST, &st, err) < 0)
@@ -73,9 +82,12 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
 }
 
 static const char SQL_IMAGE_SUPERSEDED[] =
-    "SELECT " COLUMNS " FROM image AS i WHERE branch_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)"
-    " AND (state = 'trash' OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE newer.branch_id = i.branch_id"
-    " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at)))) ORDER BY created_at";
+    "SELECT " COLUMNS
+    " FROM image AS i WHERE branch_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)"
+    " AND (state = 'trash' OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE "
+    "newer.branch_id = i.branch_id"
+    " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at)))) ORDER BY "
+    "created_at";
 
 int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n, struct err *err)
 {
@@ -85,8 +97,9 @@ int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, si
     return list(c, a, st, ret, ret_n, err);
 }
 
-static const char SQL_IMAGE_INSERT[] = "INSERT INTO image (" COLUMNS ") VALUES (:id, :branch_id, :pg_version, :method, :state, :tli, :redo_lsn,"
-                                       " :lsn, :created_at)";
+static const char SQL_IMAGE_INSERT[] =
+    "INSERT INTO image (" COLUMNS ") VALUES (:id, :branch_id, :pg_version, :method, :state, :tli, :redo_lsn,"
+    " :lsn, :created_at)";
 
 int image_insert(struct dbc *c, const struct image *i, struct err *err)
 {
@@ -97,7 +110,8 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_IMAGE_UPDATE[] = "UPDATE image SET state = :state, tli = :tli, redo_lsn = :redo_lsn, lsn = :lsn, method = :method WHERE id = :id";
+static const char SQL_IMAGE_UPDATE[] = "UPDATE image SET state = :state, tli = :tli, redo_lsn = :redo_lsn, "
+                                       "lsn = :lsn, method = :method WHERE id = :id";
 
 int image_update(struct dbc *c, const struct image *i, struct err *err)
 {
@@ -131,7 +145,8 @@ int image_delete(struct dbc *c, const char *id, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_IMAGE_COUNT_USERS[] = "SELECT count(*) FROM branch WHERE image_id = :id AND volume <> 'ready'";
+static const char SQL_IMAGE_COUNT_USERS[] =
+    "SELECT count(*) FROM branch WHERE image_id = :id AND volume <> 'ready'";
 
 int image_count_users(struct dbc *c, const char *id, int64_t *ret, struct err *err)
 {

@@ -1,5 +1,6 @@
 /*
- * image.h - images: immutable volumes of a branch with a known LSN (branch NULL: the template of a Postgres version)
+ * image.h - images: immutable volumes of a branch with a known LSN (branch NULL: the template of a Postgres
+ * version)
  */
 #ifndef MERE_META_IMAGE_H
 #define MERE_META_IMAGE_H
@@ -20,15 +21,18 @@ struct image {
 
 int image_get(struct dbc *c, struct arena *a, const char *id, struct image *ret, struct err *err) MUST_CHECK;
 /* The ready template of a version; *ret_found false when there is none. */
-int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret, bool *ret_found, struct err *err) MUST_CHECK;
+int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret,
+                        bool *ret_found, struct err *err) MUST_CHECK;
 /* A ready or snapped image of the branch whose lsn is exactly this. */
-int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret, bool *ret_found,
-                  struct err *err) MUST_CHECK;
+int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
+                  bool *ret_found, struct err *err) MUST_CHECK;
 /* branch_id NULL: all images of everybody. */
-int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n, struct err *err) MUST_CHECK;
-/* Images in state ready that no branch is cloned from (branch.image_id) and that are not the newest of their branch, and all in
- * state trash: what a sweep may remove.  Templates are never among them. */
-int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
+               struct err *err) MUST_CHECK;
+/* Images in state ready that no branch is cloned from (branch.image_id) and that are not the newest of their
+ * branch, and all in state trash: what a sweep may remove.  Templates are never among them. */
+int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
+                          struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 /* state, tli, redo_lsn, lsn, method */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;

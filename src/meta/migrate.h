@@ -8,7 +8,8 @@
 
 #include <sqlite3.h>
 
-/* Applies what is missing, each migration in a transaction of its own.  ERR_PRECONDITION when the file is newer than we are. */
+/* Applies what is missing, each migration in a transaction of its own.  ERR_PRECONDITION when the file is
+ * newer than we are. */
 int migrate(sqlite3 *h, struct err *err) MUST_CHECK;
 
 #endif

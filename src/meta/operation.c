@@ -4,20 +4,13 @@
 #include "meta/row.h"
 
 static const struct field OPERATION[] = {
-    FIELD(operation, seq, F_I64, 0, 0),
-    FIELD(operation, id, F_STR, 0, 0),
-    FIELD(operation, project_id, F_STR, 0, 0),
-    FIELD(operation, branch_id, F_STR, 0, 0),
-    FIELD(operation, endpoint_id, F_STR, 0, 0),
-    FIELD(operation, action, F_STR, 0, 0),
-    FIELD(operation, status, F_STR, 0, 0),
-    FIELD(operation, args, F_JSON, 0, 0),
-    FIELD(operation, error, F_STR, 0, 0),
-    FIELD(operation, failures_count, F_I64, 0, 0),
-    FIELD(operation, retry_at, F_TIME, 0, 0),
-    FIELD(operation, total_duration_ms, F_I64, 0, 0),
-    FIELD(operation, created_at, F_TIME, 0, 0),
-    FIELD(operation, updated_at, F_TIME, 0, 0),
+    FIELD(operation, seq, F_I64, 0, 0),         FIELD(operation, id, F_STR, 0, 0),
+    FIELD(operation, project_id, F_STR, 0, 0),  FIELD(operation, branch_id, F_STR, 0, 0),
+    FIELD(operation, endpoint_id, F_STR, 0, 0), FIELD(operation, action, F_STR, 0, 0),
+    FIELD(operation, status, F_STR, 0, 0),      FIELD(operation, args, F_JSON, 0, 0),
+    FIELD(operation, error, F_STR, 0, 0),       FIELD(operation, failures_count, F_I64, 0, 0),
+    FIELD(operation, retry_at, F_TIME, 0, 0),   FIELD(operation, total_duration_ms, F_I64, 0, 0),
+    FIELD(operation, created_at, F_TIME, 0, 0), FIELD(operation, updated_at, F_TIME, 0, 0),
 };
 #define COLUMNS                                                                                              \
     "seq, id, project_id, branch_id, endpoint_id, action, status, args, error, failures_count, retry_at, "   \
@@ -32,7 +25,8 @@ static int find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operati
     return rc < 0 ? -1 : 0;
 }
 
-static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operation **ret, size_t *ret_n, struct err *err)
+static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operation **ret, size_t *ret_n,
+                struct err *err)
 {
     void *rows;
     if (row_list(c, st, OPERATION, N_COLUMNS, sizeof(struct operation), a, &rows, ret_n, err) < 0)
@@ -41,9 +35,11 @@ static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operati
     return 0;
 }
 
-static const char SQL_OPERATION_GET[] = "SELECT " COLUMNS " FROM operation WHERE id = :id AND (:project IS NULL OR project_id = :project)";
+static const char SQL_OPERATION_GET[] =
+    "SELECT " COLUMNS " FROM operation WHERE id = :id AND (:project IS NULL OR project_id = :project)";
 
-int operation_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct operation *ret, struct err *err)
+int operation_get(struct dbc *c, struct arena *a, const char *project_id, const char *id,
+                  struct operation *ret, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_OPERATION_GET, &st, err) < 0)
@@ -58,11 +54,13 @@ int operation_get_id(struct dbc *c, struct arena *a, const char *id, struct oper
     return operation_get(c, a, NULL, id, ret, err);
 }
 
-static const char SQL_OPERATION_LIST[] = "SELECT " COLUMNS " FROM operation WHERE project_id = :project AND (:before IS NULL OR created_at < :before)"
-                                         " ORDER BY created_at DESC, seq DESC LIMIT :limit";
+static const char SQL_OPERATION_LIST[] =
+    "SELECT " COLUMNS
+    " FROM operation WHERE project_id = :project AND (:before IS NULL OR created_at < :before)"
+    " ORDER BY created_at DESC, seq DESC LIMIT :limit";
 
-int operation_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page, struct operation **ret, size_t *ret_n,
-                   struct err *err)
+int operation_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
+                   struct operation **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
     int64_t before = 0;
@@ -80,9 +78,11 @@ int operation_list(struct dbc *c, struct arena *a, const char *project_id, struc
     return 0;
 }
 
-static const char SQL_OPERATION_OPEN[] = "SELECT " COLUMNS " FROM operation WHERE status IN ('scheduling', 'running') ORDER BY seq";
+static const char SQL_OPERATION_OPEN[] =
+    "SELECT " COLUMNS " FROM operation WHERE status IN ('scheduling', 'running') ORDER BY seq";
 
-int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, size_t *ret_n, struct err *err)
+int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, size_t *ret_n,
+                        struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_OPERATION_OPEN, &st, err) < 0)
@@ -92,10 +92,13 @@ int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, 
 
 /* created_at is later than that of every earlier operation of the project, so that it can be a cursor. */
 static const char SQL_OPERATION_INSERT[] =
-    "INSERT INTO operation (id, project_id, branch_id, endpoint_id, action, status, args, error, failures_count, retry_at,"
-    " total_duration_ms, created_at, updated_at) VALUES (:id, :project_id, :branch_id, :endpoint_id, :action, :status, :args, :error,"
+    "INSERT INTO operation (id, project_id, branch_id, endpoint_id, action, status, args, error, "
+    "failures_count, retry_at,"
+    " total_duration_ms, created_at, updated_at) VALUES (:id, :project_id, :branch_id, :endpoint_id, "
+    ":action, :status, :args, :error,"
     " :failures_count, :retry_at, :total_duration_ms,"
-    " max(:created_at, coalesce((SELECT created_at + 1 FROM operation WHERE project_id = :project_id ORDER BY seq DESC LIMIT 1), 0)),"
+    " max(:created_at, coalesce((SELECT created_at + 1 FROM operation WHERE project_id = :project_id ORDER "
+    "BY seq DESC LIMIT 1), 0)),"
     " :updated_at) RETURNING seq, created_at";
 
 int operation_insert(struct dbc *c, struct operation *o, struct err *err)
@@ -112,7 +115,8 @@ int operation_insert(struct dbc *c, struct operation *o, struct err *err)
 }
 
 static const char SQL_OPERATION_UPDATE[] =
-    "UPDATE operation SET status = :status, error = :error, failures_count = :failures_count, retry_at = :retry_at,"
+    "UPDATE operation SET status = :status, error = :error, failures_count = :failures_count, retry_at = "
+    ":retry_at,"
     " total_duration_ms = :total_duration_ms, updated_at = :updated_at WHERE id = :id";
 
 int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct err *err)
@@ -127,7 +131,8 @@ int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct 
 }
 
 static const char SQL_OPERATION_PRUNE[] =
-    "DELETE FROM operation WHERE seq IN (SELECT seq FROM operation WHERE status NOT IN ('scheduling', 'running') AND updated_at < :before"
+    "DELETE FROM operation WHERE seq IN (SELECT seq FROM operation WHERE status NOT IN ('scheduling', "
+    "'running') AND updated_at < :before"
     " ORDER BY seq LIMIT :limit)";
 
 int operation_prune(struct dbc *c, int64_t before_us, int64_t limit, struct err *err)

@@ -12,7 +12,8 @@ struct operation {
     const char *project_id;
     const char *branch_id;
     const char *endpoint_id;
-    const char *action; /* create_timeline, create_branch, start_compute, suspend_compute, apply_config, delete_timeline, ... */
+    const char *action; /* create_timeline, create_branch, start_compute, suspend_compute, apply_config,
+                           delete_timeline, ... */
     const char *status; /* scheduling, running, finished, failed, cancelled, skipped */
     const char *args;   /* JSON, ours; never shown */
     const char *error;
@@ -22,13 +23,16 @@ struct operation {
     int64_t created_at, updated_at;
 };
 
-int operation_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct operation *ret, struct err *err) MUST_CHECK;
-int operation_get_id(struct dbc *c, struct arena *a, const char *id, struct operation *ret, struct err *err) MUST_CHECK;
+int operation_get(struct dbc *c, struct arena *a, const char *project_id, const char *id,
+                  struct operation *ret, struct err *err) MUST_CHECK;
+int operation_get_id(struct dbc *c, struct arena *a, const char *id, struct operation *ret,
+                     struct err *err) MUST_CHECK;
 /* Newest first; the cursor is the RFC 3339 microsecond time of the last item, as Neon's. */
-int operation_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page, struct operation **ret, size_t *ret_n,
-                   struct err *err) MUST_CHECK;
+int operation_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
+                   struct operation **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 /* Those scheduling or running, oldest first. */
-int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, size_t *ret_n,
+                        struct err *err) MUST_CHECK;
 /* o->seq is set.  status may be finished at once. */
 int operation_insert(struct dbc *c, struct operation *o, struct err *err) MUST_CHECK;
 /* status, error, failures_count, retry_at; updates total_duration_ms and updated_at from now_us. */

@@ -44,19 +44,21 @@ int project_get(struct dbc *c, struct arena *a, const char *id, struct project *
     return strcmp(ret->state, "ready") == 0 ? 0 : err_set(err, ERR_NOT_FOUND, "project not found");
 }
 
-static const char SQL_PROJECT_LIST[] =
-    "SELECT " COLUMNS " FROM project WHERE state = 'ready'"
-    " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL OR name = :name)"
-    " AND (:key IS NULL OR (created_at, id) < (:key, :cid))"
-    " ORDER BY created_at DESC, id DESC LIMIT :limit";
+static const char SQL_PROJECT_LIST[] = "SELECT " COLUMNS " FROM project WHERE state = 'ready'"
+                                       " AND (:search IS NULL OR id = :search OR instr(lower(name), "
+                                       "lower(:search)) > 0) AND (:name IS NULL OR name = :name)"
+                                       " AND (:key IS NULL OR (created_at, id) < (:key, :cid))"
+                                       " ORDER BY created_at DESC, id DESC LIMIT :limit";
 
-int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n, struct err *err)
+int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n,
+                 struct err *err)
 {
     auto_stmt *st = NULL;
     const char *key = NULL, *id = NULL;
     int64_t at = 0;
     void *list;
-    if (page->cursor && (cursor_parse(a, page->cursor, &key, &id, err) < 0 || !text_to_i64(key, INT64_MIN, INT64_MAX, &at)))
+    if (page->cursor &&
+        (cursor_parse(a, page->cursor, &key, &id, err) < 0 || !text_to_i64(key, INT64_MIN, INT64_MAX, &at)))
         return err_set(err, ERR_BAD_REQUEST, "the cursor is not one that this server gave out");
     if (stmt_get(c, SQL_PROJECT_LIST, &st, err) < 0)
         return -1;
@@ -87,7 +89,8 @@ int project_insert(struct dbc *c, const struct project *p, struct err *err)
 }
 
 static const char SQL_PROJECT_UPDATE[] =
-    "UPDATE project SET name = :name, history_retention_seconds = :history_retention_seconds, settings = :settings,"
+    "UPDATE project SET name = :name, history_retention_seconds = :history_retention_seconds, settings = "
+    ":settings,"
     " default_endpoint_settings = :default_endpoint_settings, updated_at = :updated_at WHERE id = :id";
 
 int project_update(struct dbc *c, const struct project *p, struct err *err)
@@ -99,7 +102,8 @@ int project_update(struct dbc *c, const struct project *p, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_PROJECT_SET_STATE[] = "UPDATE project SET state = :state, updated_at = :now WHERE id = :id";
+static const char SQL_PROJECT_SET_STATE[] =
+    "UPDATE project SET state = :state, updated_at = :now WHERE id = :id";
 
 int project_set_state(struct dbc *c, const char *id, const char *state, int64_t now_us, struct err *err)
 {

@@ -21,14 +21,20 @@ struct project {
 };
 
 /* ERR_NOT_FOUND "project not found" when absent or (unless with_deleting) being deleted. */
-int project_get(struct dbc *c, struct arena *a, const char *id, struct project *ret, struct err *err) MUST_CHECK;
-int project_get_any(struct dbc *c, struct arena *a, const char *id, struct project *ret, struct err *err) MUST_CHECK;
+int project_get(struct dbc *c, struct arena *a, const char *id, struct project *ret,
+                struct err *err) MUST_CHECK;
+int project_get_any(struct dbc *c, struct arena *a, const char *id, struct project *ret,
+                    struct err *err) MUST_CHECK;
 /* Newest first; search matches name substring (ASCII case-insensitive) or exact id. */
-int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n,
+                 struct err *err) MUST_CHECK;
 int project_insert(struct dbc *c, const struct project *p, struct err *err) MUST_CHECK;
-int project_update(struct dbc *c, const struct project *p, struct err *err) MUST_CHECK; /* name, retention, settings, defaults, updated_at */
-int project_set_state(struct dbc *c, const char *id, const char *state, int64_t now_us, struct err *err) MUST_CHECK;
-int project_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK; /* the row; branches must be gone */
+int project_update(struct dbc *c, const struct project *p,
+                   struct err *err) MUST_CHECK; /* name, retention, settings, defaults, updated_at */
+int project_set_state(struct dbc *c, const char *id, const char *state, int64_t now_us,
+                      struct err *err) MUST_CHECK;
+int project_delete(struct dbc *c, const char *id,
+                   struct err *err) MUST_CHECK; /* the row; branches must be gone */
 int project_count(struct dbc *c, int64_t *ret, struct err *err) MUST_CHECK;
 
 #endif

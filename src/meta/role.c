@@ -5,8 +5,9 @@
 #include <string.h>
 
 static const struct field ROLE[] = {
-    FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),        FIELD(role, no_login, F_BOOL, 0, 0),
-    FIELD(role, state, F_STR, 0, 0),       FIELD(role, created_at, F_TIME, 0, 0), FIELD(role, updated_at, F_TIME, 0, 0),
+    FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),
+    FIELD(role, no_login, F_BOOL, 0, 0),   FIELD(role, state, F_STR, 0, 0),
+    FIELD(role, created_at, F_TIME, 0, 0), FIELD(role, updated_at, F_TIME, 0, 0),
 };
 /* sealed, a blob, comes last and is read by hand. */
 #define ROLE_COLUMNS   "branch_id, name, no_login, state, created_at, updated_at, sealed"
@@ -32,9 +33,11 @@ static void read_role(sqlite3_stmt *st, struct arena *a, struct role *r)
     r->sealed = copy;
 }
 
-static const char SQL_ROLE_GET[] = "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
+static const char SQL_ROLE_GET[] =
+    "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
 
-int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct role *ret, struct err *err)
+int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct role *ret,
+             struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ROLE_GET, &st, err) < 0)
@@ -50,9 +53,12 @@ int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *
     return 0;
 }
 
-static const char SQL_ROLE_LIST[] = "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
+static const char SQL_ROLE_LIST[] =
+    "SELECT " ROLE_COLUMNS
+    " FROM role WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
 
-int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct role **ret, size_t *ret_n, struct err *err)
+int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct role **ret,
+              size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
     size_t n = 0, cap = 0;
@@ -76,7 +82,9 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_ROLE_INSERT[] = "INSERT INTO role (" ROLE_COLUMNS ") VALUES (:branch_id, :name, :no_login, :state, :created_at, :updated_at, :sealed)";
+static const char SQL_ROLE_INSERT[] =
+    "INSERT INTO role (" ROLE_COLUMNS
+    ") VALUES (:branch_id, :name, :no_login, :state, :created_at, :updated_at, :sealed)";
 
 int role_insert(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -92,7 +100,8 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
     return -1;
 }
 
-static const char SQL_ROLE_UPDATE[] = "UPDATE role SET sealed = :sealed, state = :state, updated_at = :updated_at WHERE branch_id = :branch_id AND name = :name";
+static const char SQL_ROLE_UPDATE[] = "UPDATE role SET sealed = :sealed, state = :state, updated_at = "
+                                      ":updated_at WHERE branch_id = :branch_id AND name = :name";
 
 int role_update(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -116,9 +125,12 @@ int role_delete(struct dbc *c, const char *branch_id, const char *name, struct e
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_DATABASE_GET[] = "SELECT " DATABASE_COLUMNS " FROM database WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
+static const char SQL_DATABASE_GET[] =
+    "SELECT " DATABASE_COLUMNS
+    " FROM database WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
 
-int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct database *ret, struct err *err)
+int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name,
+                 struct database *ret, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_DATABASE_GET, &st, err) < 0)
@@ -132,9 +144,11 @@ int database_get(struct dbc *c, struct arena *a, const char *branch_id, const ch
 }
 
 static const char SQL_DATABASE_LIST[] =
-    "SELECT " DATABASE_COLUMNS " FROM database WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
+    "SELECT " DATABASE_COLUMNS
+    " FROM database WHERE branch_id = :branch AND (:all OR state <> 'dropping') ORDER BY name";
 
-int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct database **ret, size_t *ret_n, struct err *err)
+int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping,
+                  struct database **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
     void *list;
@@ -151,13 +165,15 @@ int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool wi
 static int database_taken(const struct database *d, struct err *err)
 {
     if (err->code == ERR_CONFLICT)
-        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"", d->name);
+        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"",
+                         d->name);
     return -1;
 }
 
 /* Ids look like Neon's: about eight digits. */
 static const char SQL_DATABASE_INSERT[] =
-    "INSERT INTO database (" DATABASE_COLUMNS ") VALUES ((SELECT coalesce(max(id), 10000000) + 1 FROM database), :branch_id, :name, :owner_name,"
+    "INSERT INTO database (" DATABASE_COLUMNS
+    ") VALUES ((SELECT coalesce(max(id), 10000000) + 1 FROM database), :branch_id, :name, :owner_name,"
     " :state, :created_at, :updated_at) RETURNING id";
 
 int database_insert(struct dbc *c, struct database *d, struct err *err)
@@ -172,8 +188,8 @@ int database_insert(struct dbc *c, struct database *d, struct err *err)
     return 0;
 }
 
-static const char SQL_DATABASE_UPDATE[] =
-    "UPDATE database SET name = :name, owner_name = :owner_name, state = :state, updated_at = :updated_at WHERE id = :id";
+static const char SQL_DATABASE_UPDATE[] = "UPDATE database SET name = :name, owner_name = :owner_name, state "
+                                          "= :state, updated_at = :updated_at WHERE id = :id";
 
 int database_update(struct dbc *c, const struct database *d, struct err *err)
 {
@@ -195,13 +211,14 @@ int database_delete(struct dbc *c, int64_t id, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch, int64_t now_us, role_reseal_fn reseal, void *arg,
-                  struct err *err)
+int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
+                  int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err)
 {
     struct role *roles;
     struct database *databases;
     size_t n_roles, n_databases;
-    if (role_list(c, a, from_branch, true, &roles, &n_roles, err) < 0 || database_list(c, a, from_branch, true, &databases, &n_databases, err) < 0)
+    if (role_list(c, a, from_branch, true, &roles, &n_roles, err) < 0 ||
+        database_list(c, a, from_branch, true, &databases, &n_databases, err) < 0)
         return -1;
     for (size_t i = 0; i < n_roles; i++) {
         struct role to = roles[i];
@@ -221,8 +238,9 @@ int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const
     return 0;
 }
 
-static const char SQL_ROLE_ANY_PENDING[] = "SELECT EXISTS (SELECT 1 FROM role WHERE branch_id = :branch AND state <> 'ready')"
-                                           " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')";
+static const char SQL_ROLE_ANY_PENDING[] =
+    "SELECT EXISTS (SELECT 1 FROM role WHERE branch_id = :branch AND state <> 'ready')"
+    " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')";
 
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err)
 {

@@ -25,25 +25,33 @@ struct database {
     int64_t created_at, updated_at;
 };
 
-/* ERR_NOT_FOUND "role not found"; those being dropped are not found. Lists are by name; with_dropping gives all. */
-int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct role *ret, struct err *err) MUST_CHECK;
-int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct role **ret, size_t *ret_n,
-              struct err *err) MUST_CHECK;
-int role_insert(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK; /* ERR_CONFLICT role already exists */
-int role_update(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK; /* sealed, state, updated_at */
+/* ERR_NOT_FOUND "role not found"; those being dropped are not found. Lists are by name; with_dropping gives
+ * all. */
+int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct role *ret,
+             struct err *err) MUST_CHECK;
+int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct role **ret,
+              size_t *ret_n, struct err *err) MUST_CHECK;
+int role_insert(struct dbc *c, const struct role *r,
+                struct err *err) MUST_CHECK; /* ERR_CONFLICT role already exists */
+int role_update(struct dbc *c, const struct role *r,
+                struct err *err) MUST_CHECK; /* sealed, state, updated_at */
 int role_delete(struct dbc *c, const char *branch_id, const char *name, struct err *err) MUST_CHECK;
 
-int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct database *ret, struct err *err) MUST_CHECK;
-int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping, struct database **ret, size_t *ret_n,
-                  struct err *err) MUST_CHECK;
+int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name,
+                 struct database *ret, struct err *err) MUST_CHECK;
+int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping,
+                  struct database **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 int database_insert(struct dbc *c, struct database *d, struct err *err) MUST_CHECK; /* sets d->id */
-int database_update(struct dbc *c, const struct database *d, struct err *err) MUST_CHECK; /* by id: name, owner_name, state, updated_at */
+int database_update(struct dbc *c, const struct database *d,
+                    struct err *err) MUST_CHECK; /* by id: name, owner_name, state, updated_at */
 int database_delete(struct dbc *c, int64_t id, struct err *err) MUST_CHECK;
 
-/* Copies roles and databases of one branch to another (a fork): states kept, sealed passwords as given by reseal. */
-typedef int (*role_reseal_fn)(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err);
-int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch, int64_t now_us, role_reseal_fn reseal,
-                  void *arg, struct err *err) MUST_CHECK;
+/* Copies roles and databases of one branch to another (a fork): states kept, sealed passwords as given by
+ * reseal. */
+typedef int (*role_reseal_fn)(void *arg, struct arena *a, const struct role *from, struct role *to,
+                              struct err *err);
+int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
+                  int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err) MUST_CHECK;
 /* Is anything of this branch waiting to be made or dropped? */
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err) MUST_CHECK;
 

@@ -112,7 +112,8 @@ void row_read(sqlite3_stmt *st, const struct field *table, size_t n, struct aren
     }
 }
 
-int row_find(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, struct arena *a, void *strct, struct err *err)
+int row_find(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, struct arena *a,
+             void *strct, struct err *err)
 {
     int rc = stmt_step(c, st, err);
     if (rc == 1)
@@ -120,8 +121,8 @@ int row_find(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t 
     return rc;
 }
 
-int row_list(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, size_t size, struct arena *a, void **ret, size_t *ret_n,
-             struct err *err)
+int row_list(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, size_t size,
+             struct arena *a, void **ret, size_t *ret_n, struct err *err)
 {
     size_t count = 0, cap = 0;
     char *list = NULL;
@@ -131,7 +132,8 @@ int row_list(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t 
             size_t more = cap ? cap * 2 : 16;
             char *bigger = arena_alloc(a, more * size);
             if (!bigger)
-                return err_set(err, ERR_UNAVAILABLE, "the answer would be too large; ask for fewer at once with limit");
+                return err_set(err, ERR_UNAVAILABLE,
+                               "the answer would be too large; ask for fewer at once with limit");
             if (count > 0)
                 memcpy(bigger, list, count * size);
             list = bigger;
@@ -153,7 +155,8 @@ const char *cursor_make(struct arena *a, const char *key, const char *id)
     return arena_printf(a, "%s!%s", k, i);
 }
 
-int cursor_parse(struct arena *a, const char *cursor, const char **ret_key, const char **ret_id, struct err *err)
+int cursor_parse(struct arena *a, const char *cursor, const char **ret_key, const char **ret_id,
+                 struct err *err)
 {
     const char *bang = strchr(cursor, '!');
     auto_free char *k = bang ? text_url_decode(cursor, (size_t)(bang - cursor)) : NULL;

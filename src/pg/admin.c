@@ -40,7 +40,8 @@ static int connect_wait(PGconn *conn, int timeout_ms)
     int64_t deadline = clock_mono_ms() + timeout_ms;
     PostgresPollingStatusType st = PGRES_POLLING_WRITING;
     while (st != PGRES_POLLING_OK) {
-        if (st == PGRES_POLLING_FAILED || wait_socket(conn, st == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) < 0)
+        if (st == PGRES_POLLING_FAILED ||
+            wait_socket(conn, st == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline) < 0)
             return -1;
         st = PQconnectPoll(conn);
     }
@@ -51,14 +52,16 @@ int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret,
 {
     auto_free char *port = xasprintf("%d", PG_PORT);
     const char *const keys[] = { "host", "port", "user", "dbname", "application_name", "options", NULL };
-    const char *const values[] = { socket_dir,
-                                   port,
-                                   PG_ADMIN_ROLE,
-                                   "postgres",
-                                   "mered",
-                                   "-c search_path=pg_catalog -c default_transaction_read_only=off -c synchronous_commit=on "
-                                   "-c lock_timeout=10s -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0",
-                                   NULL };
+    const char *const values[] = {
+        socket_dir,
+        port,
+        PG_ADMIN_ROLE,
+        "postgres",
+        "mered",
+        "-c search_path=pg_catalog -c default_transaction_read_only=off -c synchronous_commit=on "
+        "-c lock_timeout=10s -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0",
+        NULL
+    };
     struct pg_admin *p = xcalloc(1, sizeof(*p));
     pthread_mutex_init(&p->mutex, NULL);
     p->conn = PQconnectStartParams(keys, values, 0);
@@ -91,7 +94,8 @@ static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
         code = ERR_UNAVAILABLE;
     else if (strncmp(state, "53", 2) == 0)
         code = strcmp(state, "53100") == 0 ? ERR_DISK_FULL : ERR_UNAVAILABLE;
-    else if (strcmp(state, "2BP01") == 0 || strcmp(state, "55006") == 0 || strcmp(state, "42710") == 0 || strcmp(state, "42P04") == 0)
+    else if (strcmp(state, "2BP01") == 0 || strcmp(state, "55006") == 0 || strcmp(state, "42710") == 0 ||
+             strcmp(state, "42P04") == 0)
         code = ERR_CONFLICT; /* dependent objects, object in use, duplicate role or database */
     else if (strcmp(state, "42704") == 0 || strcmp(state, "3D000") == 0)
         code = ERR_NOT_FOUND;
@@ -101,7 +105,8 @@ static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
 }
 
 /* One statement, result in *ret (cleared by the caller).  The mutex is held by the caller. */
-static int run(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, PGresult **ret, struct err *err)
+static int run(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms,
+               PGresult **ret, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + timeout_ms;
     if (!PQsendQueryParams(p->conn, sql, n, NULL, params, NULL, NULL, 0))
@@ -129,7 +134,8 @@ static int run(struct pg_admin *p, const char *sql, int n, const char *const *pa
     return 0;
 }
 
-static int query(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, PGresult **ret, struct err *err)
+static int query(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms,
+                 PGresult **ret, struct err *err)
 {
     pthread_mutex_lock(&p->mutex);
     int rc = p->conn ? run(p, sql, n, params, timeout_ms, ret, err)
@@ -138,7 +144,8 @@ static int query(struct pg_admin *p, const char *sql, int n, const char *const *
     return rc;
 }
 
-static int query_lsn(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms, uint64_t *ret, struct err *err)
+static int query_lsn(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms,
+                     uint64_t *ret, struct err *err)
 {
     auto_result *r = NULL;
     if (query(p, sql, n, params, timeout_ms, &r, err) < 0)
@@ -156,12 +163,14 @@ int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
 int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct err *err)
 {
     /* Transactional: the commit behind it flushes the WAL past the marker's end. */
-    return query_lsn(p, "SELECT pg_logical_emit_message(true, 'mere', $1)", 1, &label, CALL_TIMEOUT_MS, ret, err);
+    return query_lsn(p, "SELECT pg_logical_emit_message(true, 'mere', $1)", 1, &label, CALL_TIMEOUT_MS, ret,
+                     err);
 }
 
 int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo, struct err *err)
 {
-    const char *sql = p->version >= 150000 ? "SELECT pg_backup_start($1, true)" : "SELECT pg_start_backup($1, true, false)";
+    const char *sql =
+        p->version >= 150000 ? "SELECT pg_backup_start($1, true)" : "SELECT pg_start_backup($1, true, false)";
     return query_lsn(p, sql, 1, &label, BACKUP_TIMEOUT_MS, ret_redo, err);
 }
 
@@ -175,7 +184,8 @@ int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_l
     if (PQntuples(r) != 1 || PQgetlength(r, 0, 0) == 0)
         return err_set(err, ERR_INTERNAL, "Postgres gave no backup label");
     if (PQgetlength(r, 0, 1) > 0)
-        return err_set(err, ERR_NOT_SUPPORTED, "this branch has tablespaces, which a branch cannot share; nothing was copied");
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "this branch has tablespaces, which a branch cannot share; nothing was copied");
     *ret_label = arena_strdup(a, PQgetvalue(r, 0, 0));
     return 0;
 }
@@ -183,12 +193,16 @@ int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_l
 int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err)
 {
     static const char SQL[] =
-        "SELECT (SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', 'template0', 'template1')),"
-        " (SELECT coalesce(sum(active_time), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', 'template0', 'template1')),"
+        "SELECT (SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', "
+        "'template0', 'template1')),"
+        " (SELECT coalesce(sum(active_time), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', "
+        "'template0', 'template1')),"
         " count(*) FILTER (WHERE backend_type = 'client backend' AND state IS DISTINCT FROM 'idle'),"
-        " (SELECT count(*) FROM pg_stat_replication) + (SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL),"
+        " (SELECT count(*) FROM pg_stat_replication) + (SELECT count(*) FROM pg_stat_subscription WHERE pid "
+        "IS NOT NULL),"
         " count(*) FILTER (WHERE backend_type = 'autovacuum worker'),"
-        " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * 1000000)::bigint, 0)"
+        " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * "
+        "1000000)::bigint, 0)"
         " FROM pg_stat_activity WHERE usename IS DISTINCT FROM '" PG_ADMIN_ROLE "'";
     auto_result *r = NULL;
     if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
@@ -233,9 +247,10 @@ static void pq_free(void *p)
 }
 #define auto_pq CLEANUP(pq_free) char
 
-/* Identifiers cannot be parameters of DDL: prefix "ident" middle "ident2" suffix 'literal', each quoted by libpq. */
-static int ddl(struct pg_admin *p, const char *prefix, const char *ident, const char *middle, const char *ident2, const char *suffix,
-               const char *literal, struct err *err)
+/* Identifiers cannot be parameters of DDL: prefix "ident" middle "ident2" suffix 'literal', each quoted by
+ * libpq. */
+static int ddl(struct pg_admin *p, const char *prefix, const char *ident, const char *middle,
+               const char *ident2, const char *suffix, const char *literal, struct err *err)
 {
     auto_pq *a = NULL, *b = NULL, *lit = NULL;
     auto_result *r = NULL;
@@ -248,16 +263,19 @@ static int ddl(struct pg_admin *p, const char *prefix, const char *ident, const 
     pthread_mutex_unlock(&p->mutex);
     if (!a || (ident2 && !b) || (literal && !lit))
         return err_set(err, ERR_UNAVAILABLE, "the session with the compute was lost");
-    auto_free char *sql = xasprintf("%s %s%s%s%s%s%s", prefix, a, middle, b ? b : "", suffix, lit ? " " : "", lit ? lit : "");
+    auto_free char *sql =
+        xasprintf("%s %s%s%s%s%s%s", prefix, a, middle, b ? b : "", suffix, lit ? " " : "", lit ? lit : "");
     return query(p, sql, 0, NULL, DDL_TIMEOUT_MS, &r, err);
 }
 
-int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login, struct err *err)
+int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login,
+                         struct err *err)
 {
     bool there;
     if (role_exists(p, name, &there, err) < 0)
         return -1;
-    if (!there && ddl(p, "CREATE ROLE", name, "", NULL, " CREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOSUPERUSER", NULL, err) < 0)
+    if (!there && ddl(p, "CREATE ROLE", name, "", NULL,
+                      " CREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOSUPERUSER", NULL, err) < 0)
         return -1;
     if (no_login)
         return ddl(p, "ALTER ROLE", name, " NOLOGIN PASSWORD NULL", NULL, "", NULL, err);
@@ -283,7 +301,8 @@ int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *o
                  : ddl(p, "CREATE DATABASE", name, " OWNER ", owner, "", NULL, err);
 }
 
-int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner, struct err *err)
+int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner,
+                            struct err *err)
 {
     bool there;
     if (database_exists(p, name, &there, err) < 0)
@@ -305,7 +324,8 @@ int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err
 
 bool pg_role_name_reserved(const char *name)
 {
-    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 || strcmp(name, "none") == 0;
+    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 ||
+           strcmp(name, "none") == 0;
 }
 
 bool pg_database_name_reserved(const char *name)

@@ -1,9 +1,9 @@
 /*
  * admin.h - our own superuser session in a compute (libpq, with deadlines)
  *
- * A session belongs to one compute; its calls are serialised inside, from any worker thread, and each has a deadline, so a hung server
- * cannot hold a worker for ever.  We connect to the database "postgres", which no user owns, with search_path=pg_catalog,
- * and never run anything a user made.
+ * A session belongs to one compute; its calls are serialised inside, from any worker thread, and each has a
+ * deadline, so a hung server cannot hold a worker for ever.  We connect to the database "postgres", which no
+ * user owns, with search_path=pg_catalog, and never run anything a user made.
  */
 #ifndef MERE_PG_ADMIN_H
 #define MERE_PG_ADMIN_H
@@ -19,33 +19,39 @@ void pg_admin_close(struct pg_admin *p); /* accepts NULL */
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
 /*
- * Writes a marker record and commits it: when this returns, everything acknowledged before the call is durable in the WAL below *ret,
- * and *ret is the end of a record, so a recovery that has the WAL up to it reaches exactly it.
+ * Writes a marker record and commits it: when this returns, everything acknowledged before the call is
+ * durable in the WAL below *ret, and *ret is the end of a record, so a recovery that has the WAL up to it
+ * reaches exactly it.
  */
 int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct err *err) MUST_CHECK;
 
 /* Backup mode, on this very session. The label text is in the arena. */
-int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo, struct err *err) MUST_CHECK;
-int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_label, struct err *err) MUST_CHECK;
+int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo,
+                          struct err *err) MUST_CHECK;
+int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_label,
+                         struct err *err) MUST_CHECK;
 
 /* What says that somebody uses the compute. */
 struct pg_activity {
-    int64_t sessions;        /* sum over users' databases: any change is activity */
-    double active_time;      /* ms, likewise */
-    int64_t busy_backends;   /* client backends in any state but idle, ours excluded */
-    int64_t replication;     /* walsenders and subscription workers */
-    int64_t autovacuum;      /* workers running */
-    int64_t last_change_us;  /* newest state_change among idle backends; 0 = none */
+    int64_t sessions;       /* sum over users' databases: any change is activity */
+    double active_time;     /* ms, likewise */
+    int64_t busy_backends;  /* client backends in any state but idle, ours excluded */
+    int64_t replication;    /* walsenders and subscription workers */
+    int64_t autovacuum;     /* workers running */
+    int64_t last_change_us; /* newest state_change among idle backends; 0 = none */
 };
 int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err) MUST_CHECK;
 
 /* Roles and databases.  Each is check-then-do: running it twice is harmless. */
 /* verifier NULL leaves the password alone; no_login also takes the password away. */
-int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login, struct err *err) MUST_CHECK;
+int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login,
+                         struct err *err) MUST_CHECK;
 /* ERR_CONFLICT with Postgres's sentence when objects depend on it. */
 int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
-int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *owner, struct err *err) MUST_CHECK;
-int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner, struct err *err) MUST_CHECK;
+int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *owner,
+                             struct err *err) MUST_CHECK;
+int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner,
+                            struct err *err) MUST_CHECK;
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
 
 /* Names nobody may use: pg_*, ours, template and postgres databases. */

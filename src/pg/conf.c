@@ -10,8 +10,8 @@ static const char HBA[] = "# Made by mered at each start.\n"
                           "local all         all           scram-sha-256\n";
 
 /*
- * min_wal_size: an idle branch should hold few segments; Postgres keeps more by itself while a branch is written to.
- * max_wal_size: bounds what a fork of a running branch has to copy and replay.
+ * min_wal_size: an idle branch should hold few segments; Postgres keeps more by itself while a branch is
+ * written to. max_wal_size: bounds what a fork of a running branch has to copy and replay.
  */
 static const char DEFAULTS[] = "# Made by mered at each start.\n"
                                "shared_buffers = '128MB'\n"
@@ -56,8 +56,10 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "ssl=off",
         "archive_mode=on",
         arena_printf(a, "archive_command=\"%s\" push \"%s\" \"%%p\"", conf->wal_tool, conf->archive_dir),
-        /* Only the branch's own namespace answers, and only the timeline the volume is on: never a sibling's. */
-        arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool, conf->archive_dir),
+        /* Only the branch's own namespace answers, and only the timeline the volume is on: never a sibling's.
+         */
+        arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool,
+                     conf->archive_dir),
         "recovery_target_timeline=current",
         "wal_level=replica",
         "full_page_writes=on",
@@ -65,7 +67,8 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "max_prepared_transactions=0",
         "password_encryption=scram-sha-256",
         arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),
-        /* A standby that serves readers needs settings as large as its parent's; ours serves nobody before it is promoted. */
+        /* A standby that serves readers needs settings as large as its parent's; ours serves nobody before it
+           is promoted. */
         conf->first_start ? "hot_standby=off" : "hot_standby=on",
         conf->private_shm ? "dynamic_shared_memory_type=posix" : "dynamic_shared_memory_type=mmap",
         "logging_collector=off",

@@ -1,8 +1,9 @@
 /*
  * conf.h - how a compute is configured: its argv, postgresql.conf, hba and ident files
  *
- * What safety depends on goes on the command line: argv beats postgresql.auto.conf, which is copied with the data and can be written by
- * whoever owns the compute.  The files live outside the data directory and belong to us.
+ * What safety depends on goes on the command line: argv beats postgresql.auto.conf, which is copied with the
+ * data and can be written by whoever owns the compute.  The files live outside the data directory and belong
+ * to us.
  */
 #ifndef MERE_PG_CONF_H
 #define MERE_PG_CONF_H
@@ -12,7 +13,8 @@
 
 #include <jansson.h>
 
-/* Our own superuser in every cluster.  Clients may not log in as it; it comes in by peer authentication only. */
+/* Our own superuser in every cluster.  Clients may not log in as it; it comes in by peer authentication only.
+ */
 #define PG_ADMIN_ROLE "mere_admin"
 #define PG_PORT       5432 /* names the socket file only; no compute listens on TCP */
 
@@ -22,12 +24,13 @@ struct pg_conf {
     const char *archive_dir; /* as the compute sees it */
     const char *wal_tool;    /* mere-wal, as the compute sees it */
     const char *socket_dir;
-    const char *conf_dir;    /* where our files lie; readable by the compute */
-    const char *os_user;     /* the name mered runs under, for peer */
-    bool first_start;        /* of a clone: it recovers, and is not to be read meanwhile */
-    bool relaxed;            /* fsync off */
-    bool private_shm;        /* /dev/shm is its own and goes with it; else shared memory is kept in the data directory */
-    json_t *settings;        /* checked pg_settings, or NULL */
+    const char *conf_dir; /* where our files lie; readable by the compute */
+    const char *os_user;  /* the name mered runs under, for peer */
+    bool first_start;     /* of a clone: it recovers, and is not to be read meanwhile */
+    bool relaxed;         /* fsync off */
+    bool private_shm;     /* /dev/shm is its own and goes with it; else shared memory is kept in the data
+                             directory */
+    json_t *settings;     /* checked pg_settings, or NULL */
 };
 
 /* Writes postgresql.conf, pg_hba.conf and pg_ident.conf into conf_dir (0644). */

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Offsets in ControlFileData (catalog/pg_control.h): the fields before them are fixed-size and have not moved since version 9.5. */
+/* Offsets in ControlFileData (catalog/pg_control.h): the fields before them are fixed-size and have not moved
+ * since version 9.5. */
 enum {
     AT_SYSTEM_ID = 0,
     AT_CONTROL_VERSION = 8,
@@ -47,7 +48,9 @@ int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err)
         return err_set(err, ERR_INTERNAL, "the cluster's control file is too short");
     uint32_t version = get32(data + AT_CONTROL_VERSION);
     if (version < CONTROL_VERSION_MIN || version > CONTROL_VERSION_MAX)
-        return err_set(err, ERR_INTERNAL, "the cluster's control file has version %" PRIu32 ", which this Mere does not know", version);
+        return err_set(err, ERR_INTERNAL,
+                       "the cluster's control file has version %" PRIu32 ", which this Mere does not know",
+                       version);
     *ret = (struct pg_control){
         .system_id = get64(data + AT_SYSTEM_ID),
         .state = (enum pg_state)get32(data + AT_STATE),
@@ -58,7 +61,8 @@ int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err)
     return 0;
 }
 
-int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, uint64_t *ret_switch_lsn, struct err *err)
+int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, uint64_t *ret_switch_lsn,
+                    struct err *err)
 {
     auto_arena *a = arena_new(0);
     char *data;
@@ -76,7 +80,8 @@ int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, 
         found = true;
     }
     if (!found)
-        return err_set(err, ERR_INTERNAL, "timeline history %08X.history names no switch point", (unsigned)tli);
+        return err_set(err, ERR_INTERNAL, "timeline history %08X.history names no switch point",
+                       (unsigned)tli);
     return 0;
 }
 

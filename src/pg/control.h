@@ -1,8 +1,9 @@
 /*
  * control.h - reading a cluster's own account of itself: pg_control, timeline history, postmaster.pid
  *
- * Plain file reading, no libpq.  Only the head of pg_control is read (up to the timeline of the last checkpoint), which has had one
- * layout in versions 14 to 18; the unit test compares it with what pg_controldata says.
+ * Plain file reading, no libpq.  Only the head of pg_control is read (up to the timeline of the last
+ * checkpoint), which has had one layout in versions 14 to 18; the unit test compares it with what
+ * pg_controldata says.
  */
 #ifndef MERE_PG_CONTROL_H
 #define MERE_PG_CONTROL_H
@@ -11,13 +12,13 @@
 #include "base/err.h"
 
 enum pg_state { /* DBState of catalog/pg_control.h */
-    PG_STATE_STARTUP,
-    PG_STATE_SHUT_DOWN,
-    PG_STATE_SHUT_DOWN_IN_RECOVERY,
-    PG_STATE_SHUTTING_DOWN,
-    PG_STATE_CRASH_RECOVERY,
-    PG_STATE_ARCHIVE_RECOVERY,
-    PG_STATE_PRODUCTION,
+                PG_STATE_STARTUP,
+                PG_STATE_SHUT_DOWN,
+                PG_STATE_SHUT_DOWN_IN_RECOVERY,
+                PG_STATE_SHUTTING_DOWN,
+                PG_STATE_CRASH_RECOVERY,
+                PG_STATE_ARCHIVE_RECOVERY,
+                PG_STATE_PRODUCTION,
 };
 
 struct pg_control {
@@ -30,11 +31,14 @@ struct pg_control {
 
 int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err) MUST_CHECK;
 
-/* The last line of 0000000N.history: where timeline tli left its parent.  ERR_NOT_FOUND when there is no such file. */
-int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, uint64_t *ret_switch_lsn, struct err *err) MUST_CHECK;
+/* The last line of 0000000N.history: where timeline tli left its parent.  ERR_NOT_FOUND when there is no such
+ * file. */
+int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, uint64_t *ret_switch_lsn,
+                    struct err *err) MUST_CHECK;
 
 enum pg_status { PG_STATUS_NONE, PG_STATUS_STARTING, PG_STATUS_STOPPING, PG_STATUS_STANDBY, PG_STATUS_READY };
-/* The status line (8th) of postmaster.pid; *ret_pid from the first line.  PG_STATUS_NONE when absent or still incomplete. */
+/* The status line (8th) of postmaster.pid; *ret_pid from the first line.  PG_STATUS_NONE when absent or still
+ * incomplete. */
 enum pg_status pg_status_read(const char *pgdata, int64_t *ret_pid);
 
 #endif

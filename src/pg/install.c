@@ -33,7 +33,8 @@ int pg_install_scan(struct arena *a, struct pg_install **ret, size_t *ret_n, str
     }
     if (found == 0)
         return err_set(err, ERR_PRECONDITION,
-                       "no Postgres server (version %d or later) found under " PG_ROOT "; install one, for example: apt-get install postgresql",
+                       "no Postgres server (version %d or later) found under " PG_ROOT
+                       "; install one, for example: apt-get install postgresql",
                        PG_OLDEST_MAJOR);
     qsort(list, found, sizeof(*list), by_major);
     *ret = list;

@@ -1,8 +1,8 @@
 /*
  * install.h - which Postgres versions this machine has
  *
- * Looks under /usr/lib/postgresql (Debian's layout).  Versions below 14 are left out: their statistics cannot tell
- * whether a database is in use (pg_stat_database.sessions came with 14).
+ * Looks under /usr/lib/postgresql (Debian's layout).  Versions below 14 are left out: their statistics cannot
+ * tell whether a database is in use (pg_stat_database.sessions came with 14).
  */
 #ifndef MERE_PG_INSTALL_H
 #define MERE_PG_INSTALL_H

@@ -23,7 +23,8 @@ struct setting {
     const char *words;
 };
 
-/* Alphabetical.  Ranges are those of the Postgres documentation, narrowed where a value could exhaust the machine. */
+/* Alphabetical.  Ranges are those of the Postgres documentation, narrowed where a value could exhaust the
+ * machine. */
 static const struct setting SETTINGS[] = {
     { "autovacuum", S_BOOL, 0, 0, NULL },
     { "autovacuum_analyze_scale_factor", S_REAL, 0, 100, NULL },
@@ -93,8 +94,10 @@ struct unit {
     const char *name;
     double factor;
 };
-static const struct unit SIZE_UNITS[] = { { "", 1 }, { "kB", 1 }, { "MB", 1024 }, { "GB", 1048576 }, { "TB", 1073741824 } };
-static const struct unit TIME_UNITS[] = { { "", 1 },        { "us", 0.001 },  { "ms", 1 },       { "s", 1000 },
+static const struct unit SIZE_UNITS[] = {
+    { "", 1 }, { "kB", 1 }, { "MB", 1024 }, { "GB", 1048576 }, { "TB", 1073741824 }
+};
+static const struct unit TIME_UNITS[] = { { "", 1 },        { "us", 0.001 },  { "ms", 1 },      { "s", 1000 },
                                           { "min", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
 
 static const struct setting *find(const char *name)
@@ -126,7 +129,8 @@ static bool is_word_of(const char *words, const char *value)
 {
     size_t len = strlen(value);
     for (const char *p = words; p && *p; p = strchr(p, ' ') ? strchr(p, ' ') + 1 : NULL)
-        if (len > 0 && !strchr(value, ' ') && strncmp(p, value, len) == 0 && (p[len] == ' ' || p[len] == '\0'))
+        if (len > 0 && !strchr(value, ' ') && strncmp(p, value, len) == 0 &&
+            (p[len] == ' ' || p[len] == '\0'))
             return true;
     return false;
 }
@@ -168,16 +172,21 @@ int pg_settings_check(json_t *obj, const char *pointer_prefix, struct err *err)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(obj, name, value) {
+    json_object_foreach(obj, name, value)
+    {
         auto_free char *pointer = xasprintf("%s/%s", pointer_prefix, name);
         const struct setting *s = find(name);
         if (!s)
-            return err_field(err, ERR_INVALID, pointer,
-                             "pg_settings has no \"%.60s\" that may be chosen; it is either unknown or kept by Mere", name);
+            return err_field(
+                err, ERR_INVALID, pointer,
+                "pg_settings has no \"%.60s\" that may be chosen; it is either unknown or kept by Mere",
+                name);
         if (!json_is_string(value))
             return err_field(err, ERR_INVALID, pointer, "pg_settings.%s must be a string", name);
-        if (json_string_length(value) != strlen(json_string_value(value)) || !value_ok(s, json_string_value(value)))
-            return err_field(err, ERR_INVALID, pointer, "pg_settings.%s: \"%.60s\" is not a value in its range", name,
+        if (json_string_length(value) != strlen(json_string_value(value)) ||
+            !value_ok(s, json_string_value(value)))
+            return err_field(err, ERR_INVALID, pointer,
+                             "pg_settings.%s: \"%.60s\" is not a value in its range", name,
                              json_string_value(value));
     }
     return 0;
@@ -187,7 +196,8 @@ void pg_settings_render(json_t *obj, struct buf *out)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(obj, name, value) {
+    json_object_foreach(obj, name, value)
+    {
         const char *text = json_string_value(value);
         if (strcmp(name, "default_transaction_isolation") == 0 && strcmp(text, "read_committed") == 0)
             text = "read committed";

@@ -1,7 +1,8 @@
 /*
  * settings.h - the Postgres settings a user may choose: an allow-list of names and ranges
  *
- * Everything else is ours (safety, paths, sockets) or needs a superuser on purpose.  One table; adding a setting is a line.
+ * Everything else is ours (safety, paths, sockets) or needs a superuser on purpose.  One table; adding a
+ * setting is a line.
  */
 #ifndef MERE_PG_SETTINGS_H
 #define MERE_PG_SETTINGS_H
@@ -12,8 +13,8 @@
 
 #include <jansson.h>
 
-/* obj: {name: "value"} as Neon's pg_settings.  ERR_INVALID with pointer (prefix + "/name") for a name that is not on the list or
- * a value that is malformed or out of range. */
+/* obj: {name: "value"} as Neon's pg_settings.  ERR_INVALID with pointer (prefix + "/name") for a name that is
+ * not on the list or a value that is malformed or out of range. */
 int pg_settings_check(json_t *obj, const char *pointer_prefix, struct err *err) MUST_CHECK;
 /* Appends "name = 'value'" lines; obj has been checked.  NULL is fine. */
 void pg_settings_render(json_t *obj, struct buf *out);

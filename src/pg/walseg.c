@@ -42,7 +42,8 @@ enum walseg_kind walseg_parse(const char *name, uint32_t *ret_tli, uint64_t *ret
         return WALSEG_SEGMENT;
     if (strcmp(name + 24, ".partial") == 0)
         return WALSEG_PARTIAL;
-    if (len == 24 + 1 + 8 + 7 && name[24] == '.' && all_hex(name + 25, 8) && strcmp(name + 33, ".backup") == 0)
+    if (len == 24 + 1 + 8 + 7 && name[24] == '.' && all_hex(name + 25, 8) &&
+        strcmp(name + 33, ".backup") == 0)
         return WALSEG_BACKUP;
     return WALSEG_OTHER;
 }
@@ -50,7 +51,8 @@ enum walseg_kind walseg_parse(const char *name, uint32_t *ret_tli, uint64_t *ret
 void walseg_name(uint32_t tli, uint64_t segno, char out[WALSEG_NAME_SIZE])
 {
     uint64_t per_id = ((uint64_t)1 << 32) / WALSEG_SIZE;
-    snprintf(out, WALSEG_NAME_SIZE, "%08X%08X%08X", (unsigned)tli, (unsigned)(segno / per_id), (unsigned)(segno % per_id));
+    snprintf(out, WALSEG_NAME_SIZE, "%08X%08X%08X", (unsigned)tli, (unsigned)(segno / per_id),
+             (unsigned)(segno % per_id));
 }
 
 int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err)
@@ -62,7 +64,8 @@ int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err)
     if (fstat(fd, &st) < 0)
         return err_sys(err, "stat of a WAL segment");
     if ((uint64_t)st.st_size != WALSEG_SIZE)
-        return err_set(err, ERR_INVALID, "a WAL segment of %" PRIu64 " bytes, not %" PRIu64, (uint64_t)st.st_size, WALSEG_SIZE);
+        return err_set(err, ERR_INVALID, "a WAL segment of %" PRIu64 " bytes, not %" PRIu64,
+                       (uint64_t)st.st_size, WALSEG_SIZE);
     ssize_t n = pread(fd, head, sizeof(head), 0);
     if (n < 0)
         return err_sys(err, "read of a WAL segment");
@@ -72,7 +75,8 @@ int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err)
     memcpy(&id, head + AT_SYSTEM_ID, sizeof(id));
     memcpy(&size, head + AT_SEG_SIZE, sizeof(size));
     if (address != segno * WALSEG_SIZE)
-        return err_set(err, ERR_INVALID, "its content is of WAL address %" PRIX64 ", its name says %" PRIX64, address, segno * WALSEG_SIZE);
+        return err_set(err, ERR_INVALID, "its content is of WAL address %" PRIX64 ", its name says %" PRIX64,
+                       address, segno * WALSEG_SIZE);
     if (size != WALSEG_SIZE)
         return err_set(err, ERR_INVALID, "its header says segments of %" PRIu32 " bytes", size);
     if (system_id != 0 && id != system_id)

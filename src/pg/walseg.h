@@ -1,7 +1,8 @@
 /*
  * walseg.h - WAL segment files: names, headers, record ends
  *
- * Pure file knowledge, no libpq; linked into mere-wal too, so it uses little of base.  Segments are 1 MB in clusters we create.
+ * Pure file knowledge, no libpq; linked into mere-wal too, so it uses little of base.  Segments are 1 MB in
+ * clusters we create.
  */
 #ifndef MERE_PG_WALSEG_H
 #define MERE_PG_WALSEG_H
@@ -23,14 +24,17 @@ static inline uint64_t walseg_no(uint64_t lsn)
 }
 
 /*
- * Is this open file what its name says: full size, WAL magic, page address of the segment's start, system identifier
- * (0 = not checked)?  ERR_INVALID says what is wrong.
+ * Is this open file what its name says: full size, WAL magic, page address of the segment's start, system
+ * identifier (0 = not checked)?  ERR_INVALID says what is wrong.
  */
 int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err) MUST_CHECK;
 
-/* Where the record that starts at lsn ends (the LSN the next one may start at), read from the segment in dir. */
-int walseg_record_end(const char *dir, uint32_t tli, uint64_t lsn, uint64_t *ret_end, struct err *err) MUST_CHECK;
-/* The first place at or after lsn where a record can start: lsn itself, or past the page header when lsn is a page boundary. */
+/* Where the record that starts at lsn ends (the LSN the next one may start at), read from the segment in dir.
+ */
+int walseg_record_end(const char *dir, uint32_t tli, uint64_t lsn, uint64_t *ret_end,
+                      struct err *err) MUST_CHECK;
+/* The first place at or after lsn where a record can start: lsn itself, or past the page header when lsn is a
+ * page boundary. */
 uint64_t walseg_record_start(uint64_t lsn);
 
 #endif

@@ -134,7 +134,8 @@ static void server_ended(struct conn *c)
         conn_event(c, EV_END);
         return;
     }
-    if (door_is_shut(c->guest.door)) { /* it is being suspended; a backend that was still greeting says nothing */
+    if (door_is_shut(
+            c->guest.door)) { /* it is being suspended; a backend that was still greeting says nothing */
         conn_set_error(c, "57P01", "Connect again; the endpoint starts when you do.",
                        "terminating connection due to administrator command");
         conn_open_end(c);

@@ -1,9 +1,9 @@
 /*
  * linger.h - a backend that is on its way out keeps its seat
  *
- * When a client leaves, its backend still counts against max_connections until it has ended; a seat given away before that
- * would be answered "too many clients".  The backend closes its end after it has given its slot back: until then the seat stays
- * taken.  The loop's thread only.
+ * When a client leaves, its backend still counts against max_connections until it has ended; a seat given
+ * away before that would be answered "too many clients".  The backend closes its end after it has given its
+ * slot back: until then the seat stays taken.  The loop's thread only.
  */
 #ifndef MERE_LINGER_H
 #define MERE_LINGER_H

@@ -1,8 +1,8 @@
 /*
  * compute.c - what a compute can be, and the one function that changes it
  *
- * Read TABLE and you know the product.  A pair without an entry keeps the state.  Every change is logged with the table's reason; the row is
- * written by the actions (supervise.c), before anything that depends on it.
+ * Read TABLE and you know the product.  A pair without an entry keeps the state.  Every change is logged with
+ * the table's reason; the row is written by the actions (supervise.c), before anything that depends on it.
  */
 #include "scheduler/internal.h"
 
@@ -23,7 +23,8 @@ struct transition {
 static const struct transition TABLE[COMPUTE_N_STATES][EVENT_N] = {
     [COMPUTE_STOPPED][EVENT_WANT_RUN] = { COMPUTE_PREPARING, supervise_prepare, "wanted" },
 
-    [COMPUTE_PREPARING][EVENT_PREPARED] = { COMPUTE_STARTING, supervise_spawn, "volume and configuration are there" },
+    [COMPUTE_PREPARING][EVENT_PREPARED] = { COMPUTE_STARTING, supervise_spawn,
+                                            "volume and configuration are there" },
     [COMPUTE_PREPARING][EVENT_ERROR] = { COMPUTE_FAILED, supervise_failed, "could not be prepared" },
 
     [COMPUTE_STARTING][EVENT_READY] = { COMPUTE_RUNNING, supervise_release, "postgres accepts connections" },
@@ -31,7 +32,8 @@ static const struct transition TABLE[COMPUTE_N_STATES][EVENT_N] = {
     [COMPUTE_STARTING][EVENT_ERROR] = { COMPUTE_STOPPING, supervise_stop_now, "it is not what it should be" },
     [COMPUTE_STARTING][EVENT_TIMEOUT] = { COMPUTE_STOPPING, supervise_stop_now, "not ready in time" },
 
-    [COMPUTE_RUNNING][EVENT_WANT_STOP] = { COMPUTE_DRAINING, supervise_hold, "not wanted: close the door, then look" },
+    [COMPUTE_RUNNING][EVENT_WANT_STOP] = { COMPUTE_DRAINING, supervise_hold,
+                                           "not wanted: close the door, then look" },
     [COMPUTE_RUNNING][EVENT_EXITED] = { COMPUTE_STOPPED, supervise_crashed, "postgres ended by itself" },
 
     [COMPUTE_DRAINING][EVENT_IDLE] = { COMPUTE_STOPPING, supervise_stop, "nothing is going on" },
@@ -49,14 +51,16 @@ static const struct transition TABLE[COMPUTE_N_STATES][EVENT_N] = {
 };
 
 static const char *const STATE_NAMES[COMPUTE_N_STATES] = {
-    [COMPUTE_STOPPED] = "STOPPED",     [COMPUTE_PREPARING] = "PREPARING", [COMPUTE_STARTING] = "STARTING", [COMPUTE_RUNNING] = "RUNNING",
-    [COMPUTE_DRAINING] = "DRAINING",   [COMPUTE_STOPPING] = "STOPPING",   [COMPUTE_CAPTURING] = "CAPTURING", [COMPUTE_FAILED] = "FAILED",
+    [COMPUTE_STOPPED] = "STOPPED",     [COMPUTE_PREPARING] = "PREPARING", [COMPUTE_STARTING] = "STARTING",
+    [COMPUTE_RUNNING] = "RUNNING",     [COMPUTE_DRAINING] = "DRAINING",   [COMPUTE_STOPPING] = "STOPPING",
+    [COMPUTE_CAPTURING] = "CAPTURING", [COMPUTE_FAILED] = "FAILED",
 };
 
 static const char *const EVENT_NAMES[EVENT_N] = {
-    [EVENT_WANT_RUN] = "WANT_RUN", [EVENT_WANT_STOP] = "WANT_STOP", [EVENT_PREPARED] = "PREPARED", [EVENT_READY] = "READY",
-    [EVENT_IDLE] = "IDLE",         [EVENT_BUSY] = "BUSY",           [EVENT_EXITED] = "EXITED",     [EVENT_CAPTURED] = "CAPTURED",
-    [EVENT_ERROR] = "ERROR",       [EVENT_TIMEOUT] = "TIMEOUT",
+    [EVENT_WANT_RUN] = "WANT_RUN", [EVENT_WANT_STOP] = "WANT_STOP", [EVENT_PREPARED] = "PREPARED",
+    [EVENT_READY] = "READY",       [EVENT_IDLE] = "IDLE",           [EVENT_BUSY] = "BUSY",
+    [EVENT_EXITED] = "EXITED",     [EVENT_CAPTURED] = "CAPTURED",   [EVENT_ERROR] = "ERROR",
+    [EVENT_TIMEOUT] = "TIMEOUT",
 };
 
 const char *compute_state_name(enum compute_state st)
@@ -73,15 +77,17 @@ static void log_change(const struct compute *c, enum compute_state from, const c
 {
     auto_free char *gen = xasprintf("%" PRId64, c->generation);
     auto_free char *ms = xasprintf("%" PRId64, clock_mono_ms() - c->state_since_ms);
-    log_event(c->state == COMPUTE_FAILED ? LOG_WARN : LOG_INFO, "compute", reason, "ep", c->id, "from", STATE_NAMES[from], "to",
-              STATE_NAMES[c->state], "gen", gen, "ms", ms, "error", c->state == COMPUTE_FAILED ? c->error : NULL, NULL);
+    log_event(c->state == COMPUTE_FAILED ? LOG_WARN : LOG_INFO, "compute", reason, "ep", c->id, "from",
+              STATE_NAMES[from], "to", STATE_NAMES[c->state], "gen", gen, "ms", ms, "error",
+              c->state == COMPUTE_FAILED ? c->error : NULL, NULL);
 }
 
 void compute_event(struct compute *c, enum compute_event ev)
 {
     const struct transition *t = &TABLE[c->state][ev];
     if (!t->reason) {
-        log_event(LOG_DEBUG, "compute", "event without effect", "ep", c->id, "state", STATE_NAMES[c->state], "event", EVENT_NAMES[ev], NULL);
+        log_event(LOG_DEBUG, "compute", "event without effect", "ep", c->id, "state", STATE_NAMES[c->state],
+                  "event", EVENT_NAMES[ev], NULL);
         return;
     }
     enum compute_state from = c->state;
@@ -186,14 +192,16 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
         s->computes[bucket(c->id)] = c;
     }
     c->generation = e->generation > c->generation ? e->generation : c->generation;
-    int64_t seconds = e->suspend_timeout_seconds == 0 ? s->info.suspend_default_seconds : e->suspend_timeout_seconds;
+    int64_t seconds =
+        e->suspend_timeout_seconds == 0 ? s->info.suspend_default_seconds : e->suspend_timeout_seconds;
     c->suspend_timeout_ms = seconds < 0 ? -1 : seconds * 1000;
     return c;
 }
 
 void compute_forget(struct compute *c)
 {
-    if (c->state != COMPUTE_STOPPED || c->want_run || c->waiters || c->pins > 0 || c->admin_busy || c->start_op[0])
+    if (c->state != COMPUTE_STOPPED || c->want_run || c->waiters || c->pins > 0 || c->admin_busy ||
+        c->start_op[0])
         return;
     struct compute **p = &c->s->computes[bucket(c->id)];
     while (*p != c)
@@ -222,7 +230,8 @@ struct longest {
 static void find_longest_waiting(struct compute *c, void *arg)
 {
     struct longest *l = arg;
-    if (c->state == COMPUTE_STOPPED && c->want_run && c->pins == 0 && (!l->c || c->wake_started_ms < l->c->wake_started_ms))
+    if (c->state == COMPUTE_STOPPED && c->want_run && c->pins == 0 &&
+        (!l->c || c->wake_started_ms < l->c->wake_started_ms))
         l->c = c;
 }
 

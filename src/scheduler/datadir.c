@@ -15,11 +15,13 @@ static int make_dir(const char *path, struct err *err)
 {
     struct stat st;
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return err_set(err, ERR_PRECONDITION, "cannot make the data directory %s: %s; nothing was started", path, strerror(errno));
+        return err_set(err, ERR_PRECONDITION, "cannot make the data directory %s: %s; nothing was started",
+                       path, strerror(errno));
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
         return err_set(err, ERR_PRECONDITION, "%s is not a directory; choose another --data", path);
     if (st.st_uid != geteuid())
-        return err_set(err, ERR_PRECONDITION, "%s belongs to another user; run mered as its owner or choose another --data", path);
+        return err_set(err, ERR_PRECONDITION,
+                       "%s belongs to another user; run mered as its owner or choose another --data", path);
     if ((st.st_mode & 0777) != 0700 && chmod(path, 0700) < 0)
         return err_sys(err, "chmod %s", path);
     return 0;
@@ -29,7 +31,8 @@ static int take_lock(struct arena *a, struct datadir *d, struct err *err)
 {
     int got = fs_lock(arena_printf(a, "%s/lock", d->path), true, &d->lock_fd, err);
     if (got == 0)
-        return err_set(err, ERR_CONFLICT, "another mered is running on %s; stop it first, or choose another --data", d->path);
+        return err_set(err, ERR_CONFLICT,
+                       "another mered is running on %s; stop it first, or choose another --data", d->path);
     return got < 0 ? -1 : 0;
 }
 
@@ -47,7 +50,9 @@ static int read_admin_key(struct arena *a, struct datadir *d, struct err *err)
         return -1;
     text[strcspn(text, "\r\n")] = '\0';
     if (strlen(text) < 32)
-        return err_set(err, ERR_PRECONDITION, "%s holds no usable key (32 characters or more); remove the file to get a new one", d->admin_key_path);
+        return err_set(err, ERR_PRECONDITION,
+                       "%s holds no usable key (32 characters or more); remove the file to get a new one",
+                       d->admin_key_path);
     d->admin_key = text;
     return 0;
 }
@@ -64,7 +69,8 @@ static int read_secret(struct arena *a, struct datadir *d, struct err *err)
     if (fs_read(a, path, sizeof(d->secret), &data, &len, err) < 0)
         return -1;
     if (len != sizeof(d->secret))
-        return err_set(err, ERR_PRECONDITION, "%s is damaged; without it the stored passwords cannot be read", path);
+        return err_set(err, ERR_PRECONDITION, "%s is damaged; without it the stored passwords cannot be read",
+                       path);
     memcpy(d->secret, data, sizeof(d->secret));
     return 0;
 }
@@ -77,13 +83,14 @@ int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct 
     return read_admin_key(a, ret, err) < 0 ? -1 : read_secret(a, ret, err);
 }
 
-int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key, const char *const *names, size_t n_names,
-                        struct err *err)
+int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key,
+                        const char *const *names, size_t n_names, struct err *err)
 {
     if (!cert != !key)
         return err_set(err, ERR_INVALID, "tls-cert and tls-key go together; only one of them was given");
     if (cert && (access(cert, R_OK) < 0 || access(key, R_OK) < 0))
-        return err_set(err, ERR_PRECONDITION, "cannot read the certificate %s or its key: %s", cert, strerror(errno));
+        return err_set(err, ERR_PRECONDITION, "cannot read the certificate %s or its key: %s", cert,
+                       strerror(errno));
     d->tls_cert = cert ? cert : arena_printf(a, "%s/tls.crt", d->path);
     d->tls_key = key ? key : arena_printf(a, "%s/tls.key", d->path);
     if (cert || (fs_exists(d->tls_cert) && fs_exists(d->tls_key)))

@@ -16,10 +16,11 @@ struct datadir {
     const char *tls_cert, *tls_key;
 };
 
-/* Makes the directory (0700) and what is missing in it; takes the lock.  ERR_CONFLICT when another mered has it. */
+/* Makes the directory (0700) and what is missing in it; takes the lock.  ERR_CONFLICT when another mered has
+ * it. */
 int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct err *err) MUST_CHECK;
 /* The certificate of mere-proxy: the user's when given, else one made here for these names. */
-int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key, const char *const *names, size_t n_names,
-                        struct err *err) MUST_CHECK;
+int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key,
+                        const char *const *names, size_t n_names, struct err *err) MUST_CHECK;
 
 #endif

@@ -8,7 +8,8 @@ void idle_begin(struct idle *i, int64_t now_us)
 bool idle_update(struct idle *i, const struct pg_activity *look, int64_t now_us)
 {
     bool going_on = look->busy_backends > 0 || look->replication > 0 || look->autovacuum > 0;
-    bool changed = i->seen && (look->sessions != i->last.sessions || look->active_time != i->last.active_time);
+    bool changed =
+        i->seen && (look->sessions != i->last.sessions || look->active_time != i->last.active_time);
     bool newer = look->last_change_us > i->active_us;
     if (going_on || changed)
         i->active_us = now_us;

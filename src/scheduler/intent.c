@@ -17,12 +17,20 @@
 #define CU_MAX              56.0
 #define CPU_PER_CU_MEMORY   4
 
-int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, const char *action, const char *status, const char *branch_id,
-                         const char *endpoint_id, const char *args, struct err *err)
+int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, const char *action,
+                         const char *status, const char *branch_id, const char *endpoint_id, const char *args,
+                         struct err *err)
 {
     int64_t now = clock_wall_us();
-    struct operation o = { .id = id_uuid(a), .project_id = out->project.id, .branch_id = branch_id, .endpoint_id = endpoint_id,
-                           .action = action, .status = status, .args = args, .created_at = now, .updated_at = now };
+    struct operation o = { .id = id_uuid(a),
+                           .project_id = out->project.id,
+                           .branch_id = branch_id,
+                           .endpoint_id = endpoint_id,
+                           .action = action,
+                           .status = status,
+                           .args = args,
+                           .created_at = now,
+                           .updated_at = now };
     if (operation_insert(c, &o, err) < 0)
         return -1;
     struct operation *bigger = arena_alloc(a, (out->n_operations + 1) * sizeof(*bigger));
@@ -36,7 +44,9 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what, struct err *err)
 {
     if (!text_is_name(name, max))
-        return err_field(err, ERR_INVALID, pointer, "%s must be 1 to %zu bytes of printable UTF-8, without a blank at either end", what, max);
+        return err_field(err, ERR_INVALID, pointer,
+                         "%s must be 1 to %zu bytes of printable UTF-8, without a blank at either end", what,
+                         max);
     return 0;
 }
 
@@ -68,10 +78,14 @@ static int check_cu(struct sched *s, const struct endpoint_spec *spec, const cha
     double min = spec->min_cu, max = spec->max_cu;
     auto_free char *where = xasprintf("%s/autoscaling_limit_%s_cu", pointer, is_cu(min) ? "max" : "min");
     if (!is_cu(min) || !is_cu(max) || (min != 0 && max != 0 && min > max))
-        return err_field(err, ERR_INVALID, where, "compute units must be between %.2f and %.0f, the minimum not above the maximum", CU_MIN, CU_MAX);
+        return err_field(err, ERR_INVALID, where,
+                         "compute units must be between %.2f and %.0f, the minimum not above the maximum",
+                         CU_MIN, CU_MAX);
     if (max != 0 && max != s->info.default_max_cu && !cgroup_has_limits())
         return err_field(err, ERR_NOT_SUPPORTED, where,
-                         "this machine has no control groups that Mere may use, so a compute cannot be limited to %.2f units; leave the field out", max);
+                         "this machine has no control groups that Mere may use, so a compute cannot be "
+                         "limited to %.2f units; leave the field out",
+                         max);
     return 0;
 }
 
@@ -80,22 +94,28 @@ static char *settings_pointer(const char *pointer)
 {
     const char *last = strrchr(pointer, '/');
 
-    return xasprintf("%s%s/pg_settings", pointer, last != NULL && strcmp(last, "/default_endpoint_settings") == 0 ? "" : "/settings");
+    return xasprintf("%s%s/pg_settings", pointer,
+                     last != NULL && strcmp(last, "/default_endpoint_settings") == 0 ? "" : "/settings");
 }
 
-int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, const char *pointer, struct err *err)
+int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, const char *pointer,
+                          struct err *err)
 {
     auto_free char *p_type = xasprintf("%s/type", pointer), *p_name = xasprintf("%s/name", pointer);
-    auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer), *p_settings = settings_pointer(pointer);
+    auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer),
+                   *p_settings = settings_pointer(pointer);
     int64_t t = spec->suspend_timeout_seconds;
     if (spec->type && strcmp(spec->type, "read_write") != 0 && strcmp(spec->type, "read_only") != 0)
         return err_field(err, ERR_INVALID, p_type, "type must be read_write or read_only");
     if (spec->type && strcmp(spec->type, "read_only") == 0)
-        return err_field(err, ERR_NOT_SUPPORTED, p_type, "read-only endpoints are not supported yet; nothing was created");
+        return err_field(err, ERR_NOT_SUPPORTED, p_type,
+                         "read-only endpoints are not supported yet; nothing was created");
     if (spec->name && intent_check_name(spec->name, 64, p_name, "an endpoint name", err) < 0)
         return -1;
-    if (t != INTENT_UNSET && t != 0 && t != -1 && (t < s->info.suspend_min_seconds || t > SUSPEND_MAX_SECONDS))
-        return err_field(err, ERR_INVALID, p_suspend, "suspend_timeout_seconds must be 0 (default), -1 (never) or %" PRId64 " to %d",
+    if (t != INTENT_UNSET && t != 0 && t != -1 &&
+        (t < s->info.suspend_min_seconds || t > SUSPEND_MAX_SECONDS))
+        return err_field(err, ERR_INVALID, p_suspend,
+                         "suspend_timeout_seconds must be 0 (default), -1 (never) or %" PRId64 " to %d",
                          s->info.suspend_min_seconds, SUSPEND_MAX_SECONDS);
     if (spec->pg_settings) {
         json_auto_t *obj = json_loads(spec->pg_settings, 0, NULL);
@@ -111,8 +131,10 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, con
 static void project_defaults(const struct project *p, struct arena *a, struct endpoint *e)
 {
     json_auto_t *d = p->default_endpoint_settings ? json_loads(p->default_endpoint_settings, 0, NULL) : NULL;
-    json_t *min = json_object_get(d, "autoscaling_limit_min_cu"), *max = json_object_get(d, "autoscaling_limit_max_cu");
-    json_t *suspend = json_object_get(d, "suspend_timeout_seconds"), *settings = json_object_get(d, "pg_settings");
+    json_t *min = json_object_get(d, "autoscaling_limit_min_cu"),
+           *max = json_object_get(d, "autoscaling_limit_max_cu");
+    json_t *suspend = json_object_get(d, "suspend_timeout_seconds"),
+           *settings = json_object_get(d, "pg_settings");
     if (json_is_number(min))
         e->min_cu = json_number_value(min);
     if (json_is_number(max))
@@ -146,13 +168,21 @@ static void apply_spec(struct endpoint *e, const struct endpoint_spec *spec)
         e->max_cu = e->min_cu;
 }
 
-int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, const struct project *p, const char *branch_id,
-                        const struct endpoint_spec *spec, const char *pointer, struct err *err)
+int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
+                        const struct project *p, const char *branch_id, const struct endpoint_spec *spec,
+                        const char *pointer, struct err *err)
 {
     int64_t now = clock_wall_us();
-    struct endpoint e = { .id = id_endpoint(a), .project_id = p->id, .branch_id = branch_id, .type = "read_write", .desired = "stopped",
-                          .observed = compute_state_name(COMPUTE_STOPPED), .min_cu = s->info.default_min_cu, .max_cu = s->info.default_max_cu,
-                          .created_at = now, .updated_at = now };
+    struct endpoint e = { .id = id_endpoint(a),
+                          .project_id = p->id,
+                          .branch_id = branch_id,
+                          .type = "read_write",
+                          .desired = "stopped",
+                          .observed = compute_state_name(COMPUTE_STOPPED),
+                          .min_cu = s->info.default_min_cu,
+                          .max_cu = s->info.default_max_cu,
+                          .created_at = now,
+                          .updated_at = now };
     if (intent_check_endpoint(s, spec, pointer, err) < 0)
         return -1;
     project_defaults(p, a, &e);
@@ -167,14 +197,16 @@ int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct 
     return 0;
 }
 
-int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch, struct outcome *out, struct err *err)
+int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch,
+                struct outcome *out, struct err *err)
 {
     if (project_get(c, a, project_id, &out->project, err) < 0)
         return -1;
     return branch ? branch_get(c, a, project_id, branch, &out->branch, err) : 0;
 }
 
-int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, bool passwords, struct err *err)
+int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, bool passwords,
+                struct err *err)
 {
     if (role_list(c, a, out->branch.id, false, &out->roles, &out->n_roles, err) < 0 ||
         database_list(c, a, out->branch.id, false, &out->databases, &out->n_databases, err) < 0 ||
@@ -187,11 +219,17 @@ int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome 
     return 0;
 }
 
-int intent_new_role(struct sched *s, struct arena *a, const struct project *p, const char *branch_id, const char *name, bool no_login,
-                    struct role *ret, const char **ret_plain, struct err *err)
+int intent_new_role(struct sched *s, struct arena *a, const struct project *p, const char *branch_id,
+                    const char *name, bool no_login, struct role *ret, const char **ret_plain,
+                    struct err *err)
 {
     int64_t now = clock_wall_us();
-    *ret = (struct role){ .branch_id = branch_id, .name = name, .no_login = no_login, .state = "creating", .created_at = now, .updated_at = now };
+    *ret = (struct role){ .branch_id = branch_id,
+                          .name = name,
+                          .no_login = no_login,
+                          .state = "creating",
+                          .created_at = now,
+                          .updated_at = now };
     *ret_plain = no_login ? NULL : id_password(a);
     (void)p;
     return no_login ? 0 : secret_seal(s, a, branch_id, name, *ret_plain, ret, err);

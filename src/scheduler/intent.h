@@ -1,10 +1,11 @@
 /*
  * intent.h - what users may want, each one write transaction
  *
- * An intent validates meaning (names taken, states, limits, ranges; the API has already checked shapes), writes the rows and
- * their operations in one transaction, kicks the scheduler and returns what was written.  Any thread.  Results live in the arena.
- * Conflicting work is ordered later by the scheduler; an intent never fails because something else is running.
- * Pointers in errors are JSON pointers into Neon's request bodies ("/branch/parent_id").
+ * An intent validates meaning (names taken, states, limits, ranges; the API has already checked shapes),
+ * writes the rows and their operations in one transaction, kicks the scheduler and returns what was written.
+ * Any thread.  Results live in the arena. Conflicting work is ordered later by the scheduler; an intent never
+ * fails because something else is running. Pointers in errors are JSON pointers into Neon's request bodies
+ * ("/branch/parent_id").
  */
 #ifndef MERE_INTENT_H
 #define MERE_INTENT_H
@@ -44,78 +45,83 @@ struct endpoint_spec {
 };
 
 struct project_spec {
-    const char *name;           /* NULL = the id (create), unchanged (update) */
-    int64_t pg_version;         /* 0 = newest installed */
-    const char *region_id;      /* NULL, or must be ours */
-    int store_passwords;        /* -1 = not given */
+    const char *name;                  /* NULL = the id (create), unchanged (update) */
+    int64_t pg_version;                /* 0 = newest installed */
+    const char *region_id;             /* NULL, or must be ours */
+    int store_passwords;               /* -1 = not given */
     int64_t history_retention_seconds; /* INTENT_UNSET */
-    const char *settings;       /* JSON text to keep and echo, already shape-checked; NULL = not given */
+    const char *settings; /* JSON text to keep and echo, already shape-checked; NULL = not given */
     const char *branch_name, *role_name, *database_name; /* NULL = main, <database>_owner, neondb */
-    const char *branch_annotations; /* JSON object of strings or NULL */
-    const char *default_endpoint_settings; /* JSON text to echo; NULL = not given */
+    const char *branch_annotations;                      /* JSON object of strings or NULL */
+    const char *default_endpoint_settings;               /* JSON text to echo; NULL = not given */
     struct endpoint_spec endpoint; /* the defaults of default_endpoint_settings, parsed */
 };
 
 struct branch_spec {
-    const char *name;           /* NULL = generated (create), unchanged (update) */
-    const char *parent;         /* id or name; NULL = the default branch */
-    uint64_t parent_lsn;        /* 0 = head.  A past LSN or time is ERR_NOT_SUPPORTED for now */
-    int64_t parent_timestamp;   /* 0 = head */
-    const char *init_source;    /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
-    const char *durability;     /* NULL = full; "relaxed" */
-    int is_protected;           /* -1 = not given */
-    const char *annotations;    /* JSON object of strings or NULL */
+    const char *name;         /* NULL = generated (create), unchanged (update) */
+    const char *parent;       /* id or name; NULL = the default branch */
+    uint64_t parent_lsn;      /* 0 = head.  A past LSN or time is ERR_NOT_SUPPORTED for now */
+    int64_t parent_timestamp; /* 0 = head */
+    const char *init_source;  /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
+    const char *durability;   /* NULL = full; "relaxed" */
+    int is_protected;         /* -1 = not given */
+    const char *annotations;  /* JSON object of strings or NULL */
     struct endpoint_spec *endpoints;
     size_t n_endpoints;
 };
 
-int intent_project_create(struct sched *s, struct arena *a, const struct project_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_project_update(struct sched *s, struct arena *a, const char *project_id, const struct project_spec *spec, struct outcome *ret,
+int intent_project_create(struct sched *s, struct arena *a, const struct project_spec *spec,
+                          struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_project_update(struct sched *s, struct arena *a, const char *project_id,
+                          const struct project_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_project_delete(struct sched *s, struct arena *a, const char *project_id, struct outcome *ret,
                           struct err *err) MUST_CHECK;
-int intent_project_delete(struct sched *s, struct arena *a, const char *project_id, struct outcome *ret, struct err *err) MUST_CHECK;
 
 /*
- * A child at the parent's head.  A cleanly suspended parent with an image: ready at once, nothing waits.  A running one: waits
- * (at most 8 s) until parent_lsn is fixed; after that time the branch is answered in state init, and its operation tells the rest.
- * Fills branch, endpoints, roles (+ passwords), databases, operations.
+ * A child at the parent's head.  A cleanly suspended parent with an image: ready at once, nothing waits.  A
+ * running one: waits (at most 8 s) until parent_lsn is fixed; after that time the branch is answered in state
+ * init, and its operation tells the rest. Fills branch, endpoints, roles (+ passwords), databases,
+ * operations.
  */
-int intent_branch_create(struct sched *s, struct arena *a, const char *project_id, const struct branch_spec *spec, struct outcome *ret,
-                         struct err *err) MUST_CHECK;
-int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch, const struct branch_spec *spec,
+int intent_branch_create(struct sched *s, struct arena *a, const char *project_id,
+                         const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                              struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch, struct outcome *ret,
-                              struct err *err) MUST_CHECK;
-int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, struct outcome *ret,
-                         struct err *err) MUST_CHECK;
 
 /* outcome.endpoints[0] is the endpoint. */
-int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id, const struct endpoint_spec *spec, struct outcome *ret,
-                           struct err *err) MUST_CHECK;
-int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, const struct endpoint_spec *spec,
+int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id,
+                           const struct endpoint_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
+                           const struct endpoint_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
                            struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, struct outcome *ret,
-                           struct err *err) MUST_CHECK;
 enum endpoint_verb { ENDPOINT_START, ENDPOINT_SUSPEND, ENDPOINT_RESTART };
-int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, enum endpoint_verb verb,
-                        struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
+                        enum endpoint_verb verb, struct outcome *ret, struct err *err) MUST_CHECK;
 
 /* outcome.roles[0] (+ passwords[0] where Neon answers it); the operation ends when the catalogue has it. */
-int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name, bool no_login,
-                       struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_role_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name, struct outcome *ret,
-                       struct err *err) MUST_CHECK;
-int intent_role_reset_password(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                               struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                       const char *name, bool no_login, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_role_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                       const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_role_reset_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                               const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
 /* outcome.databases[0] */
-int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                           const char *owner_name, struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                           const char *new_name, const char *new_owner, struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                           struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, const char *owner_name, struct outcome *ret,
+                           struct err *err) MUST_CHECK;
+int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, const char *new_name, const char *new_owner, struct outcome *ret,
+                           struct err *err) MUST_CHECK;
+int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
 
 /* The clear password.  ERR_PRECONDITION when the project does not store passwords or the role has none. */
-int intent_reveal_password(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *role,
-                           const char **ret, struct err *err) MUST_CHECK;
+int intent_reveal_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *role, const char **ret, struct err *err) MUST_CHECK;
 
 #endif

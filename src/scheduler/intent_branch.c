@@ -19,13 +19,16 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
     if (spec->name && id_looks_like_branch(spec->name))
         return err_field(err, ERR_INVALID, "/branch/name", "a branch name may not look like a branch id");
     if (spec->parent_lsn != 0)
-        return err_field(err, ERR_NOT_SUPPORTED, "/branch/parent_lsn", "branches of a past LSN are not supported yet; leave the field out to branch at head");
+        return err_field(
+            err, ERR_NOT_SUPPORTED, "/branch/parent_lsn",
+            "branches of a past LSN are not supported yet; leave the field out to branch at head");
     if (spec->parent_timestamp != 0)
-        return err_field(err, ERR_NOT_SUPPORTED, "/branch/parent_timestamp",
-                         "branches of a past moment are not supported yet; leave the field out to branch at head");
+        return err_field(
+            err, ERR_NOT_SUPPORTED, "/branch/parent_timestamp",
+            "branches of a past moment are not supported yet; leave the field out to branch at head");
     if (spec->init_source && strcmp(spec->init_source, "parent-data") != 0)
-        return err_field(err, strcmp(spec->init_source, "schema-only") == 0 ? ERR_NOT_SUPPORTED : ERR_INVALID, "/branch/init_source",
-                         "init_source must be parent-data");
+        return err_field(err, strcmp(spec->init_source, "schema-only") == 0 ? ERR_NOT_SUPPORTED : ERR_INVALID,
+                         "/branch/init_source", "init_source must be parent-data");
     if (spec->durability && strcmp(spec->durability, "full") != 0 && strcmp(spec->durability, "relaxed") != 0)
         return err_field(err, ERR_INVALID, "/branch/durability", "durability must be full or relaxed");
     if (spec->n_endpoints > 1)
@@ -33,14 +36,17 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
     return 0;
 }
 
-/* Where the parent's history ends, when that can be said without doing anything: it was never started, or is cleanly suspended with an image. */
-static int standing_head(struct dbc *c, struct arena *a, const struct branch *parent, struct image *ret, bool *ret_found, struct err *err)
+/* Where the parent's history ends, when that can be said without doing anything: it was never started, or is
+ * cleanly suspended with an image. */
+static int standing_head(struct dbc *c, struct arena *a, const struct branch *parent, struct image *ret,
+                         bool *ret_found, struct err *err)
 {
     *ret_found = false;
     if (strcmp(parent->state, "init") == 0)
         return 0;
     if (strcmp(parent->volume, "ready") != 0) {
-        /* Being materialised right now or not: until its first start is verified nobody can have written to it. */
+        /* Being materialised right now or not: until its first start is verified nobody can have written to
+         * it. */
         *ret_found = strcmp(parent->volume, "none") == 0;
         return *ret_found ? image_get(c, a, parent->image_id, ret, err) : 0;
     }
@@ -62,8 +68,8 @@ static int reseal(void *arg, struct arena *a, const struct role *from, struct ro
     return secret_seal(arg, a, to->branch_id, to->name, plain, to, err);
 }
 
-static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent, const struct branch_spec *spec,
-                        struct outcome *out, bool *ret_wait, struct err *err)
+static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
+                        const struct branch_spec *spec, struct outcome *out, bool *ret_wait, struct err *err)
 {
     struct image image;
     bool standing;
@@ -71,29 +77,43 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
     struct branch *b = &out->branch;
     if (standing_head(c, a, parent, &image, &standing, err) < 0)
         return -1;
-    *b = (struct branch){ .id = id_branch(a), .project_id = parent->project_id, .state = standing ? "ready" : "init", .parent_id = parent->id,
-                          .parent_lsn = standing ? image.lsn : 0, .parent_timestamp = standing ? now : 0,
-                          .is_protected = spec->is_protected == 1, .durability = spec->durability ? spec->durability : "full",
-                          .image_id = standing ? image.id : NULL, .volume = "none", .annotations = spec->annotations,
-                          .state_changed_at = now, .created_at = now, .updated_at = now };
+    *b = (struct branch){ .id = id_branch(a),
+                          .project_id = parent->project_id,
+                          .state = standing ? "ready" : "init",
+                          .parent_id = parent->id,
+                          .parent_lsn = standing ? image.lsn : 0,
+                          .parent_timestamp = standing ? now : 0,
+                          .is_protected = spec->is_protected == 1,
+                          .durability = spec->durability ? spec->durability : "full",
+                          .image_id = standing ? image.id : NULL,
+                          .volume = "none",
+                          .annotations = spec->annotations,
+                          .state_changed_at = now,
+                          .created_at = now,
+                          .updated_at = now };
     b->name = spec->name ? spec->name : b->id;
     *ret_wait = !standing;
     if (branch_insert(c, b, err) < 0 || role_copy_all(c, a, parent->id, b->id, now, reseal, s, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_endpoints; i++)
-        if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0", err) < 0)
+        if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",
+                                err) < 0)
             return -1;
     return intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
                                 out->n_endpoints ? out->endpoints[0].id : NULL, NULL, err);
 }
 
-static int load_parent(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret, struct err *err)
+static int load_parent(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                       struct branch *ret, struct err *err)
 {
-    int rc = ref ? branch_get(c, a, project_id, ref, ret, err) : branch_get_default(c, a, project_id, ret, err);
+    int rc =
+        ref ? branch_get(c, a, project_id, ref, ret, err) : branch_get_default(c, a, project_id, ret, err);
     if (rc < 0 && err->code == ERR_NOT_FOUND && ref)
-        return err_field(err, ERR_NOT_FOUND, "/branch/parent_id", "branch not found: the parent \"%.80s\"", ref);
+        return err_field(err, ERR_NOT_FOUND, "/branch/parent_id", "branch not found: the parent \"%.80s\"",
+                         ref);
     if (rc == 0 && strcmp(ret->state, "damaged") == 0)
-        return err_field(err, ERR_DAMAGED, "/branch/parent_id", "branch \"%s\" is damaged and cannot be branched", ret->name);
+        return err_field(err, ERR_DAMAGED, "/branch/parent_id",
+                         "branch \"%s\" is damaged and cannot be branched", ret->name);
     return rc;
 }
 
@@ -104,7 +124,8 @@ static int look_at_fork(struct sched *s, struct arena *a, struct outcome *out, s
     if (db_read(s->env.db, &c, err) < 0 || operation_get_id(c, a, out->operations[0].id, &o, err) < 0)
         return -1;
     if (strcmp(o.status, "failed") == 0 || strcmp(o.status, "cancelled") == 0)
-        return err_set(err, ERR_UNAVAILABLE, "the branch could not be made and nothing is left of it: %s", o.error ? o.error : "unknown");
+        return err_set(err, ERR_UNAVAILABLE, "the branch could not be made and nothing is left of it: %s",
+                       o.error ? o.error : "unknown");
     out->operations[0] = o;
     return branch_get_id(c, a, out->branch.id, &out->branch, err);
 }
@@ -122,8 +143,8 @@ static int wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, 
     return 0;
 }
 
-int intent_branch_create(struct sched *s, struct arena *a, const char *project_id, const struct branch_spec *spec, struct outcome *ret,
-                         struct err *err)
+int intent_branch_create(struct sched *s, struct arena *a, const char *project_id,
+                         const struct branch_spec *spec, struct outcome *ret, struct err *err)
 {
     struct branch parent;
     bool wait;
@@ -133,7 +154,8 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     {
         auto_dbc *c = NULL;
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
-            load_parent(c, a, project_id, spec->parent, &parent, err) < 0 || insert_child(s, c, a, &parent, spec, ret, &wait, err) < 0 ||
+            load_parent(c, a, project_id, spec->parent, &parent, err) < 0 ||
+            insert_child(s, c, a, &parent, spec, ret, &wait, err) < 0 ||
             intent_fill(s, c, a, ret, true, err) < 0 || db_commit(c, err) < 0)
             return -1;
     }
@@ -144,8 +166,8 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     return wait_for_fork(s, a, ret, err);
 }
 
-int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch, const struct branch_spec *spec,
-                         struct outcome *ret, struct err *err)
+int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         const struct branch_spec *spec, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     if (check_spec(spec, err) < 0)
@@ -155,7 +177,8 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
         return -1;
     struct branch *b = &ret->branch;
     if (spec->durability && strcmp(spec->durability, b->durability) != 0)
-        return err_field(err, ERR_INVALID, "/branch/durability", "durability is chosen when a branch is created");
+        return err_field(err, ERR_INVALID, "/branch/durability",
+                         "durability is chosen when a branch is created");
     b->name = spec->name ? spec->name : b->name;
     b->is_protected = spec->is_protected >= 0 ? spec->is_protected == 1 : b->is_protected;
     b->annotations = spec->annotations ? spec->annotations : b->annotations;
@@ -165,7 +188,8 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
     return db_commit(c, err);
 }
 
-int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch, struct outcome *ret, struct err *err)
+int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                              struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
@@ -185,24 +209,33 @@ static int may_delete(struct dbc *c, const struct branch *b, struct err *err)
     if (branch_count_children(c, b->id, &children, err) < 0)
         return -1;
     if (b->is_default)
-        return err_set(err, ERR_INVALID, "branch \"%s\" is the default branch and cannot be deleted; make another one the default, or delete the project",
+        return err_set(err, ERR_INVALID,
+                       "branch \"%s\" is the default branch and cannot be deleted; make another one the "
+                       "default, or delete the project",
                        b->name);
     if (b->is_protected)
-        return err_set(err, ERR_INVALID, "branch \"%s\" is protected and cannot be deleted; take the protection off first", b->name);
+        return err_set(err, ERR_INVALID,
+                       "branch \"%s\" is protected and cannot be deleted; take the protection off first",
+                       b->name);
     if (!b->parent_id)
-        return err_set(err, ERR_INVALID, "branch \"%s\" is a root branch and cannot be deleted; delete the project", b->name);
+        return err_set(err, ERR_INVALID,
+                       "branch \"%s\" is a root branch and cannot be deleted; delete the project", b->name);
     if (children > 0)
-        return err_set(err, ERR_INVALID, "branch \"%s\" has %" PRId64 " child branch%s and cannot be deleted; delete them first", b->name, children,
-                       children == 1 ? "" : "es");
+        return err_set(err, ERR_INVALID,
+                       "branch \"%s\" has %" PRId64
+                       " child branch%s and cannot be deleted; delete them first",
+                       b->name, children, children == 1 ? "" : "es");
     return 0;
 }
 
-int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, struct outcome *ret, struct err *err)
+int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         struct outcome *ret, struct err *err)
 {
     int64_t now = clock_wall_us();
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 || may_delete(c, &ret->branch, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
+        may_delete(c, &ret->branch, err) < 0)
         return -1;
     if (branch_set_state(c, ret->branch.id, NULL, "deleting", now, err) < 0 ||
         endpoint_list(c, a, NULL, ret->branch.id, false, &ret->endpoints, &ret->n_endpoints, err) < 0)
@@ -211,10 +244,13 @@ int intent_branch_delete(struct sched *s, struct arena *a, const char *project_i
         if (endpoint_set_desired(c, ret->endpoints[i].id, "deleted", now, err) < 0)
             return -1;
         if (strcmp(ret->endpoints[i].observed, "STOPPED") != 0 &&
-            intent_add_operation(c, a, ret, "suspend_compute", "scheduling", ret->branch.id, ret->endpoints[i].id, NULL, err) < 0)
+            intent_add_operation(c, a, ret, "suspend_compute", "scheduling", ret->branch.id,
+                                 ret->endpoints[i].id, NULL, err) < 0)
             return -1;
     }
-    if (intent_add_operation(c, a, ret, "delete_timeline", "scheduling", ret->branch.id, NULL, NULL, err) < 0 || db_commit(c, err) < 0)
+    if (intent_add_operation(c, a, ret, "delete_timeline", "scheduling", ret->branch.id, NULL, NULL, err) <
+            0 ||
+        db_commit(c, err) < 0)
         return -1;
     CRASH_POINT("branch.deleting");
     sched_kick(s);

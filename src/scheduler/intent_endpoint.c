@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-static int load_endpoint(struct dbc *c, struct arena *a, const char *project_id, const char *endpoint_id, struct outcome *out, struct err *err)
+static int load_endpoint(struct dbc *c, struct arena *a, const char *project_id, const char *endpoint_id,
+                         struct outcome *out, struct err *err)
 {
     if (intent_load(c, a, project_id, NULL, out, err) < 0)
         return -1;
@@ -27,8 +28,8 @@ static int add_op(struct dbc *c, struct arena *a, struct outcome *out, const cha
     return intent_add_operation(c, a, out, action, "scheduling", e->branch_id, e->id, NULL, err);
 }
 
-int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id, const struct endpoint_spec *spec, struct outcome *ret,
-                           struct err *err)
+int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id,
+                           const struct endpoint_spec *spec, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
@@ -36,7 +37,8 @@ int intent_endpoint_create(struct sched *s, struct arena *a, const char *project
         return -1;
     if (intent_load(c, a, project_id, spec->branch_id, ret, err) < 0) {
         if (err->code == ERR_NOT_FOUND && ret->project.id)
-            return err_field(err, ERR_NOT_FOUND, "/endpoint/branch_id", "branch not found: \"%.80s\"", spec->branch_id);
+            return err_field(err, ERR_NOT_FOUND, "/endpoint/branch_id", "branch not found: \"%.80s\"",
+                             spec->branch_id);
         return -1;
     }
     if (intent_add_endpoint(s, c, a, ret, &ret->project, ret->branch.id, spec, "/endpoint", err) < 0)
@@ -48,12 +50,13 @@ int intent_endpoint_create(struct sched *s, struct arena *a, const char *project
 static bool needs_restart(const struct endpoint *e, const struct endpoint_spec *spec)
 {
     bool settings = spec->pg_settings && (!e->pg_settings || strcmp(spec->pg_settings, e->pg_settings) != 0);
-    bool size = (spec->max_cu != 0 && spec->max_cu != e->max_cu) || (spec->min_cu != 0 && spec->min_cu != e->min_cu);
+    bool size =
+        (spec->max_cu != 0 && spec->max_cu != e->max_cu) || (spec->min_cu != 0 && spec->min_cu != e->min_cu);
     return (settings || size) && !is_stopped(e);
 }
 
-int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, const struct endpoint_spec *spec,
-                           struct outcome *ret, struct err *err)
+int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
+                           const struct endpoint_spec *spec, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     if (intent_check_endpoint(s, spec, "/endpoint", err) < 0)
@@ -63,42 +66,46 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
         return -1;
     struct endpoint *e = &ret->endpoints[0];
     if (spec->branch_id && strcmp(spec->branch_id, e->branch_id) != 0)
-        return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id", "an endpoint cannot move to another branch; create one there");
+        return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id",
+                         "an endpoint cannot move to another branch; create one there");
     bool restart = needs_restart(e, spec), stop = spec->disabled == 1 && !e->disabled && !is_stopped(e);
     e->name = spec->name ? spec->name : e->name;
     e->min_cu = spec->min_cu != 0 ? spec->min_cu : e->min_cu;
     e->max_cu = spec->max_cu != 0 ? spec->max_cu : e->max_cu;
     if (e->min_cu > e->max_cu)
-        return err_field(err, ERR_INVALID, "/endpoint/autoscaling_limit_min_cu", "the minimum of compute units is above the maximum");
+        return err_field(err, ERR_INVALID, "/endpoint/autoscaling_limit_min_cu",
+                         "the minimum of compute units is above the maximum");
     if (spec->suspend_timeout_seconds != INTENT_UNSET)
         e->suspend_timeout_seconds = spec->suspend_timeout_seconds;
     e->pg_settings = spec->pg_settings ? spec->pg_settings : e->pg_settings;
     e->disabled = spec->disabled >= 0 ? spec->disabled == 1 : e->disabled;
     e->updated_at = clock_wall_us();
     bool take_in = !restart && !stop && !is_stopped(e);
-    if (endpoint_update(c, e, err) < 0 || (take_in && add_op(c, a, ret, "apply_config", err) < 0) || ((restart || stop) && add_op(c, a, ret, "suspend_compute", err) < 0) ||
+    if (endpoint_update(c, e, err) < 0 || (take_in && add_op(c, a, ret, "apply_config", err) < 0) ||
+        ((restart || stop) && add_op(c, a, ret, "suspend_compute", err) < 0) ||
         (restart && !stop && add_op(c, a, ret, "start_compute", err) < 0) || db_commit(c, err) < 0)
         return -1;
     sched_kick(s);
     return 0;
 }
 
-int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, struct outcome *ret, struct err *err)
+int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
+                           struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
         return -1;
-    if (endpoint_set_desired(c, endpoint_id, "deleted", clock_wall_us(), err) < 0 || add_op(c, a, ret, "suspend_compute", err) < 0 ||
-        db_commit(c, err) < 0)
+    if (endpoint_set_desired(c, endpoint_id, "deleted", clock_wall_us(), err) < 0 ||
+        add_op(c, a, ret, "suspend_compute", err) < 0 || db_commit(c, err) < 0)
         return -1;
     CRASH_POINT("endpoint.deleting");
     sched_kick(s);
     return 0;
 }
 
-int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id, enum endpoint_verb verb,
-                        struct outcome *ret, struct err *err)
+int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
+                        enum endpoint_verb verb, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;

@@ -41,8 +41,8 @@ static void give_database(struct arena *a, struct outcome *out, const struct dat
     out->n_databases = 1;
 }
 
-int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name, bool no_login,
-                       struct outcome *ret, struct err *err)
+int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                       const char *name, bool no_login, struct outcome *ret, struct err *err)
 {
     struct role r, *others;
     size_t n;
@@ -50,19 +50,20 @@ int intent_role_create(struct sched *s, struct arena *a, const char *project_id,
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (intent_check_role_name(name, "/role/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
-        intent_load(c, a, project_id, branch, ret, err) < 0 || role_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
+        intent_load(c, a, project_id, branch, ret, err) < 0 ||
+        role_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
         return -1;
     if (n >= ROLES_MAX)
         return err_set(err, ERR_INVALID, "a branch has at most %d roles", ROLES_MAX);
-    if (intent_new_role(s, a, &ret->project, ret->branch.id, name, no_login, &r, &plain, err) < 0 || role_insert(c, &r, err) < 0 ||
-        add_apply(c, a, ret, NULL, err) < 0)
+    if (intent_new_role(s, a, &ret->project, ret->branch.id, name, no_login, &r, &plain, err) < 0 ||
+        role_insert(c, &r, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
         return -1;
     give_role(a, ret, &r, plain);
     return commit_and_kick(s, c, err);
 }
 
-int intent_role_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name, struct outcome *ret,
-                       struct err *err)
+int intent_role_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                       const char *name, struct outcome *ret, struct err *err)
 {
     struct role r;
     struct database *dbs;
@@ -70,11 +71,14 @@ int intent_role_delete(struct sched *s, struct arena *a, const char *project_id,
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
-        role_get(c, a, ret->branch.id, name, &r, err) < 0 || database_list(c, a, ret->branch.id, false, &dbs, &n, err) < 0)
+        role_get(c, a, ret->branch.id, name, &r, err) < 0 ||
+        database_list(c, a, ret->branch.id, false, &dbs, &n, err) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)
         if (strcmp(dbs[i].owner_name, name) == 0)
-            return err_set(err, ERR_INVALID, "role \"%s\" owns database \"%s\"; give it another owner or delete it first", name, dbs[i].name);
+            return err_set(err, ERR_INVALID,
+                           "role \"%s\" owns database \"%s\"; give it another owner or delete it first", name,
+                           dbs[i].name);
     r.state = "dropping";
     r.updated_at = clock_wall_us();
     if (role_update(c, &r, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
@@ -83,8 +87,8 @@ int intent_role_delete(struct sched *s, struct arena *a, const char *project_id,
     return commit_and_kick(s, c, err);
 }
 
-int intent_role_reset_password(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                               struct outcome *ret, struct err *err)
+int intent_role_reset_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                               const char *name, struct outcome *ret, struct err *err)
 {
     struct role r, fresh;
     const char *plain;
@@ -104,8 +108,8 @@ int intent_role_reset_password(struct sched *s, struct arena *a, const char *pro
     return commit_and_kick(s, c, err);
 }
 
-int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                           const char *owner_name, struct outcome *ret, struct err *err)
+int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, const char *owner_name, struct outcome *ret, struct err *err)
 {
     struct role owner;
     struct database *others;
@@ -114,13 +118,21 @@ int intent_database_create(struct sched *s, struct arena *a, const char *project
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (intent_check_database_name(name, "/database/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
-        intent_load(c, a, project_id, branch, ret, err) < 0 || database_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
+        intent_load(c, a, project_id, branch, ret, err) < 0 ||
+        database_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
         return -1;
     if (n >= DATABASES_MAX)
         return err_set(err, ERR_INVALID, "a branch has at most %d databases", DATABASES_MAX);
     if (role_get(c, a, ret->branch.id, owner_name, &owner, err) < 0)
-        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name", "role not found: \"%.63s\"", owner_name) : -1;
-    struct database d = { .branch_id = ret->branch.id, .name = name, .owner_name = owner_name, .state = "creating", .created_at = now, .updated_at = now };
+        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name",
+                                                      "role not found: \"%.63s\"", owner_name)
+                                          : -1;
+    struct database d = { .branch_id = ret->branch.id,
+                          .name = name,
+                          .owner_name = owner_name,
+                          .state = "creating",
+                          .created_at = now,
+                          .updated_at = now };
     if (database_insert(c, &d, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
         return -1;
     give_database(a, ret, &d);
@@ -129,25 +141,32 @@ int intent_database_create(struct sched *s, struct arena *a, const char *project
 
 static char *alter_args(const char *name, const char *new_name, const char *new_owner)
 {
-    json_auto_t *args = json_pack("{s:s, s:s*, s:s*}", "database", name, "name", new_name, "owner_name", new_owner);
+    json_auto_t *args =
+        json_pack("{s:s, s:s*, s:s*}", "database", name, "name", new_name, "owner_name", new_owner);
     return json_dumps(args, JSON_COMPACT);
 }
 
-int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name,
-                           const char *new_name, const char *new_owner, struct outcome *ret, struct err *err)
+int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, const char *new_name, const char *new_owner, struct outcome *ret,
+                           struct err *err)
 {
     struct role owner;
     struct database d, other;
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if ((new_name && intent_check_database_name(new_name, "/database/name", err) < 0) || db_write(s->env.db, &c, err) < 0 ||
-        intent_load(c, a, project_id, branch, ret, err) < 0 || database_get(c, a, ret->branch.id, name, &d, err) < 0)
+    if ((new_name && intent_check_database_name(new_name, "/database/name", err) < 0) ||
+        db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
+        database_get(c, a, ret->branch.id, name, &d, err) < 0)
         return -1;
     if (new_owner && role_get(c, a, ret->branch.id, new_owner, &owner, err) < 0)
-        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name", "role not found: \"%.63s\"", new_owner) : -1;
+        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name",
+                                                      "role not found: \"%.63s\"", new_owner)
+                                          : -1;
     struct err ignored = ERR_INIT;
-    if (new_name && strcmp(new_name, name) != 0 && database_get(c, a, ret->branch.id, new_name, &other, &ignored) == 0)
-        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"", new_name);
+    if (new_name && strcmp(new_name, name) != 0 &&
+        database_get(c, a, ret->branch.id, new_name, &other, &ignored) == 0)
+        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"",
+                         new_name);
     char *args = alter_args(name, new_name && strcmp(new_name, name) != 0 ? new_name : NULL, new_owner);
     int rc = add_apply(c, a, ret, arena_strdup(a, args), err);
     free(args);
@@ -159,8 +178,8 @@ int intent_database_update(struct sched *s, struct arena *a, const char *project
     return commit_and_kick(s, c, err);
 }
 
-int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *name, struct outcome *ret,
-                           struct err *err)
+int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, struct outcome *ret, struct err *err)
 {
     struct database d;
     *ret = (struct outcome){ 0 };
@@ -176,15 +195,17 @@ int intent_database_delete(struct sched *s, struct arena *a, const char *project
     return commit_and_kick(s, c, err);
 }
 
-int intent_reveal_password(struct sched *s, struct arena *a, const char *project_id, const char *branch, const char *role, const char **ret,
-                           struct err *err)
+int intent_reveal_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *role, const char **ret, struct err *err)
 {
     struct outcome out = { 0 };
     struct role r;
     auto_dbc *c = NULL;
-    if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, &out, err) < 0 || role_get(c, a, out.branch.id, role, &r, err) < 0)
+    if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, &out, err) < 0 ||
+        role_get(c, a, out.branch.id, role, &r, err) < 0)
         return -1;
     if (!out.project.store_passwords)
-        return err_set(err, ERR_PRECONDITION, "this project does not store passwords; reset the password to get a new one");
+        return err_set(err, ERR_PRECONDITION,
+                       "this project does not store passwords; reset the password to get a new one");
     return secret_open(s, a, &r, ret, err);
 }

@@ -1,8 +1,8 @@
 /*
  * internal.h - what the files of the scheduler share; nobody outside includes it
  *
- * Threads: everything here belongs to the loop thread unless it says otherwise.  Workers get a struct task, which holds all they may
- * touch, and give it back.
+ * Threads: everything here belongs to the loop thread unless it says otherwise.  Workers get a struct task,
+ * which holds all they may touch, and give it back.
  */
 #ifndef MERE_SCHED_INTERNAL_H
 #define MERE_SCHED_INTERNAL_H
@@ -63,7 +63,8 @@ struct sched {
 
 /* Any thread, after a commit that somebody may wait for. */
 void sched_changed(struct sched *s);
-/* Any waiting thread: seen = sched_seen(); look; then wait for a change since. false: the deadline (clock_mono_ms) has passed. */
+/* Any waiting thread: seen = sched_seen(); look; then wait for a change since. false: the deadline
+ * (clock_mono_ms) has passed. */
 uint64_t sched_seen(struct sched *s);
 bool sched_wait_change(struct sched *s, uint64_t seen, int64_t deadline_ms);
 /* Any thread: ERR_DISK_FULL when a file system we write to is below its reserve. */
@@ -145,7 +146,7 @@ struct compute {
     int pidfd;
     struct loop_fd *pid_source;
     struct proc_identity who;
-    int inotify_wd[2]; /* the data directory and its global/, while starting */
+    int inotify_wd[2];             /* the data directory and its global/, while starting */
     struct loop_timer *timer;      /* deadline of the present state */
     struct loop_timer *idle_timer; /* next look at the activity */
     struct loop_timer *gone_timer; /* next try of the lock after the postmaster's exit */
@@ -167,8 +168,8 @@ struct compute {
     int64_t suspend_timeout_ms; /* -1 = never */
 
     struct waiter *waiters;
-    char error[256];       /* why the last start failed */
-    int64_t starts_ms[5];  /* ring of the last failures */
+    char error[256];      /* why the last start failed */
+    int64_t starts_ms[5]; /* ring of the last failures */
     int n_failures;
 };
 
@@ -185,7 +186,8 @@ void compute_event(struct compute *c, enum compute_event ev);
 const char *compute_state_name(enum compute_state st);
 /* The state it is found in when we start; nothing else writes state beside compute_event. */
 void compute_found(struct compute *c, enum compute_state st);
-void compute_fail(struct compute *c, const char *why); /* remembers the reason; follow with EVENT_ERROR or EVENT_EXITED */
+void compute_fail(struct compute *c,
+                  const char *why); /* remembers the reason; follow with EVENT_ERROR or EVENT_EXITED */
 typedef void (*compute_fn)(struct compute *c, void *arg);
 void compute_each(struct sched *s, compute_fn fn, void *arg);
 
@@ -200,7 +202,8 @@ void supervise_on_inotify(void *arg, int fd, unsigned events);
 void supervise_watch(struct compute *c);
 /* At start: finds what survived us and leaves the compute in its true state. */
 int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err) MUST_CHECK;
-/* Writes what users see of it: observed, generation, process, times.  Failure is logged: the next write repairs it. */
+/* Writes what users see of it: observed, generation, process, times.  Failure is logged: the next write
+ * repairs it. */
 void supervise_record(struct compute *c, const char *desired);
 
 /* ---- stop.c: from running to suspended ---- */
@@ -208,17 +211,19 @@ void supervise_record(struct compute *c, const char *desired);
 void supervise_hold(struct compute *c);
 void supervise_reopen(struct compute *c);
 void supervise_held(struct compute *c, int64_t active); /* the proxy's answer to HOLD */
-void supervise_stop(struct compute *c);     /* first rung */
-void supervise_stop_now(struct compute *c); /* a start that takes too long */
+void supervise_stop(struct compute *c);                 /* first rung */
+void supervise_stop_now(struct compute *c);             /* a start that takes too long */
 void supervise_next_rung(struct compute *c);
 void supervise_capture(struct compute *c);
 void supervise_stopped(struct compute *c);
 void supervise_crashed(struct compute *c);
 void supervise_exited(struct compute *c); /* the postmaster is gone: wait for the rest, then EVENT_EXITED */
 void supervise_look_at(struct compute *c, int64_t after_ms); /* arms the next look at its activity */
-/* A task is done with the compute's admin session (NULL = it could not be opened): kept while it runs, else closed. */
+/* A task is done with the compute's admin session (NULL = it could not be opened): kept while it runs, else
+ * closed. */
 void supervise_give_back(struct compute *c, struct pg_admin *admin);
-void supervise_clear(struct compute *c);    /* lock, group, sockets, session: all that a stopped compute does not have */
+void supervise_clear(
+    struct compute *c); /* lock, group, sockets, session: all that a stopped compute does not have */
 
 /* ---- ops.c ---- */
 
@@ -245,7 +250,8 @@ void job_fork_start(struct op *op);
 void job_delete_start(struct op *op);
 void job_apply_start(struct op *op, struct compute *c);
 /* Applies all waiting role and database rows of a branch; in a worker. */
-int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin, struct err *err) MUST_CHECK;
+int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
+                      struct err *err) MUST_CHECK;
 
 /* ---- wake.c ---- */
 
@@ -253,8 +259,9 @@ int wake_start(struct sched *s, struct err *err) MUST_CHECK;
 void wake_stop(struct sched *s);
 const char *wake_socket_path(struct sched *s, struct arena *a);
 bool wake_connected(struct sched *s);
-void wake_answer(struct compute *c);                            /* all waiters: OK */
-void wake_refuse(struct compute *c, const char *sqlstate, const char *msg, const char *hint); /* all waiters: ERR */
+void wake_answer(struct compute *c); /* all waiters: OK */
+void wake_refuse(struct compute *c, const char *sqlstate, const char *msg,
+                 const char *hint); /* all waiters: ERR */
 void wake_hold(struct compute *c);
 void wake_release(struct compute *c);
 void wake_gone(struct compute *c);
@@ -280,7 +287,9 @@ uid_t keeper_uid(struct sched *s);
 
 /* ---- secrets.c (any thread) ---- */
 
-int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain, struct role *ret, struct err *err) MUST_CHECK;
-int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain, struct err *err) MUST_CHECK;
+int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain,
+                struct role *ret, struct err *err) MUST_CHECK;
+int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
+                struct err *err) MUST_CHECK;
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * job_branch.c - the slow part of creating and of deleting a branch: check-then-do steps over branch/, safe to run again
+ * job_branch.c - the slow part of creating and of deleting a branch: check-then-do steps over branch/, safe
+ * to run again
  */
 #include "scheduler/internal.h"
 
@@ -79,7 +80,8 @@ static int fork_running(struct fork_job *j, const struct branch *parent, struct 
 {
     struct sched *s = j->t.s;
     struct image image;
-    if (!j->admin && pg_admin_open(env_socket_dir(&s->env, j->t.a, j->parent_endpoint), ADMIN_OPEN_MS, &j->admin, err) < 0)
+    if (!j->admin &&
+        pg_admin_open(env_socket_dir(&s->env, j->t.a, j->parent_endpoint), ADMIN_OPEN_MS, &j->admin, err) < 0)
         return -1;
     if (capture_running(&s->env, j->t.a, parent, j->admin, &image, err) < 0)
         return -1;
@@ -100,7 +102,8 @@ static int fork_branch(struct fork_job *j, struct err *err)
     struct image image;
     if (read_pair(j, &child, &parent, err) < 0)
         return -1;
-    if (strcmp(child.state, "init") == 0 && (j->hot ? fork_running(j, &parent, err) : fork_cold(j, &parent, err)) < 0)
+    if (strcmp(child.state, "init") == 0 &&
+        (j->hot ? fork_running(j, &parent, err) : fork_cold(j, &parent, err)) < 0)
         return -1;
     if (read_pair(j, &child, &parent, err) < 0 || get_image(j, child.image_id, &image, err) < 0)
         return -1;
@@ -133,7 +136,8 @@ static bool undo_fork(struct op *op)
         if (endpoint_delete(c, list[i].id, &err) < 0)
             return false;
     if (branch_delete(c, b.id, &err) < 0 || db_commit(c, &err) < 0) {
-        log_event(LOG_ERROR, "fork", "cannot undo a branch", "br", op->row.branch_id, "error", err.msg, "detail", err.detail, NULL);
+        log_event(LOG_ERROR, "fork", "cannot undo a branch", "br", op->row.branch_id, "error", err.msg,
+                  "detail", err.detail, NULL);
         return false;
     }
     return true;
@@ -153,7 +157,8 @@ static void fork_done(struct task *t)
     if (t->rc == 0) {
         ops_finish(op, "finished", NULL);
     } else {
-        log_event(LOG_WARN, "fork", "fork failed", "br", j->branch_id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_WARN, "fork", "fork failed", "br", j->branch_id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
         if (err_retryable(t->err.code) && op->row.failures_count < 3 && t->err.code != ERR_DISK_FULL) {
             op->row.failures_count++; /* the parent changed under us: look again */
             op->running = false;
@@ -178,7 +183,8 @@ void job_fork_start(struct op *op)
     snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
     if (read_pair(j, &child, &parent, &err) == 0) {
         auto_dbc *c = NULL;
-        if (db_read(op->s->env.db, &c, &err) == 0 && endpoint_find_writer(c, j->t.a, parent.id, &e, &found, &err) < 0)
+        if (db_read(op->s->env.db, &c, &err) == 0 &&
+            endpoint_find_writer(c, j->t.a, parent.id, &e, &found, &err) < 0)
             found = false;
     }
     if (found) {
@@ -227,7 +233,8 @@ static int remove_rows(struct delete_job *j, struct err *err)
     struct branch *left;
     struct project project;
     size_t n_images, n_endpoints, n_left;
-    if (db_write(j->t.s->env.db, &c, err) < 0 || endpoint_list(c, j->t.a, NULL, j->branch_id, true, &endpoints, &n_endpoints, err) < 0 ||
+    if (db_write(j->t.s->env.db, &c, err) < 0 ||
+        endpoint_list(c, j->t.a, NULL, j->branch_id, true, &endpoints, &n_endpoints, err) < 0 ||
         image_list(c, j->t.a, j->branch_id, &images, &n_images, err) < 0)
         return -1;
     for (size_t i = 0; i < n_endpoints; i++)
@@ -237,7 +244,8 @@ static int remove_rows(struct delete_job *j, struct err *err)
     for (size_t i = 0; i < n_images; i++)
         if (image_delete(c, images[i].id, err) < 0)
             return -1;
-    if (branch_delete(c, j->branch_id, err) < 0 || project_get_any(c, j->t.a, j->project_id, &project, err) < 0 ||
+    if (branch_delete(c, j->branch_id, err) < 0 ||
+        project_get_any(c, j->t.a, j->project_id, &project, err) < 0 ||
         branch_list_all(c, j->t.a, j->project_id, &left, &n_left, err) < 0)
         return -1;
     if (n_left == 0 && strcmp(project.state, "deleting") == 0 && project_delete(c, project.id, err) < 0)
@@ -264,7 +272,8 @@ static void remove_logs(struct delete_job *j)
     struct err err = ERR_INIT;
     struct endpoint *list;
     size_t n;
-    if (db_read(j->t.s->env.db, &c, &err) < 0 || endpoint_list(c, j->t.a, NULL, j->branch_id, true, &list, &n, &err) < 0)
+    if (db_read(j->t.s->env.db, &c, &err) < 0 ||
+        endpoint_list(c, j->t.a, NULL, j->branch_id, true, &list, &n, &err) < 0)
         return;
     for (size_t i = 0; i < n; i++) {
         const char *path = env_log(&j->t.s->env, j->t.a, list[i].id);
@@ -312,7 +321,8 @@ static void delete_done(struct task *t)
         return;
     }
     /* A deletion only rolls forward: it is tried again at the next look. */
-    log_event(LOG_WARN, "delete", "not done yet", "br", j->branch_id, "error", t->err.msg, "detail", t->err.detail, NULL);
+    log_event(LOG_WARN, "delete", "not done yet", "br", j->branch_id, "error", t->err.msg, "detail",
+              t->err.detail, NULL);
     op->running = false;
     op->row.failures_count++;
 }
@@ -327,7 +337,8 @@ void job_delete_start(struct op *op)
     j->op = op;
     snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
     snprintf(j->project_id, sizeof(j->project_id), "%s", op->row.project_id);
-    if (db_read(op->s->env.db, &db, &err) == 0 && endpoint_list(db, j->t.a, NULL, op->row.branch_id, true, &list, &n, &err) == 0)
+    if (db_read(op->s->env.db, &db, &err) == 0 &&
+        endpoint_list(db, j->t.a, NULL, op->row.branch_id, true, &list, &n, &err) == 0)
         for (size_t i = 0; i < n; i++) {
             struct compute *c = compute_find(op->s, list[i].id);
             if (c)

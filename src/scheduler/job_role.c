@@ -38,10 +38,12 @@ static int store_database(struct sched *s, struct database *d, const char *state
     return db_commit(c, err);
 }
 
-static int make_role(struct sched *s, struct arena *a, struct role *r, bool keep_password, struct pg_admin *admin, struct err *err)
+static int make_role(struct sched *s, struct arena *a, struct role *r, bool keep_password,
+                     struct pg_admin *admin, struct err *err)
 {
     const char *plain, *verifier = NULL;
-    if (r->sealed && (secret_open(s, a, r, &plain, err) < 0 || crypt_scram_verifier(a, plain, &verifier, err) < 0))
+    if (r->sealed &&
+        (secret_open(s, a, r, &plain, err) < 0 || crypt_scram_verifier(a, plain, &verifier, err) < 0))
         return -1;
     if (pg_admin_role_ensure(admin, r->name, verifier, r->no_login, err) < 0)
         return err_wrap(err, "role");
@@ -69,8 +71,9 @@ static int drop_database(struct sched *s, struct database *d, struct pg_admin *a
     return -1;
 }
 
-static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bool *keep_passwords, struct role **roles, size_t *n_roles,
-                     struct database **dbs, size_t *n_dbs, struct err *err)
+static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bool *keep_passwords,
+                     struct role **roles, size_t *n_roles, struct database **dbs, size_t *n_dbs,
+                     struct err *err)
 {
     auto_dbc *c = NULL;
     struct branch b;
@@ -82,7 +85,8 @@ static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bo
     return database_list(c, a, branch_id, true, dbs, n_dbs, err);
 }
 
-int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin, struct err *err)
+int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
+                      struct err *err)
 {
     struct role *roles;
     struct database *dbs;
@@ -96,7 +100,8 @@ int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, s
     for (size_t i = 0; i < n_dbs; i++) {
         if (strcmp(dbs[i].state, "creating") != 0)
             continue;
-        if (pg_admin_database_ensure(admin, dbs[i].name, dbs[i].owner_name, err) < 0 || store_database(s, &dbs[i], "ready", err) < 0)
+        if (pg_admin_database_ensure(admin, dbs[i].name, dbs[i].owner_name, err) < 0 ||
+            store_database(s, &dbs[i], "ready", err) < 0)
             return -1;
     }
     for (size_t i = 0; i < n_dbs; i++)
@@ -127,7 +132,8 @@ static int alter_database(struct apply_job *j, struct err *err)
     struct database d;
     json_auto_t *args = j->args ? json_loads(j->args, 0, NULL) : NULL;
     const char *name = json_string_value(json_object_get(args, "database"));
-    const char *new_name = json_string_value(json_object_get(args, "name")), *new_owner = json_string_value(json_object_get(args, "owner_name"));
+    const char *new_name = json_string_value(json_object_get(args, "name")),
+               *new_owner = json_string_value(json_object_get(args, "owner_name"));
     if (!name)
         return 0;
     {
@@ -163,7 +169,8 @@ static void apply_done(struct task *t)
     c->pins--;
     idle_begin(&c->idle, clock_wall_us());
     if (t->rc < 0)
-        log_event(LOG_INFO, "apply", "refused", "br", j->branch_id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_INFO, "apply", "refused", "br", j->branch_id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
     ops_finish(j->op, t->rc < 0 ? "failed" : "finished", t->rc < 0 ? t->err.msg : NULL);
     compute_step(c);
 }

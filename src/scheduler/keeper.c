@@ -1,5 +1,6 @@
 /*
- * keeper.c - keeps one mere-proxy running: starts it, adopts it after our restart, starts it again when it ends
+ * keeper.c - keeps one mere-proxy running: starts it, adopts it after our restart, starts it again when it
+ * ends
  *
  * It outlives us like a compute; its identity and port are in the instance table.
  */
@@ -42,8 +43,10 @@ static void remember(struct keeper *p)
 {
     auto_dbc *c = NULL;
     struct err err = ERR_INIT;
-    auto_free char *text = xasprintf("%" PRId64 " %" PRId64 " %s %d", p->who.pid, p->who.start_time, p->who.boot_id, p->port);
-    if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", text, &err) < 0 || db_commit(c, &err) < 0)
+    auto_free char *text =
+        xasprintf("%" PRId64 " %" PRId64 " %s %d", p->who.pid, p->who.start_time, p->who.boot_id, p->port);
+    if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", text, &err) < 0 ||
+        db_commit(c, &err) < 0)
         log_event(LOG_ERROR, "proxy", "cannot record mere-proxy", "detail", err.detail, NULL);
 }
 
@@ -54,7 +57,8 @@ static int recall(struct keeper *p, struct err *err)
     const char *text = NULL;
     if (db_read(p->s->env.db, &c, err) < 0 || instance_get(c, a, "proxy", &text, err) < 0)
         return -1;
-    if (text && sscanf(text, "%" SCNd64 " %" SCNd64 " %39s %d", &p->who.pid, &p->who.start_time, p->who.boot_id, &p->port) != 4)
+    if (text && sscanf(text, "%" SCNd64 " %" SCNd64 " %39s %d", &p->who.pid, &p->who.start_time,
+                       p->who.boot_id, &p->port) != 4)
         p->who.pid = 0;
     return 0;
 }
@@ -83,7 +87,8 @@ static int spawn(struct keeper *p, struct err *err)
     bool v6 = strchr(p->spec.listen_host, ':') != NULL;
     argv[n++] = arena_printf(a, "%s/mere-proxy", s->env.bin_dir);
     argv[n++] = "--listen";
-    argv[n++] = arena_printf(a, v6 ? "[%s]:%d" : "%s:%d", p->spec.listen_host, p->port ? p->port : p->spec.listen_port);
+    argv[n++] = arena_printf(a, v6 ? "[%s]:%d" : "%s:%d", p->spec.listen_host,
+                             p->port ? p->port : p->spec.listen_port);
     argv[n++] = "--wake-socket";
     argv[n++] = wake_socket_path(s, a);
     argv[n++] = "--tls-cert";
@@ -101,7 +106,9 @@ static int spawn(struct keeper *p, struct err *err)
     argv[n] = NULL;
     const char *log_path = arena_printf(a, "%s/logs/proxy.log", s->env.data_dir);
     auto_fd log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    struct proc_spec spec = { .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = -1 };
+    struct proc_spec spec = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = -1
+    };
     if (proc_spawn(&spec, &p->who, &p->pidfd, err) < 0)
         return -1;
     p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
@@ -114,7 +121,8 @@ static void on_respawn(void *arg)
     struct keeper *p = arg;
     struct err err = ERR_INIT;
     if (spawn(p, &err) < 0) {
-        log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail, NULL);
+        log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail,
+                  NULL);
         loop_timer_set(p->respawn, RESPAWN_MS);
     }
 }
@@ -125,13 +133,15 @@ static int check_port(const struct keeper_spec *spec, struct err *err)
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *list;
     auto_free char *port = xasprintf("%d", spec->listen_port);
     if (getaddrinfo(spec->listen_host, port, &hints, &list) != 0)
-        return err_set(err, ERR_PRECONDITION, "--pg-listen: \"%s\" is not an address of this machine", spec->listen_host);
+        return err_set(err, ERR_PRECONDITION, "--pg-listen: \"%s\" is not an address of this machine",
+                       spec->listen_host);
     auto_fd fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1, rc = 0;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0)
-        rc = err_set(err, ERR_PRECONDITION, "cannot listen on %s port %d: %s; choose another with --pg-listen HOST:PORT", spec->listen_host,
-                     spec->listen_port, strerror(errno));
+        rc = err_set(err, ERR_PRECONDITION,
+                     "cannot listen on %s port %d: %s; choose another with --pg-listen HOST:PORT",
+                     spec->listen_host, spec->listen_port, strerror(errno));
     freeaddrinfo(list);
     return rc;
 }

@@ -1,8 +1,8 @@
 /*
  * ops.c - open operations: which can move now, in what order, and their end
  *
- * One list, oldest first.  Two operations on one branch never overlap: the later one waits.  What an operation needs of a compute is
- * arranged by wanting it and looking again when the compute has changed.
+ * One list, oldest first.  Two operations on one branch never overlap: the later one waits.  What an
+ * operation needs of a compute is arranged by wanting it and looking again when the compute has changed.
  */
 #include "scheduler/internal.h"
 
@@ -25,13 +25,16 @@ static void look_again(struct sched *s);
 
 /* ---- helpers ---- */
 
-static int writer_of(struct sched *s, struct arena *a, const char *branch_id, struct endpoint *ret, bool *ret_found)
+static int writer_of(struct sched *s, struct arena *a, const char *branch_id, struct endpoint *ret,
+                     bool *ret_found)
 {
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
     *ret_found = false;
-    if (db_read(s->env.db, &db, &err) < 0 || endpoint_find_writer(db, a, branch_id, ret, ret_found, &err) < 0) {
-        log_event(LOG_ERROR, "ops", "cannot read an endpoint", "br", branch_id, "error", err.msg, "detail", err.detail, NULL);
+    if (db_read(s->env.db, &db, &err) < 0 ||
+        endpoint_find_writer(db, a, branch_id, ret, ret_found, &err) < 0) {
+        log_event(LOG_ERROR, "ops", "cannot read an endpoint", "br", branch_id, "error", err.msg, "detail",
+                  err.detail, NULL);
         return -1;
     }
     return 0;
@@ -43,7 +46,8 @@ static struct compute *compute_of(struct op *op)
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
     struct endpoint e;
-    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, op->a, op->row.endpoint_id, &e, &err) < 0)
+    if (db_read(op->s->env.db, &db, &err) < 0 ||
+        endpoint_get_id(db, op->a, op->row.endpoint_id, &e, &err) < 0)
         return NULL;
     struct compute *c = compute_get(op->s, &e);
     c->deleted = strcmp(e.desired, "deleted") == 0;
@@ -70,8 +74,10 @@ static void mark_running(struct op *op)
     if (strcmp(op->row.status, "running") == 0)
         return;
     op->row.status = "running";
-    if (db_write(op->s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
-        log_event(LOG_ERROR, "ops", "cannot record an operation", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+    if (db_write(op->s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 ||
+        db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "ops", "cannot record an operation", "op", op->row.id, "error", err.msg,
+                  "detail", err.detail, NULL);
 }
 
 /* ---- what each action waits for ---- */
@@ -140,11 +146,13 @@ static enum verdict look_fork(struct op *op)
     struct err err = ERR_INIT;
     {
         auto_dbc *db = NULL;
-        if (db_read(s->env.db, &db, &err) < 0 || branch_get_id(db, op->a, op->row.branch_id, &child, &err) < 0) {
+        if (db_read(s->env.db, &db, &err) < 0 ||
+            branch_get_id(db, op->a, op->row.branch_id, &child, &err) < 0) {
             ops_finish(op, "cancelled", "the branch is gone");
             return DONE;
         }
-        if (strcmp(child.state, "init") != 0) /* forked before we were restarted: only its image may be incomplete */
+        if (strcmp(child.state, "init") !=
+            0) /* forked before we were restarted: only its image may be incomplete */
             return GO;
         if (branch_get_id(db, op->a, child.parent_id, &parent, &err) < 0) {
             ops_finish(op, "failed", "the parent branch is gone");
@@ -160,7 +168,9 @@ static enum verdict look_fork(struct op *op)
         if (volume_has_head(&parent))
             return GO;
         if (!found) {
-            ops_finish(op, "failed", "the parent was not shut down cleanly and has no compute endpoint to recover it; add one and try again");
+            ops_finish(op, "failed",
+                       "the parent was not shut down cleanly and has no compute endpoint to recover it; add "
+                       "one and try again");
             return DONE;
         }
         if (c && c->state == COMPUTE_FAILED) {
@@ -192,7 +202,8 @@ static enum verdict look_apply(struct op *op)
     if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) < 0)
         return WAIT;
     if (!found) {
-        ops_finish(op, "skipped", NULL); /* applied at the first start of an endpoint that is yet to be made */
+        ops_finish(op, "skipped",
+                   NULL); /* applied at the first start of an endpoint that is yet to be made */
         return DONE;
     }
     struct compute *c = compute_get(op->s, &e);
@@ -215,13 +226,16 @@ static enum verdict look_delete(struct op *op)
     struct endpoint *list;
     struct branch *branches;
     size_t n, n_branches;
-    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_list(db, op->a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
+    if (db_read(op->s->env.db, &db, &err) < 0 ||
+        endpoint_list(db, op->a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
         branch_list_all(db, op->a, op->row.project_id, &branches, &n_branches, &err) < 0) {
-        log_event(LOG_ERROR, "ops", "cannot read a branch", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+        log_event(LOG_ERROR, "ops", "cannot read a branch", "op", op->row.id, "error", err.msg, "detail",
+                  err.detail, NULL);
         return WAIT;
     }
     db_end(&db);
-    for (size_t i = 0; i < n_branches; i++) /* children that are being deleted go first: they may still stand on its images */
+    for (size_t i = 0; i < n_branches;
+         i++) /* children that are being deleted go first: they may still stand on its images */
         if (branches[i].parent_id && strcmp(branches[i].parent_id, op->row.branch_id) == 0)
             return WAIT;
     bool waiting = false;
@@ -244,8 +258,8 @@ static enum verdict look_delete(struct op *op)
 }
 
 static const struct action ACTIONS[] = {
-    { "start_compute", look_start },   { "suspend_compute", look_suspend }, { "create_branch", look_fork },
-    { "apply_config", look_apply },    { "delete_timeline", look_delete },
+    { "start_compute", look_start }, { "suspend_compute", look_suspend }, { "create_branch", look_fork },
+    { "apply_config", look_apply },  { "delete_timeline", look_delete },
 };
 
 /* ---- going ---- */
@@ -289,7 +303,8 @@ static enum verdict look(struct op *op)
 
 static void look_again(struct sched *s)
 {
-    static bool looking, again; /* finishing one op changes computes, which ask to look again: once more round instead of deeper */
+    static bool looking, again; /* finishing one op changes computes, which ask to look again: once more round
+                                   instead of deeper */
     again = true;
     if (looking)
         return;
@@ -349,7 +364,8 @@ static void load(struct sched *s)
     struct operation *list;
     size_t n;
     if (db_read(s->env.db, &db, &err) < 0 || operation_list_open(db, a, &list, &n, &err) < 0) {
-        log_event(LOG_ERROR, "ops", "cannot read the open operations", "error", err.msg, "detail", err.detail, NULL);
+        log_event(LOG_ERROR, "ops", "cannot read the open operations", "error", err.msg, "detail", err.detail,
+                  NULL);
         return;
     }
     db_end(&db);
@@ -395,7 +411,8 @@ static void finish_wake(struct compute *c, const char *status)
     sched_changed(c->s);
     return;
 failed:
-    log_event(LOG_ERROR, "ops", "cannot end an operation", "op", c->start_op, "error", err.msg, "detail", err.detail, NULL);
+    log_event(LOG_ERROR, "ops", "cannot end an operation", "op", c->start_op, "error", err.msg, "detail",
+              err.detail, NULL);
 }
 
 void ops_compute_changed(struct compute *c)
@@ -421,10 +438,13 @@ void ops_finish(struct op *op, const char *status, const char *error)
     op->row.status = status;
     op->row.error = error;
     op->row.failures_count += strcmp(status, "failed") == 0;
-    if (db_write(s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
-        log_event(LOG_ERROR, "ops", "cannot end an operation", "op", op->row.id, "error", err.msg, "detail", err.detail, NULL);
+    if (db_write(s->env.db, &db, &err) < 0 || operation_update(db, &op->row, clock_wall_us(), &err) < 0 ||
+        db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "ops", "cannot end an operation", "op", op->row.id, "error", err.msg, "detail",
+                  err.detail, NULL);
     db_end(&db);
-    log_event(error ? LOG_WARN : LOG_INFO, "ops", status, "op", op->row.id, "action", op->row.action, "br", op->row.branch_id, "error", error, NULL);
+    log_event(error ? LOG_WARN : LOG_INFO, "ops", status, "op", op->row.id, "action", op->row.action, "br",
+              op->row.branch_id, "error", error, NULL);
     struct op **p = &s->ops;
     while (*p != op)
         p = &(*p)->next;

@@ -100,11 +100,15 @@ int sched_wait_operation(struct sched *s, const char *operation_id, int timeout_
 
 static int check_space(uint64_t total, uint64_t left, uint64_t reserve_bytes, struct err *err)
 {
-    uint64_t reserve = reserve_bytes ? reserve_bytes : total / 20 < ((uint64_t)1 << 30) ? total / 20 : (uint64_t)1 << 30;
+    uint64_t reserve = reserve_bytes                      ? reserve_bytes
+                       : total / 20 < ((uint64_t)1 << 30) ? total / 20
+                                                          : (uint64_t)1 << 30;
     if (left < reserve)
         return err_set(err, ERR_DISK_FULL,
-                       "only %" PRIu64 " MB are free where Mere keeps its data, less than the reserve of %" PRIu64
-                       " MB; nothing was created or started: free some space, delete branches, or lower the setting `reserve`",
+                       "only %" PRIu64
+                       " MB are free where Mere keeps its data, less than the reserve of %" PRIu64
+                       " MB; nothing was created or started: free some space, delete branches, or lower the "
+                       "setting `reserve`",
                        left >> 20, reserve >> 20);
     return 0;
 }
@@ -112,7 +116,8 @@ static int check_space(uint64_t total, uint64_t left, uint64_t reserve_bytes, st
 int sched_space(struct sched *s, struct err *err)
 {
     uint64_t total, left;
-    if (fs_space(s->env.data_dir, &total, &left, err) < 0 || check_space(total, left, s->reserve_bytes, err) < 0)
+    if (fs_space(s->env.data_dir, &total, &left, err) < 0 ||
+        check_space(total, left, s->reserve_bytes, err) < 0)
         return -1;
     if (store_space(s->env.store, &total, &left, err) < 0)
         return -1;
@@ -172,7 +177,8 @@ static void sweep_run(struct task *t)
     bool grown = false;
     t->rc = 0;
     if (store_features(t->s->env.store) & STORE_GROWS)
-        t->rc = store_grow(t->s->env.store, t->s->reserve_bytes ? t->s->reserve_bytes : (uint64_t)1 << 30, &grown, &t->err);
+        t->rc = store_grow(t->s->env.store, t->s->reserve_bytes ? t->s->reserve_bytes : (uint64_t)1 << 30,
+                           &grown, &t->err);
     if (grown)
         log_event(LOG_INFO, "store", "the disk file has grown", NULL);
     if (t->rc == 0 && w->images && (sweep_images(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
@@ -183,7 +189,8 @@ static void sweep_done(struct task *t)
 {
     t->s->sweeping = false;
     if (t->rc < 0)
-        log_event(LOG_WARN, "sched", "housekeeping failed", "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_WARN, "sched", "housekeeping failed", "error", t->err.msg, "detail", t->err.detail,
+                  NULL);
 }
 
 static void forget(struct compute *c, void *arg)
@@ -326,7 +333,8 @@ static int is_known(struct dbc *c, struct arena *a, const char *volume, bool *re
     struct branch b;
     struct image i;
     *ret = true;
-    if (branch_get_id(c, a, volume, &b, err) == 0 || (err->code == ERR_NOT_FOUND && image_get(c, a, volume, &i, err) == 0))
+    if (branch_get_id(c, a, volume, &b, err) == 0 ||
+        (err->code == ERR_NOT_FOUND && image_get(c, a, volume, &i, err) == 0))
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
@@ -350,7 +358,8 @@ static int report_unknown(struct sched *s, struct err *err)
         if (is_known(c, a, ids[i], &known, err) < 0)
             return -1;
         if (!known)
-            log_event(LOG_WARN, "sched", "a volume that belongs to nothing; it is left alone", "volume", ids[i], NULL);
+            log_event(LOG_WARN, "sched", "a volume that belongs to nothing; it is left alone", "volume",
+                      ids[i], NULL);
     }
     return 0;
 }
@@ -368,7 +377,8 @@ static int adopt(struct sched *s, struct err *err)
     for (size_t i = 0; i < n; i++) {
         struct err why = ERR_INIT;
         if (supervise_adopt(s, &list[i], &why) < 0) /* one broken endpoint must not keep all others down */
-            log_event(LOG_ERROR, "sched", "cannot take over an endpoint", "ep", list[i].id, "error", why.msg, "detail", why.detail, NULL);
+            log_event(LOG_ERROR, "sched", "cannot take over an endpoint", "ep", list[i].id, "error", why.msg,
+                      "detail", why.detail, NULL);
     }
     return 0;
 }
@@ -383,7 +393,8 @@ static void fill_info(struct sched *s, const struct sched_config *cfg)
     s->info = (struct sched_info){ .version = arena_strdup(s->arena, cfg->version),
                                    .pg_host = any ? "127.0.0.1" : arena_strdup(s->arena, cfg->pg_host),
                                    .pg_port = cfg->pg_port,
-                                   .host_suffix = cfg->host_suffix ? arena_strdup(s->arena, cfg->host_suffix) : "localhost",
+                                   .host_suffix = cfg->host_suffix ? arena_strdup(s->arena, cfg->host_suffix)
+                                                                   : "localhost",
                                    .has_domain = cfg->host_suffix != NULL,
                                    .region_id = "local",
                                    .pg_versions = versions,
@@ -427,15 +438,21 @@ static int wait_proxy(struct sched *s, struct err *err)
         if (ready)
             return 0;
         if (!sched_wait_change(s, seen, deadline))
-            return err_set(err, ERR_UNAVAILABLE, "mere-proxy did not start; is its port in use? Its log is %s/logs/proxy.log", s->env.data_dir);
+            return err_set(err, ERR_UNAVAILABLE,
+                           "mere-proxy did not start; is its port in use? Its log is %s/logs/proxy.log",
+                           s->env.data_dir);
     }
 }
 
 static int start_loop(struct sched *s, const struct sched_config *cfg, struct err *err)
 {
     static const int SIGNALS[] = { SIGTERM, SIGINT };
-    struct keeper_spec proxy = { .listen_host = cfg->pg_host, .listen_port = cfg->pg_port, .tls_cert = cfg->tls_cert, .tls_key = cfg->tls_key,
-                                .uid = cfg->proxy_uid, .gid = cfg->proxy_gid };
+    struct keeper_spec proxy = { .listen_host = cfg->pg_host,
+                                 .listen_port = cfg->pg_port,
+                                 .tls_cert = cfg->tls_cert,
+                                 .tls_key = cfg->tls_key,
+                                 .uid = cfg->proxy_uid,
+                                 .gid = cfg->proxy_gid };
     s->loop = loop_new(err);
     if (!s->loop || loop_signals(s->loop, SIGNALS, N_ELEMENTS(SIGNALS), on_signal, s, err) < 0)
         return -1;
@@ -446,7 +463,8 @@ static int start_loop(struct sched *s, const struct sched_config *cfg, struct er
     s->housekeeping = loop_timer_new(s->loop, on_housekeeping, s);
     loop_timer_set(s->housekeeping, HOUSEKEEPING_MS);
     loop_on_kick(s->loop, on_kick, s);
-    if (workers_start(s, WORKERS, err) < 0 || wake_start(s, err) < 0 || keeper_start(s, &proxy, err) < 0 || adopt(s, err) < 0)
+    if (workers_start(s, WORKERS, err) < 0 || wake_start(s, err) < 0 || keeper_start(s, &proxy, err) < 0 ||
+        adopt(s, err) < 0)
         return -1;
     ops_look(s);
     if (pthread_create(&s->loop_thread, NULL, run_loop, s) != 0)
@@ -461,7 +479,8 @@ int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *
     for (size_t i = 0; i < cfg->env.n_installs; i++)
         if (template_ensure(&s->env, &cfg->env.installs[i], err) < 0)
             goto failed;
-    if (recover_images(s, err) < 0 || report_unknown(s, err) < 0 || start_loop(s, cfg, err) < 0 || wait_proxy(s, err) < 0)
+    if (recover_images(s, err) < 0 || report_unknown(s, err) < 0 || start_loop(s, cfg, err) < 0 ||
+        wait_proxy(s, err) < 0)
         goto failed;
     *ret = s;
     return 0;

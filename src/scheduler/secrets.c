@@ -1,5 +1,6 @@
 /*
- * secrets.c - passwords that must stay recoverable: sealed with the key of <data>/secret.key, tied to their branch and role
+ * secrets.c - passwords that must stay recoverable: sealed with the key of <data>/secret.key, tied to their
+ * branch and role
  */
 #include "scheduler/internal.h"
 
@@ -10,7 +11,8 @@ static const char *place(struct arena *a, const char *branch_id, const char *rol
     return arena_printf(a, "role/%s/%s", branch_id, role);
 }
 
-int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain, struct role *ret, struct err *err)
+int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain,
+                struct role *ret, struct err *err)
 {
     uint8_t *blob;
     if (crypt_seal(a, s->secret, place(a, branch_id, role), plain, &blob, &ret->sealed_len, err) < 0)
@@ -19,11 +21,13 @@ int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const c
     return 0;
 }
 
-int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain, struct err *err)
+int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
+                struct err *err)
 {
     char *plain;
     if (!r->sealed)
-        return err_set(err, ERR_PRECONDITION, "the password of role \"%s\" is not stored; reset it to get a new one", r->name);
+        return err_set(err, ERR_PRECONDITION,
+                       "the password of role \"%s\" is not stored; reset it to get a new one", r->name);
     if (crypt_open(a, s->secret, place(a, r->branch_id, r->name), r->sealed, r->sealed_len, &plain, err) < 0)
         return -1;
     *ret_plain = plain;

@@ -1,5 +1,6 @@
 /*
- * start.c - from wanted to running: prepare, spawn, watch, verify, release; and finding again what survived us
+ * start.c - from wanted to running: prepare, spawn, watch, verify, release; and finding again what survived
+ * us
  */
 #include "scheduler/internal.h"
 
@@ -51,10 +52,14 @@ static int read_rows(struct prepare *p, struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_read(p->t.s->env.db, &c, err) < 0 || endpoint_get_id(c, p->t.a, p->id, &p->e, err) < 0 ||
-        branch_get_id(c, p->t.a, p->e.branch_id, &p->b, err) < 0 || role_any_pending(c, p->b.id, &p->pending_roles, err) < 0)
+        branch_get_id(c, p->t.a, p->e.branch_id, &p->b, err) < 0 ||
+        role_any_pending(c, p->b.id, &p->pending_roles, err) < 0)
         return -1;
     if (strcmp(p->b.state, "damaged") == 0)
-        return err_set(err, ERR_DAMAGED, "branch %s is damaged: its computer went down while durability was relaxed, or its data is missing", p->b.id);
+        return err_set(err, ERR_DAMAGED,
+                       "branch %s is damaged: its computer went down while durability was relaxed, or its "
+                       "data is missing",
+                       p->b.id);
     if (strcmp(p->b.state, "ready") != 0)
         return err_set(err, ERR_UNAVAILABLE, "branch %s is not ready yet", p->b.id);
     if (p->e.disabled)
@@ -65,13 +70,20 @@ static int read_rows(struct prepare *p, struct err *err)
 static int insert_start_op(struct prepare *p, struct dbc *c, struct err *err)
 {
     int64_t now = clock_wall_us();
-    struct operation o = { .id = id_uuid(p->t.a), .project_id = p->e.project_id, .branch_id = p->b.id, .endpoint_id = p->e.id,
-                           .action = "start_compute", .status = "running", .created_at = now, .updated_at = now };
+    struct operation o = { .id = id_uuid(p->t.a),
+                           .project_id = p->e.project_id,
+                           .branch_id = p->b.id,
+                           .endpoint_id = p->e.id,
+                           .action = "start_compute",
+                           .status = "running",
+                           .created_at = now,
+                           .updated_at = now };
     snprintf(p->start_op, sizeof(p->start_op), "%s", o.id);
     return operation_insert(c, &o, err);
 }
 
-/* Before anything happens on disk: it is wanted, the generation is new, and where its WAL ends is unknown from here on. */
+/* Before anything happens on disk: it is wanted, the generation is new, and where its WAL ends is unknown
+ * from here on. */
 static int write_intent(struct prepare *p, struct err *err)
 {
     auto_dbc *c = NULL;
@@ -89,7 +101,8 @@ static int write_intent(struct prepare *p, struct err *err)
     return db_commit(c, err);
 }
 
-/* Holding the lock, what these files say of an earlier process is stale: Postgres itself would trust any live pid in them. */
+/* Holding the lock, what these files say of an earlier process is stale: Postgres itself would trust any live
+ * pid in them. */
 static void remove_stale(struct prepare *p)
 {
     struct sched *s = p->t.s;
@@ -117,7 +130,9 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
     const char *const *procs;
     json_auto_t *settings = p->e.pg_settings ? json_loads(p->e.pg_settings, 0, NULL) : NULL;
     if (!install)
-        return err_set(err, ERR_PRECONDITION, "Postgres %" PRId64 " is not installed any more; install it again to use this branch", pg_version);
+        return err_set(err, ERR_PRECONDITION,
+                       "Postgres %" PRId64 " is not installed any more; install it again to use this branch",
+                       pg_version);
     double cu = p->e.max_cu < 1 ? 1 : p->e.max_cu; /* a start must not crawl: never less than one CPU */
     if (cgroup_create(a, p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
                       cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, &procs, err) < 0)
@@ -156,21 +171,26 @@ static void mark_damaged(struct prepare *p)
 {
     auto_dbc *c = NULL;
     struct err err = ERR_INIT;
-    if (db_write(p->t.s->env.db, &c, &err) < 0 || branch_set_state(c, p->b.id, "ready", "damaged", clock_wall_us(), &err) < 0 ||
-        db_commit(c, &err) < 0)
-        log_event(LOG_ERROR, "start", "cannot mark a branch damaged", "br", p->b.id, "detail", err.detail, NULL);
+    if (db_write(p->t.s->env.db, &c, &err) < 0 ||
+        branch_set_state(c, p->b.id, "ready", "damaged", clock_wall_us(), &err) < 0 || db_commit(c, &err) < 0)
+        log_event(LOG_ERROR, "start", "cannot mark a branch damaged", "br", p->b.id, "detail", err.detail,
+                  NULL);
 }
 
 static int prepare(struct prepare *p, struct err *err)
 {
     struct sched *s = p->t.s;
     int64_t version;
-    if (read_rows(p, err) < 0 || sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0 || write_intent(p, err) < 0)
+    if (read_rows(p, err) < 0 || sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0 ||
+        write_intent(p, err) < 0)
         return -1;
     CRASH_POINT("start.intended");
     int got = fs_lock(env_lock(&s->env, p->t.a, p->b.id), true, &p->lock_fd, err);
     if (got == 0)
-        return err_set(err, ERR_UNAVAILABLE, "processes of an earlier compute of branch %s are still there; it is not started beside them", p->b.id);
+        return err_set(
+            err, ERR_UNAVAILABLE,
+            "processes of an earlier compute of branch %s are still there; it is not started beside them",
+            p->b.id);
     if (got < 0)
         return -1;
     if (materialise(&s->env, p->t.a, &p->b, &p->first, err) < 0) {
@@ -198,7 +218,8 @@ static void prepare_done(struct task *t)
     if (p->start_op[0])
         snprintf(c->start_op, sizeof(c->start_op), "%s", p->start_op);
     if (t->rc < 0) {
-        log_event(LOG_WARN, "start", "cannot prepare", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_WARN, "start", "cannot prepare", "ep", c->id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
         compute_fail(c, t->err.msg);
         compute_event(c, EVENT_ERROR);
         return;
@@ -247,13 +268,15 @@ void supervise_record(struct compute *c, const char *desired)
         e.last_active = c->idle.active_us ? c->idle.active_us : e.last_active;
     }
     if (endpoint_set_observed(db, &e, &err) < 0 ||
-        (desired && strcmp(e.desired, "deleted") != 0 && endpoint_set_desired(db, c->id, desired, now, &err) < 0) ||
+        (desired && strcmp(e.desired, "deleted") != 0 &&
+         endpoint_set_desired(db, c->id, desired, now, &err) < 0) ||
         db_commit(db, &err) < 0)
         goto failed;
     sched_changed(c->s);
     return;
 failed:
-    log_event(LOG_ERROR, "compute", "cannot record a state", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+    log_event(LOG_ERROR, "compute", "cannot record a state", "ep", c->id, "error", err.msg, "detail",
+              err.detail, NULL);
 }
 
 static int open_log(struct compute *c)
@@ -288,12 +311,15 @@ void supervise_spawn(struct compute *c)
 {
     struct err err = ERR_INIT;
     auto_fd log_fd = open_log(c);
-    struct proc_spec spec = { .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd };
+    struct proc_spec spec = {
+        .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd
+    };
     watch_data(c);
     int rc = proc_spawn(&spec, &c->who, &c->pidfd, &err);
     fd_close(&c->lock_fd); /* from here on it is Postgres's */
     if (rc < 0) {
-        log_event(LOG_ERROR, "start", "cannot spawn", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+        log_event(LOG_ERROR, "start", "cannot spawn", "ep", c->id, "error", err.msg, "detail", err.detail,
+                  NULL);
         compute_fail(c, err.msg);
         compute_event(c, EVENT_EXITED);
         return;
@@ -343,14 +369,16 @@ static int verify_first(struct finish *f, struct err *err)
     uint32_t tli;
     {
         auto_dbc *c = NULL;
-        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 || image_get(c, f->t.a, b.image_id, &image, err) < 0)
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 ||
+            image_get(c, f->t.a, b.image_id, &image, err) < 0)
             return -1;
     }
     if (materialise_verify(&s->env, f->t.a, &b, &image, &tli, err) < 0)
         return -1;
     CRASH_POINT("start.verified");
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 || branch_set_tli(c, f->branch_id, tli, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 ||
+        branch_set_tli(c, f->branch_id, tli, err) < 0)
         return -1;
     return db_commit(c, err);
 }
@@ -378,7 +406,8 @@ static void finish_done(struct task *t)
     }
     if (t->rc < 0) {
         pg_admin_close(f->admin);
-        log_event(LOG_ERROR, "start", "first start refused", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_ERROR, "start", "first start refused", "ep", c->id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
         compute_fail(c, t->err.msg);
         compute_event(c, EVENT_ERROR);
         return;
@@ -516,11 +545,13 @@ static int kill_strays(struct sched *s, struct arena *a, const char *branch_id, 
 static int damage_relaxed(struct sched *s, const struct endpoint *e, const struct branch *b, struct err *err)
 {
     bool same_boot = strcmp(e->process.boot_id, proc_boot_id()) == 0 || e->process.boot_id[0] == '\0';
-    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 || strcmp(b->state, "ready") != 0)
+    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 ||
+        strcmp(b->state, "ready") != 0)
         return 0;
     log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 ||
+        branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
         return -1;
     return db_commit(c, err);
 }

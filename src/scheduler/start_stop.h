@@ -23,8 +23,8 @@ struct sched_config {
 };
 
 /*
- * Templates, recovery of what an earlier life left half-done, adoption, workers, wake socket, proxy, loop thread; returns when
- * mere-proxy has said where it listens.
+ * Templates, recovery of what an earlier life left half-done, adoption, workers, wake socket, proxy, loop
+ * thread; returns when mere-proxy has said where it listens.
  */
 int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *err) MUST_CHECK;
 /* Blocks until SIGTERM or SIGINT. */

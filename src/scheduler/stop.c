@@ -18,12 +18,12 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-#define HELD_TIMEOUT_MS     2000
-#define STOP_FAST_MS        30000 /* SIGINT: disconnect everybody, write the shutdown checkpoint */
-#define STOP_IMMEDIATE_MS   10000 /* SIGQUIT: no checkpoint, the next start replays */
-#define ORPHAN_PATIENCE_MS  5000  /* backends notice by themselves that their postmaster is gone */
-#define LOCK_RETRY_MS       10
-#define ADMIN_OPEN_MS       5000
+#define HELD_TIMEOUT_MS    2000
+#define STOP_FAST_MS       30000 /* SIGINT: disconnect everybody, write the shutdown checkpoint */
+#define STOP_IMMEDIATE_MS  10000 /* SIGQUIT: no checkpoint, the next start replays */
+#define ORPHAN_PATIENCE_MS 5000  /* backends notice by themselves that their postmaster is gone */
+#define LOCK_RETRY_MS      10
+#define ADMIN_OPEN_MS      5000
 
 /* ---- looks at the activity (worker) ---- */
 
@@ -75,11 +75,13 @@ static void look_done(struct task *t)
 {
     struct look *l = (struct look *)t;
     struct compute *c = l->c;
-    bool current = (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING) && c->generation == l->generation;
+    bool current =
+        (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING) && c->generation == l->generation;
     supervise_give_back(c, l->admin);
     if (!current || t->rc < 0) {
         if (t->rc < 0 && current)
-            log_event(LOG_WARN, "idle", "cannot see the activity", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+            log_event(LOG_WARN, "idle", "cannot see the activity", "ep", c->id, "error", t->err.msg, "detail",
+                      t->err.detail, NULL);
         close_session(c);
         if (current && l->final)
             drain_decided(c, l, true);
@@ -218,7 +220,8 @@ static void kill_run(struct task *t)
 static void kill_done(struct task *t)
 {
     if (t->rc < 0)
-        log_event(LOG_WARN, "stop", "cannot kill all", "ep", ((struct killing *)t)->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(LOG_WARN, "stop", "cannot kill all", "ep", ((struct killing *)t)->id, "error", t->err.msg,
+                  "detail", t->err.detail, NULL);
 }
 
 static void kill_all(struct compute *c)
@@ -264,7 +267,8 @@ static void try_lock(void *arg)
 
 void supervise_exited(struct compute *c)
 {
-    /* "The postmaster is dead" is not "the compute is stopped": an orphan may go on committing. The lock tells. */
+    /* "The postmaster is dead" is not "the compute is stopped": an orphan may go on committing. The lock
+     * tells. */
     c->exited_ms = clock_mono_ms();
     if (!c->gone_timer)
         c->gone_timer = loop_timer_new(c->s->loop, try_lock, c);
@@ -272,8 +276,8 @@ void supervise_exited(struct compute *c)
 }
 
 /*
- * Without a namespace of its own a killed server leaves its SysV segment; its id is on line 7 of postmaster.pid.  Only one that
- * nobody is attached to.
+ * Without a namespace of its own a killed server leaves its SysV segment; its id is on line 7 of
+ * postmaster.pid.  Only one that nobody is attached to.
  */
 static void reap_shared_memory(struct compute *c)
 {
@@ -289,7 +293,8 @@ static void reap_shared_memory(struct compute *c)
     if (c->s->env.as_root || fs_read(a, path, 4096, &text, &len, &err) < 0)
         return;
     while ((line = strsep(&text, "\n")) != NULL)
-        if (++line_no == 7 && sscanf(line, "%lu %d", &key, &id) == 2 && shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_nattch == 0)
+        if (++line_no == 7 && sscanf(line, "%lu %d", &key, &id) == 2 && shmctl(id, IPC_STAT, &ds) == 0 &&
+            ds.shm_nattch == 0)
             (void)shmctl(id, IPC_RMID, NULL);
 }
 
@@ -335,7 +340,8 @@ static void capture_done(struct task *t)
     struct compute *c = k->c;
     /* Without an image nothing is lost: a fork starts the branch and takes it from the running one. */
     if (t->rc < 0)
-        log_event(t->err.code == ERR_PRECONDITION ? LOG_INFO : LOG_WARN, "stop", "no image at suspend", "ep", c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
+        log_event(t->err.code == ERR_PRECONDITION ? LOG_INFO : LOG_WARN, "stop", "no image at suspend", "ep",
+                  c->id, "error", t->err.msg, "detail", t->err.detail, NULL);
     compute_event(c, c->error[0] ? EVENT_ERROR : EVENT_CAPTURED);
 }
 
@@ -369,8 +375,10 @@ static void delete_row(struct compute *c)
     struct err err = ERR_INIT;
     wake_drop(c);
     (void)unlink(env_log(&c->s->env, a, c->id));
-    if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_delete(db, c->id, &err) < 0 || db_commit(db, &err) < 0)
-        log_event(LOG_ERROR, "stop", "cannot delete an endpoint", "ep", c->id, "error", err.msg, "detail", err.detail, NULL);
+    if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_delete(db, c->id, &err) < 0 ||
+        db_commit(db, &err) < 0)
+        log_event(LOG_ERROR, "stop", "cannot delete an endpoint", "ep", c->id, "error", err.msg, "detail",
+                  err.detail, NULL);
 }
 
 void supervise_stopped(struct compute *c)

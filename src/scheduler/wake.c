@@ -1,8 +1,8 @@
 /*
  * wake.c - the unix socket where mere-proxy asks for computes (docs/wake-protocol.md is the contract)
  *
- * One proxy at a time; the newest HELLO wins.  Names are resolved here, and only here: an unknown or ambiguous one is an error, never another
- * branch.
+ * One proxy at a time; the newest HELLO wins.  Names are resolved here, and only here: an unknown or
+ * ambiguous one is an error, never another branch.
  */
 #include "scheduler/internal.h"
 
@@ -100,7 +100,8 @@ static void say(struct sched *s, const char *fmt, ...)
 static void say_ok(struct compute *c, int64_t request)
 {
     auto_free char *socket = text_url_encode(c->socket);
-    say(c->s, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 "\n", request, c->id, c->generation, socket, c->max_clients);
+    say(c->s, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 "\n", request, c->id, c->generation, socket,
+        c->max_clients);
 }
 
 static void say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint)
@@ -156,22 +157,27 @@ struct route_error {
     const char *sqlstate, *msg, *hint;
 };
 
-static int find_by_branch(struct dbc *db, struct arena *a, const char *name, struct endpoint *ret, struct route_error *why, struct err *err)
+static int find_by_branch(struct dbc *db, struct arena *a, const char *name, struct endpoint *ret,
+                          struct route_error *why, struct err *err)
 {
     struct branch *list, one;
     size_t n;
     bool found;
-    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 && strcmp(one.state, "deleting") != 0) {
+    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 &&
+        strcmp(one.state, "deleting") != 0) {
         list = &one;
         n = 1;
     } else if (branch_find_name(db, a, name, &list, &n, err) < 0) {
         return -1;
     }
     if (n != 1) {
-        *why = n == 0 ? (struct route_error){ "3D000", arena_printf(a, "there is no branch \"%s\"", name),
-                                              "Check the name, or name the endpoint: options=endpoint=ep-..." }
-                      : (struct route_error){ "3D000", arena_printf(a, "%zu projects have a branch \"%s\"", n, name),
-                                              "Name the branch by its id (options=branch=br-...) or the endpoint (options=endpoint=ep-...)." };
+        *why = n == 0
+                   ? (struct route_error){ "3D000", arena_printf(a, "there is no branch \"%s\"", name),
+                                           "Check the name, or name the endpoint: options=endpoint=ep-..." }
+                   : (struct route_error){ "3D000",
+                                           arena_printf(a, "%zu projects have a branch \"%s\"", n, name),
+                                           "Name the branch by its id (options=branch=br-...) or the "
+                                           "endpoint (options=endpoint=ep-...)." };
         return 0;
     }
     if (endpoint_find_writer(db, a, list[0].id, ret, &found, err) < 0)
@@ -182,8 +188,8 @@ static int find_by_branch(struct dbc *db, struct arena *a, const char *name, str
     return 0;
 }
 
-static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, struct endpoint *ret, struct route_error *why,
-                   struct err *err)
+static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, struct endpoint *ret,
+                   struct route_error *why, struct err *err)
 {
     auto_dbc *db = NULL;
     if (db_read(s->env.db, &db, err) < 0)
@@ -199,10 +205,12 @@ static int resolve(struct sched *s, struct arena *a, const char *kind, const cha
         return 0;
     }
     if (strcmp(ret->desired, "deleted") == 0)
-        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", ret->id), "It was deleted." };
+        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", ret->id),
+                                     "It was deleted." };
     else if (ret->disabled)
-        *why = (struct route_error){ "55000", arena_printf(a, "endpoint \"%s\" is disabled", ret->id),
-                                     "Enable it: PATCH /api/v2/projects/{project_id}/endpoints/{endpoint_id}" };
+        *why =
+            (struct route_error){ "55000", arena_printf(a, "endpoint \"%s\" is disabled", ret->id),
+                                  "Enable it: PATCH /api/v2/projects/{project_id}/endpoints/{endpoint_id}" };
     return 0;
 }
 
@@ -257,7 +265,8 @@ static void drop_waiter(struct compute *c, void *arg)
         }
 }
 
-/* What the proxy asked for it asks again; a door it held shut is open again, so nothing it said of it counts. */
+/* What the proxy asked for it asks again; a door it held shut is open again, so nothing it said of it counts.
+ */
 static void proxy_lost(struct compute *c, void *arg)
 {
     (void)arg;
@@ -281,7 +290,8 @@ static void on_held(struct sched *s, const char *ep, int64_t generation, int64_t
 static void on_sessions(struct sched *s, const char *ep, int64_t generation)
 {
     struct compute *c = compute_find(s, ep);
-    bool current = c && c->generation == generation && (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING);
+    bool current =
+        c && c->generation == generation && (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING);
     if (!current)
         say(s, "GONE %s %" PRId64 "\n", ep, generation);
 }
@@ -404,8 +414,8 @@ int wake_start(struct sched *s, struct err *err)
     memcpy(addr.sun_path, path, strlen(path) + 1);
     (void)unlink(path); /* ours: the data directory's lock is held */
     w->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (w->listen_fd < 0 || bind(w->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, 0666) < 0 ||
-        listen(w->listen_fd, 8) < 0)
+    if (w->listen_fd < 0 || bind(w->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+        chmod(path, 0666) < 0 || listen(w->listen_fd, 8) < 0)
         return err_sys(err, "listen on %s", path);
     w->listen_source = loop_fd_add(s->loop, w->listen_fd, LOOP_READ, on_accept, w);
     return 0;

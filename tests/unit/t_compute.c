@@ -1,5 +1,6 @@
 /*
- * t_compute.c - the transition table: printed and compared with tests/golden/compute.dot, and every pair walked
+ * t_compute.c - the transition table: printed and compared with tests/golden/compute.dot, and every pair
+ * walked
  */
 #include "../../src/scheduler/compute.c"
 
@@ -21,8 +22,8 @@ START_TEST(the_table_is_the_picture)
     for (size_t s = 0; s < COMPUTE_N_STATES; s++)
         for (size_t e = 0; e < EVENT_N; e++)
             if (TABLE[s][e].reason)
-                buf_addf(&dot, "    %s -> %s [label=\"%s: %s\"];\n", STATE_NAMES[s], STATE_NAMES[TABLE[s][e].next], EVENT_NAMES[e],
-                         TABLE[s][e].reason);
+                buf_addf(&dot, "    %s -> %s [label=\"%s: %s\"];\n", STATE_NAMES[s],
+                         STATE_NAMES[TABLE[s][e].next], EVENT_NAMES[e], TABLE[s][e].reason);
     buf_adds(&dot, "}\n");
     ck_assert_int_eq(fs_read(a, "tests/golden/compute.dot", 1 << 16, &golden, &len, &err), 0);
     ck_assert_str_eq(buf_str(&dot), golden);
@@ -64,7 +65,8 @@ END_TEST
 /* The end of a process must never be missed where one can exist. */
 START_TEST(an_exit_is_answered_wherever_a_process_lives)
 {
-    static const enum compute_state WITH_PROCESS[] = { COMPUTE_STARTING, COMPUTE_RUNNING, COMPUTE_DRAINING, COMPUTE_STOPPING };
+    static const enum compute_state WITH_PROCESS[] = { COMPUTE_STARTING, COMPUTE_RUNNING, COMPUTE_DRAINING,
+                                                       COMPUTE_STOPPING };
     for (size_t i = 0; i < N_ELEMENTS(WITH_PROCESS); i++)
         ck_assert_ptr_nonnull(TABLE[WITH_PROCESS[i]][EVENT_EXITED].reason);
 }

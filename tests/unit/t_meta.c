@@ -55,15 +55,30 @@ static void teardown(void)
 
 static struct project add_project(struct dbc *c, const char *name)
 {
-    struct project p = { .id = id_project(a), .name = name, .state = "ready", .pg_version = 15, .region_id = "local", .store_passwords = true,
-                         .history_retention_seconds = 86400, .settings = "{\"x\":1}", .created_at = clock_wall_us(), .updated_at = 1 };
+    struct project p = { .id = id_project(a),
+                         .name = name,
+                         .state = "ready",
+                         .pg_version = 15,
+                         .region_id = "local",
+                         .store_passwords = true,
+                         .history_retention_seconds = 86400,
+                         .settings = "{\"x\":1}",
+                         .created_at = clock_wall_us(),
+                         .updated_at = 1 };
     OK(project_insert(c, &p, &err));
     return p;
 }
 
 static struct image add_image(struct dbc *c, const char *branch, const char *state, uint64_t lsn)
 {
-    struct image i = { .id = id_image(a), .branch_id = branch, .pg_version = 15, .method = "cold", .state = state, .tli = 1, .lsn = lsn, .created_at = 1 };
+    struct image i = { .id = id_image(a),
+                       .branch_id = branch,
+                       .pg_version = 15,
+                       .method = "cold",
+                       .state = state,
+                       .tli = 1,
+                       .lsn = lsn,
+                       .created_at = 1 };
     OK(image_insert(c, &i, &err));
     return i;
 }
@@ -72,8 +87,17 @@ static struct branch add_branch(struct dbc *c, const struct project *p, const ch
 {
     static int64_t now = 1000;
     now++;
-    struct branch b = { .id = id_branch(a), .project_id = p->id, .name = name, .state = "ready", .parent_id = parent, .durability = "full",
-                        .volume = "none", .state_changed_at = now, .created_at = now, .updated_at = now, .is_default = !parent };
+    struct branch b = { .id = id_branch(a),
+                        .project_id = p->id,
+                        .name = name,
+                        .state = "ready",
+                        .parent_id = parent,
+                        .durability = "full",
+                        .volume = "none",
+                        .state_changed_at = now,
+                        .created_at = now,
+                        .updated_at = now,
+                        .is_default = !parent };
     OK(branch_insert(c, &b, &err));
     return b;
 }
@@ -157,7 +181,8 @@ START_TEST(garbage_is_not_a_database)
 {
     struct db *other = NULL;
     auto_free char *junk = xasprintf("%s/junk", dir);
-    OK(fs_write_plain(junk, "this is not a database, it is a sentence that is long enough to be looked at", 75, 0600, (uid_t)-1, (gid_t)-1, &err));
+    OK(fs_write_plain(junk, "this is not a database, it is a sentence that is long enough to be looked at",
+                      75, 0600, (uid_t)-1, (gid_t)-1, &err));
     ck_assert_int_eq(db_open(junk, &other, &err), -1);
     ck_assert_str_ne(err.msg, "");
 }
@@ -171,7 +196,8 @@ START_TEST(names_are_taken_until_the_branch_is_being_deleted)
     int64_t count;
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p"), q = add_project(c, "q");
-    struct branch main_branch = add_branch(c, &p, "main", NULL), dev = add_branch(c, &p, "dev", main_branch.id);
+    struct branch main_branch = add_branch(c, &p, "main", NULL),
+                  dev = add_branch(c, &p, "dev", main_branch.id);
     struct branch twin = dev;
     twin.id = id_branch(a);
     FAILS(branch_insert(c, &twin, &err), ERR_CONFLICT);
@@ -229,7 +255,8 @@ START_TEST(lists_page_without_gaps_or_repeats)
     static const struct {
         const char *sort_by;
         bool ascending;
-    } ORDERS[] = { { NULL, false }, { NULL, true }, { "created_at", false }, { "created_at", true }, { "name", false }, { "name", true } };
+    } ORDERS[] = { { NULL, false },        { NULL, true },    { "created_at", false },
+                   { "created_at", true }, { "name", false }, { "name", true } };
     auto_dbc *c = NULL;
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p");
@@ -268,8 +295,16 @@ START_TEST(a_fork_is_fixed_once)
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p");
     struct branch root = add_branch(c, &p, "main", NULL);
-    struct branch b = { .id = id_branch(a), .project_id = p.id, .name = "b", .state = "init", .parent_id = root.id, .durability = "relaxed",
-                        .volume = "none", .state_changed_at = 1, .created_at = 1, .updated_at = 1 };
+    struct branch b = { .id = id_branch(a),
+                        .project_id = p.id,
+                        .name = "b",
+                        .state = "init",
+                        .parent_id = root.id,
+                        .durability = "relaxed",
+                        .volume = "none",
+                        .state_changed_at = 1,
+                        .created_at = 1,
+                        .updated_at = 1 };
     OK(branch_insert(c, &b, &err));
     struct image i = add_image(c, root.id, "ready", 77);
     OK(branch_set_fork(c, b.id, 0xFFFFFFFFFFFF, 55, i.id, 66, &err));
@@ -293,12 +328,28 @@ START_TEST(only_superseded_images_may_go)
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p");
     struct branch root = add_branch(c, &p, "main", NULL);
-    struct image template = { .id = "im-template-15", .pg_version = 15, .method = "cold", .state = "ready", .lsn = 1, .created_at = 1 };
+    struct image template = { .id = "im-template-15",
+                              .pg_version = 15,
+                              .method = "cold",
+                              .state = "ready",
+                              .lsn = 1,
+                              .created_at = 1 };
     OK(image_insert(c, &template, &err));
-    struct image old = add_image(c, root.id, "ready", 10), forked = add_image(c, root.id, "ready", 20), newest = add_image(c, root.id, "ready", 30);
-    struct image half = add_image(c, root.id, "snapped", 5), begun = add_image(c, root.id, "taking", 0), trash = add_image(c, root.id, "trash", 40);
-    struct branch b = { .id = id_branch(a), .project_id = p.id, .name = "b", .state = "ready", .parent_id = root.id, .durability = "full",
-                        .volume = "ready", .image_id = forked.id, .state_changed_at = 1, .created_at = 1, .updated_at = 1 };
+    struct image old = add_image(c, root.id, "ready", 10), forked = add_image(c, root.id, "ready", 20),
+                 newest = add_image(c, root.id, "ready", 30);
+    struct image half = add_image(c, root.id, "snapped", 5), begun = add_image(c, root.id, "taking", 0),
+                 trash = add_image(c, root.id, "trash", 40);
+    struct branch b = { .id = id_branch(a),
+                        .project_id = p.id,
+                        .name = "b",
+                        .state = "ready",
+                        .parent_id = root.id,
+                        .durability = "full",
+                        .volume = "ready",
+                        .image_id = forked.id,
+                        .state_changed_at = 1,
+                        .created_at = 1,
+                        .updated_at = 1 };
     OK(branch_insert(c, &b, &err));
     OK(image_list_superseded(c, a, &list, &n, &err));
     ck_assert_uint_eq(n, 2);
@@ -325,8 +376,17 @@ START_TEST(one_writer_endpoint_a_branch)
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p");
     struct branch b = add_branch(c, &p, "main", NULL);
-    struct endpoint e = { .id = id_endpoint(a), .project_id = p.id, .branch_id = b.id, .type = "read_write", .desired = "stopped",
-                          .observed = "STOPPED", .min_cu = 0.25, .max_cu = 2, .pg_settings = "{}", .created_at = 1, .updated_at = 1 };
+    struct endpoint e = { .id = id_endpoint(a),
+                          .project_id = p.id,
+                          .branch_id = b.id,
+                          .type = "read_write",
+                          .desired = "stopped",
+                          .observed = "STOPPED",
+                          .min_cu = 0.25,
+                          .max_cu = 2,
+                          .pg_settings = "{}",
+                          .created_at = 1,
+                          .updated_at = 1 };
     OK(endpoint_insert(c, &e, &err));
     struct endpoint second = e;
     second.id = id_endpoint(a);
@@ -368,9 +428,20 @@ START_TEST(roles_and_databases_follow_a_fork)
     OK(db_write(db, &c, &err));
     struct project p = add_project(c, "p");
     struct branch root = add_branch(c, &p, "main", NULL), child = add_branch(c, &p, "b", root.id);
-    struct role r = { .branch_id = root.id, .name = "r\"ol'e", .sealed = (const uint8_t *)"a\0b", .sealed_len = 3, .state = "ready", .created_at = 1, .updated_at = 1 },
+    struct role r = { .branch_id = root.id,
+                      .name = "r\"ol'e",
+                      .sealed = (const uint8_t *)"a\0b",
+                      .sealed_len = 3,
+                      .state = "ready",
+                      .created_at = 1,
+                      .updated_at = 1 },
                 got, *roles;
-    struct database d = { .branch_id = root.id, .name = "d", .owner_name = r.name, .state = "creating", .created_at = 1, .updated_at = 1 },
+    struct database d = { .branch_id = root.id,
+                          .name = "d",
+                          .owner_name = r.name,
+                          .state = "creating",
+                          .created_at = 1,
+                          .updated_at = 1 },
                     gone, *dbs;
     size_t n;
     OK(role_insert(c, &r, &err));
@@ -405,8 +476,14 @@ START_TEST(operations_are_a_queue_and_a_history)
     size_t n, seen = 0;
     OK(db_write(db, &c, &err));
     for (int i = 0; i < 12; i++) {
-        struct operation o = { .id = id_uuid(a), .project_id = "p", .branch_id = "b", .action = "create_branch", .status = "scheduling",
-                               .args = "{}", .created_at = 1000000, .updated_at = 1000000 };
+        struct operation o = { .id = id_uuid(a),
+                               .project_id = "p",
+                               .branch_id = "b",
+                               .action = "create_branch",
+                               .status = "scheduling",
+                               .args = "{}",
+                               .created_at = 1000000,
+                               .updated_at = 1000000 };
         OK(operation_insert(c, &o, &err));
         if (i % 2) {
             o.status = "finished";
@@ -472,8 +549,9 @@ static void *writer(void *arg)
         const char *text;
         if (db_write(db, &c, &e) < 0 || instance_get(c, mem, "n", &text, &e) < 0)
             return arg;
-        if (instance_set(c, "n", arena_printf(mem, "%d", (text ? (int)strtol(text, NULL, 10) : 0) + 1), &e) < 0 || instance_set(c, key, "x", &e) < 0 ||
-            db_commit(c, &e) < 0)
+        if (instance_set(c, "n", arena_printf(mem, "%d", (text ? (int)strtol(text, NULL, 10) : 0) + 1), &e) <
+                0 ||
+            instance_set(c, key, "x", &e) < 0 || db_commit(c, &e) < 0)
             return arg;
     }
     return NULL;

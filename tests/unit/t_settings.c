@@ -18,14 +18,24 @@ static int check_one(const char *name, const char *value, struct err *err)
 START_TEST(allowed_values_pass)
 {
     static const char *const CASES[][2] = {
-        { "work_mem", "64MB" },         { "work_mem", "65536" },      { "statement_timeout", "30s" }, { "statement_timeout", "0" },
-        { "max_connections", "200" },   { "autovacuum", "off" },      { "random_page_cost", "1.1" },  { "timezone", "Europe/Berlin" },
-        { "synchronous_commit", "off" }, { "bytea_output", "escape" }, { "log_min_duration_statement", "-1" },
-        { "temp_file_limit", "-1" },    { "maintenance_work_mem", "1GB" },
+        { "work_mem", "64MB" },
+        { "work_mem", "65536" },
+        { "statement_timeout", "30s" },
+        { "statement_timeout", "0" },
+        { "max_connections", "200" },
+        { "autovacuum", "off" },
+        { "random_page_cost", "1.1" },
+        { "timezone", "Europe/Berlin" },
+        { "synchronous_commit", "off" },
+        { "bytea_output", "escape" },
+        { "log_min_duration_statement", "-1" },
+        { "temp_file_limit", "-1" },
+        { "maintenance_work_mem", "1GB" },
     };
     struct err err;
     for (size_t i = 0; i < N_ELEMENTS(CASES); i++)
-        ck_assert_msg(check_one(CASES[i][0], CASES[i][1], &err) == 0, "%s = %s: %s", CASES[i][0], CASES[i][1], err.msg);
+        ck_assert_msg(check_one(CASES[i][0], CASES[i][1], &err) == 0, "%s = %s: %s", CASES[i][0], CASES[i][1],
+                      err.msg);
 }
 END_TEST
 

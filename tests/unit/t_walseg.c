@@ -116,11 +116,12 @@ static uint64_t end_of(uint32_t at, uint32_t len, int want)
 
 START_TEST(a_record_ends_where_the_next_may_start)
 {
-    ck_assert_uint_eq(end_of(0x28, 114, 0), 0x28 + 120);               /* a shutdown checkpoint; ends are aligned to 8 */
-    ck_assert_uint_eq(end_of(0x28, 8192 - 0x28, 0), 8192);             /* fills its page exactly */
-    ck_assert_uint_eq(end_of(8192 - 64, 114, 0), 8192 + 24 + 50 + 6);  /* crosses a page: the header is skipped */
-    ck_assert_uint_eq(end_of(0x28, 30000, 0), 0x28 + 30000 + 3 * 24);  /* three pages */
-    (void)end_of(0x28, 3, -1);                                         /* no record is that short */
+    ck_assert_uint_eq(end_of(0x28, 114, 0), 0x28 + 120);   /* a shutdown checkpoint; ends are aligned to 8 */
+    ck_assert_uint_eq(end_of(0x28, 8192 - 0x28, 0), 8192); /* fills its page exactly */
+    ck_assert_uint_eq(end_of(8192 - 64, 114, 0),
+                      8192 + 24 + 50 + 6); /* crosses a page: the header is skipped */
+    ck_assert_uint_eq(end_of(0x28, 30000, 0), 0x28 + 30000 + 3 * 24); /* three pages */
+    (void)end_of(0x28, 3, -1);                                        /* no record is that short */
     ck_assert_uint_eq(walseg_record_start(WALSEG_SIZE), WALSEG_SIZE + 40);
     ck_assert_uint_eq(walseg_record_start(WALSEG_SIZE + 8192), WALSEG_SIZE + 8192 + 24);
     ck_assert_uint_eq(walseg_record_start(0x1000028), 0x1000028);

@@ -1,9 +1,10 @@
 /*
  * test_main.c - runs every suite
  *
- * The list (suites.h) is read by the Makefile from the lines `Suite *t_<module>_suite(void)` of tests/unit, so a suite
- * cannot be forgotten.  Arguments pick suites by name; none = all.  The last line is `unit: N passed, N failed`.
- * A test that cannot run on this machine prints `SKIP name: reason` and returns: it is named, and not counted.
+ * The list (suites.h) is read by the Makefile from the lines `Suite *t_<module>_suite(void)` of tests/unit,
+ * so a suite cannot be forgotten.  Arguments pick suites by name; none = all.  The last line is `unit: N
+ * passed, N failed`. A test that cannot run on this machine prints `SKIP name: reason` and returns: it is
+ * named, and not counted.
  */
 #include <check.h>
 #include <signal.h>
