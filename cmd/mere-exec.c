@@ -204,6 +204,56 @@ static void bind_directories(const struct options *o)
     }
 }
 
+static bool is_bind_target(const struct options *o, const char *path)
+{
+    for (size_t i = 0; i < o->n_binds; i++)
+        if (strcmp(o->binds[i].to, path) == 0)
+            return true;
+    return false;
+}
+
+/* mountinfo writes blanks and the like as \\ooo. */
+static void unescape(char *text)
+{
+    char *to = text;
+
+    for (const char *p = text; *p != '\0'; p++, to++)
+        if (p[0] == '\\' && strspn(p + 1, "01234567") >= 3) {
+            *to = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
+            p += 3;
+        } else {
+            *to = *p;
+        }
+    *to = '\0';
+}
+
+/*
+ * Disk files are mounted through loop devices, ours and other servers'.  A copy of such a mount in a
+ * namespace that lives on would keep its device busy after its server has stopped; the program needs none but
+ * what was bound for it.
+ */
+static void leave_disk_files(const struct options *o)
+{
+    FILE *f = o->n_binds > 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
+    char *line = NULL, *path;
+    size_t cap = 0;
+
+    while (f != NULL && getline(&line, &cap, f) > 0) {
+        char *rest = strstr(line, " - ");
+
+        if (rest == NULL || strstr(rest, " /dev/loop") == NULL ||
+            sscanf(line, "%*s %*s %*s %*s %ms", &path) != 1)
+            continue;
+        unescape(path);
+        if (!is_bind_target(o, path))
+            umount2(path, MNT_DETACH);
+        free(path);
+    }
+    free(line);
+    if (f != NULL)
+        fclose(f);
+}
+
 static void adjust_oom(const struct options *o)
 {
     if (o->oom_adjust != NULL)
@@ -270,6 +320,7 @@ int main(int argc, char **argv)
     refuse_root(&o);
     join_cgroups(&o);
     bind_directories(&o);
+    leave_disk_files(&o);
     adjust_oom(&o);
     become_user(&o);
     umask(077);

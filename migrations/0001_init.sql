@@ -45,6 +45,7 @@ CREATE TABLE branch (
 ) STRICT;
 CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE state <> 'deleting';
 CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state <> 'deleting';
+CREATE INDEX branch_project ON branch (project_id, updated_at, id); -- the order of the list
 CREATE INDEX branch_parent ON branch (parent_id);
 CREATE INDEX branch_image ON branch (image_id);
 CREATE INDEX branch_by_name ON branch (name);
@@ -91,6 +92,7 @@ CREATE TABLE endpoint (
     updated_at              INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
+CREATE INDEX endpoint_branch ON endpoint (branch_id);
 CREATE INDEX endpoint_project ON endpoint (project_id);
 
 -- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored.
@@ -116,6 +118,8 @@ CREATE TABLE database (
     updated_at INTEGER NOT NULL,
     UNIQUE (branch_id, name)
 ) STRICT;
+-- Ids of eight digits, as clients know them; never used again.
+INSERT INTO sqlite_sequence (name, seq) VALUES ('database', 10000000);
 
 -- The job queue and its history.  No foreign keys: an operation stays readable after what it worked on is gone.
 CREATE TABLE operation (
@@ -134,8 +138,10 @@ CREATE TABLE operation (
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX operation_project ON operation (project_id, seq);
+-- The list's cursor is created_at alone: no two of a project may share it.
+CREATE UNIQUE INDEX operation_project ON operation (project_id, created_at);
 CREATE INDEX operation_open ON operation (seq) WHERE status IN ('scheduling', 'running');
+CREATE INDEX operation_closed ON operation (updated_at) WHERE status NOT IN ('scheduling', 'running');
 
 CREATE TABLE api_key (
     id             INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -64,10 +64,9 @@ int api_project_create(struct http_req *req, struct http_res *res, struct err *e
     struct outcome out;
     struct view_connection c;
 
-    if (spec_project_create(req, &spec, err) < 0)
+    if (spec_project_create(req, &spec, err) < 0 ||
+        intent_project_create(req->sched, req->arena, &spec, &out, err) < 0)
         return -1;
-    if (intent_project_create(req->sched, req->arena, &spec, &out, err) < 0)
-        return spec_project_pointer(err), -1;
     c = (struct view_connection){ .endpoint_id = out.endpoints[0].id,
                                   .role = out.roles[0].name,
                                   .password = out.passwords[0],
@@ -104,10 +103,9 @@ int api_project_update(struct http_req *req, struct http_res *res, struct err *e
     struct project_spec spec;
     struct outcome out;
 
-    if (read_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0)
+    if (read_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0 ||
+        intent_project_update(req->sched, req->arena, now.id, &spec, &out, err) < 0)
         return -1;
-    if (intent_project_update(req->sched, req->arena, now.id, &spec, &out, err) < 0)
-        return spec_project_pointer(err), -1;
     return res_json(res, 200,
                     view_change("project", view_project(sched_info(req->sched), &out.project), &out));
 }

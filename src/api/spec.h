@@ -16,9 +16,6 @@ int spec_project_create(struct http_req *req, struct project_spec *ret, struct e
 /* now: the project as it is; members of its settings that the body does not name stay. */
 int spec_project_update(struct http_req *req, const struct project *now, struct project_spec *ret,
                         struct err *err) MUST_CHECK;
-/* An intent points into endpoints, where pg_settings lie below "settings"; the defaults of a project are
- * flat. */
-void spec_project_pointer(struct err *err);
 int spec_branch_create(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
 int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
 int spec_endpoint_create(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;

@@ -4,7 +4,6 @@
 #include "api/spec.h"
 
 #include "api/shape.h"
-#include "base/text.h"
 
 #include <string.h>
 
@@ -318,13 +317,4 @@ int spec_project_update(struct http_req *req, const struct project *now, struct 
                         struct err *err)
 {
     return read_project(req, PROJECT_UPDATE, N_ELEMENTS(PROJECT_UPDATE), now, ret, err);
-}
-
-void spec_project_pointer(struct err *err)
-{
-    static const char PREFIX[] = "/project/default_endpoint_settings/settings/";
-    char *more = err->pointer + sizeof(PREFIX) - 1, *to = more - strlen("settings/");
-
-    if (text_starts_with(err->pointer, PREFIX))
-        memmove(to, more, strlen(more) + 1);
 }

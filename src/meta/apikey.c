@@ -1,3 +1,8 @@
+/*
+ * apikey.c - statements on API keys
+ *
+ * Runs on the thread that borrowed the connection.  Never sees a key, only its hash.
+ */
 #include "meta/apikey.h"
 
 #include "meta/row.h"
@@ -11,8 +16,14 @@ static const struct field APIKEY[] = {
     FIELD(apikey, revoked_at, F_TIME, 0, 0),
 };
 #define COLUMNS   "id, name, created_at, last_used_at, last_used_addr, revoked_at"
-#define N_COLUMNS N_ELEMENTS(APIKEY)
 #define HASH_SIZE 32
+
+static const struct noun APIKEY_NOUN = {
+    .name = "api key",
+    .fields = APIKEY,
+    .n_fields = N_ELEMENTS(APIKEY),
+    .size = sizeof(struct apikey),
+};
 
 static const char SQL_APIKEY_INSERT[] =
     "INSERT INTO api_key (name, hash, created_at) VALUES (:name, :hash, :now) RETURNING id";
@@ -26,10 +37,7 @@ int apikey_insert(struct dbc *c, const char *name, const uint8_t hash[32], int64
     bind_text(st, ":name", name);
     bind_blob(st, ":hash", hash, HASH_SIZE);
     bind_i64(st, ":now", now_us);
-    if (stmt_step(c, st, err) < 0)
-        return -1;
-    *ret_id = sqlite3_column_int64(st, 0);
-    return 0;
+    return stmt_number(c, st, ret_id, err);
 }
 
 static const char SQL_APIKEY_FIND[] =
@@ -39,10 +47,11 @@ int apikey_find(struct dbc *c, struct arena *a, const uint8_t hash[32], struct a
                 struct err *err)
 {
     auto_stmt *st = NULL;
+    int rc;
     if (stmt_get(c, SQL_APIKEY_FIND, &st, err) < 0)
         return -1;
     bind_blob(st, ":hash", hash, HASH_SIZE);
-    int rc = row_find(c, st, APIKEY, N_COLUMNS, a, ret, err);
+    rc = row_find(c, st, &APIKEY_NOUN, a, ret, err);
     *ret_found = rc == 1;
     return rc < 0 ? -1 : 0;
 }
@@ -52,12 +61,10 @@ static const char SQL_APIKEY_LIST[] = "SELECT " COLUMNS " FROM api_key WHERE rev
 int apikey_list(struct dbc *c, struct arena *a, struct apikey **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    void *list;
-    if (stmt_get(c, SQL_APIKEY_LIST, &st, err) < 0 ||
-        row_list(c, st, APIKEY, N_COLUMNS, sizeof(struct apikey), a, &list, ret_n, err) < 0)
+    if (stmt_get(c, SQL_APIKEY_LIST, &st, err) < 0)
         return -1;
-    *ret = list;
-    return 0;
+    *ret = row_list(c, st, &APIKEY_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_APIKEY_REVOKE[] =
@@ -71,10 +78,7 @@ int apikey_revoke(struct dbc *c, struct arena *a, int64_t id, int64_t now_us, st
         return -1;
     bind_i64(st, ":id", id);
     bind_i64(st, ":now", now_us);
-    int rc = row_find(c, st, APIKEY, N_COLUMNS, a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "api key not found");
-    return rc < 0 ? -1 : 0;
+    return row_get(c, st, &APIKEY_NOUN, a, ret, err);
 }
 
 static const char SQL_APIKEY_TOUCH[] =
@@ -88,5 +92,5 @@ int apikey_touch(struct dbc *c, int64_t id, int64_t now_us, const char *addr, st
     bind_i64(st, ":id", id);
     bind_i64(st, ":now", now_us);
     bind_text(st, ":addr", addr);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &APIKEY_NOUN, err);
 }

@@ -1,10 +1,11 @@
+/*
+ * branch.c - statements on branches
+ *
+ * Runs on the thread that borrowed the connection.
+ */
 #include "meta/branch.h"
 
-#include "base/text.h"
 #include "meta/row.h"
-
-#include <inttypes.h>
-#include <string.h>
 
 static const struct field BRANCH[] = {
     FIELD(branch, id, F_STR, 0, 0),
@@ -29,30 +30,19 @@ static const struct field BRANCH[] = {
 #define COLUMNS                                                                                              \
     "id, project_id, name, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, "       \
     "durability, image_id, volume, tli, head_lsn, annotations, state_changed_at, created_at, updated_at"
-#define N_COLUMNS N_ELEMENTS(BRANCH)
 
-static int find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct branch *ret, struct err *err)
-{
-    int rc = row_find(c, st, BRANCH, N_COLUMNS, a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "branch not found");
-    return rc < 0 ? -1 : 0;
-}
+static const struct noun BRANCH_NOUN = {
+    .name = "branch",
+    .fields = BRANCH,
+    .n_fields = N_ELEMENTS(BRANCH),
+    .size = sizeof(struct branch),
+};
 
-static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct branch **ret, size_t *ret_n,
-                struct err *err)
-{
-    void *rows;
-    if (row_list(c, st, BRANCH, N_COLUMNS, sizeof(struct branch), a, &rows, ret_n, err) < 0)
-        return -1;
-    *ret = rows;
-    return 0;
-}
-
-/* An id wins over a name. */
+/* An id wins over a name.  Two lookups: with OR, SQLite reads all branches of the project. */
 static const char SQL_BRANCH_GET[] =
-    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND state <> 'deleting'"
-    " AND (id = :ref OR name = :ref) ORDER BY id = :ref DESC LIMIT 1";
+    "SELECT " COLUMNS " FROM branch WHERE id = coalesce("
+    "(SELECT id FROM branch WHERE id = :ref AND project_id = :project AND state <> 'deleting'),"
+    " (SELECT id FROM branch WHERE name = :ref AND project_id = :project AND state <> 'deleting'))";
 
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err)
@@ -62,7 +52,7 @@ int branch_get(struct dbc *c, struct arena *a, const char *project_id, const cha
         return -1;
     bind_text(st, ":project", project_id);
     bind_text(st, ":ref", ref);
-    return find(c, a, st, ret, err);
+    return row_get(c, st, &BRANCH_NOUN, a, ret, err);
 }
 
 static const char SQL_BRANCH_GET_ID[] = "SELECT " COLUMNS " FROM branch WHERE id = :id";
@@ -73,7 +63,7 @@ int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch 
     if (stmt_get(c, SQL_BRANCH_GET_ID, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    return find(c, a, st, ret, err);
+    return row_get(c, st, &BRANCH_NOUN, a, ret, err);
 }
 
 static const char SQL_BRANCH_GET_DEFAULT[] =
@@ -86,11 +76,11 @@ int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, s
     if (stmt_get(c, SQL_BRANCH_GET_DEFAULT, &st, err) < 0)
         return -1;
     bind_text(st, ":project", project_id);
-    return find(c, a, st, ret, err);
+    return row_get(c, st, &BRANCH_NOUN, a, ret, err);
 }
 
 static const char SQL_BRANCH_FIND_NAME[] =
-    "SELECT " COLUMNS " FROM branch WHERE name = :name AND state <> 'deleting'";
+    "SELECT " COLUMNS " FROM branch WHERE name = :name AND state <> 'deleting' ORDER BY project_id";
 
 int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct branch **ret, size_t *ret_n,
                      struct err *err)
@@ -99,7 +89,8 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
     if (stmt_get(c, SQL_BRANCH_FIND_NAME, &st, err) < 0)
         return -1;
     bind_text(st, ":name", name);
-    return list(c, a, st, ret, ret_n, err);
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 #define LIST_WHERE                                                                                           \
@@ -107,72 +98,81 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
     " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL "   \
     "OR name = :name)"
 
+#define LIST_BY(column, after, direction)                                                                    \
+    "SELECT " COLUMNS LIST_WHERE " AND (:after IS NULL OR (" column ", id) " after                           \
+    " (:key, :after)) ORDER BY " column " " direction ", id " direction " LIMIT :limit"
+
 struct order {
-    const char *key;
+    const char *sort_by;
     bool ascending;
+    bool by_text;
+    const char *cursor; /* what its cursors begin with: the order, too, is part of the place */
     const char *sql;
 };
 
 static const struct order ORDERS[] = {
-    { "updated_at", false,
-      "SELECT " COLUMNS LIST_WHERE " AND (:id IS NULL OR (updated_at, id) < (CAST(:key AS INTEGER), :id)) "
-                                   "ORDER BY updated_at DESC, id DESC LIMIT :limit" },
-    { "updated_at", true,
-      "SELECT " COLUMNS LIST_WHERE " AND (:id IS NULL OR (updated_at, id) > (CAST(:key AS INTEGER), :id)) "
-                                   "ORDER BY updated_at, id LIMIT :limit" },
-    { "created_at", false,
-      "SELECT " COLUMNS LIST_WHERE " AND (:id IS NULL OR (created_at, id) < (CAST(:key AS INTEGER), :id)) "
-                                   "ORDER BY created_at DESC, id DESC LIMIT :limit" },
-    { "created_at", true,
-      "SELECT " COLUMNS LIST_WHERE " AND (:id IS NULL OR (created_at, id) > (CAST(:key AS INTEGER), :id)) "
-                                   "ORDER BY created_at, id LIMIT :limit" },
-    { "name", false,
-      "SELECT " COLUMNS LIST_WHERE
-      " AND (:id IS NULL OR (name, id) < (:key, :id)) ORDER BY name DESC, id DESC LIMIT :limit" },
-    { "name", true,
-      "SELECT " COLUMNS LIST_WHERE
-      " AND (:id IS NULL OR (name, id) > (:key, :id)) ORDER BY name, id LIMIT :limit" },
+    { "updated_at", false, false, "-updated_at", LIST_BY("updated_at", "<", "DESC") },
+    { "updated_at", true, false, "updated_at", LIST_BY("updated_at", ">", "ASC") },
+    { "created_at", false, false, "-created_at", LIST_BY("created_at", "<", "DESC") },
+    { "created_at", true, false, "created_at", LIST_BY("created_at", ">", "ASC") },
+    { "name", false, true, "-name", LIST_BY("name", "<", "DESC") },
+    { "name", true, true, "name", LIST_BY("name", ">", "ASC") },
 };
 
 static const struct order *find_order(const struct page *page)
 {
-    const char *key = page->sort_by ? page->sort_by : "updated_at";
+    const char *sort_by = page->sort_by ? page->sort_by : "updated_at";
     for (size_t i = 0; i < N_ELEMENTS(ORDERS); i++)
-        if (strcmp(ORDERS[i].key, key) == 0 && ORDERS[i].ascending == page->ascending)
+        if (strcmp(ORDERS[i].sort_by, sort_by) == 0 && ORDERS[i].ascending == page->ascending)
             return &ORDERS[i];
     return NULL;
 }
 
-static const char *cursor_after(struct arena *a, const struct order *o, const struct branch *b)
+static int cursor_after(struct arena *a, const struct order *o, const struct branch *b, const char **ret,
+                        struct err *err)
 {
-    if (strcmp(o->key, "name") == 0)
-        return cursor_make(a, b->name, b->id);
-    return cursor_make(
-        a, arena_printf(a, "%" PRId64, strcmp(o->key, "created_at") == 0 ? b->created_at : b->updated_at),
-        b->id);
+    if (o->by_text)
+        return cursor_make(a, o->cursor, b->name, b->id, ret, err);
+    return cursor_make_i64(
+        a, o->cursor, strcmp(o->sort_by, "created_at") == 0 ? b->created_at : b->updated_at, b->id, ret, err);
+}
+
+/* Begins after the cursor, or at the start. */
+static int bind_place(sqlite3_stmt *st, struct arena *a, const struct order *o, const char *cursor,
+                      struct err *err)
+{
+    const char *id = NULL, *text = NULL;
+    int64_t key = 0;
+    if (cursor && o->by_text && cursor_parse(a, cursor, o->cursor, &text, &id, err) < 0)
+        return -1;
+    if (cursor && !o->by_text && cursor_parse_i64(a, cursor, o->cursor, &key, &id, err) < 0)
+        return -1;
+    if (o->by_text)
+        bind_text(st, ":key", text);
+    else
+        bind_i64(st, ":key", key);
+    bind_text(st, ":after", id);
+    return 0;
 }
 
 int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
                 struct branch **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    const char *key = NULL, *id = NULL;
     const struct order *o = find_order(page);
     if (!o)
         return err_set(err, ERR_BAD_REQUEST, "sort_by must be name, created_at or updated_at");
-    if ((page->cursor && cursor_parse(a, page->cursor, &key, &id, err) < 0) ||
-        stmt_get(c, o->sql, &st, err) < 0)
+    if (stmt_get(c, o->sql, &st, err) < 0 || bind_place(st, a, o, page->cursor, err) < 0)
         return -1;
     bind_text(st, ":project", project_id);
     bind_text(st, ":search", page->search);
     bind_text(st, ":name", page->name);
-    bind_text(st, ":key", key);
-    bind_text(st, ":id", id);
-    bind_i64(st, ":limit", page->limit ? page->limit : -1);
-    if (list(c, a, st, ret, ret_n, err) < 0)
-        return -1;
-    page->next = *ret_n ? cursor_after(a, o, &(*ret)[*ret_n - 1]) : NULL;
-    return 0;
+    bind_i64(st, ":limit", page->limit > 0 ? page->limit : -1);
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    page->next = NULL;
+    if (*ret == NULL || *ret_n == 0)
+        return *ret != NULL ? 0 : -1;
+    return cursor_after(a, o, &(*ret)[*ret_n - 1], &page->next, err);
 }
 
 static const char SQL_BRANCH_LIST_ALL[] =
@@ -185,15 +185,8 @@ int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, stru
     if (stmt_get(c, SQL_BRANCH_LIST_ALL, &st, err) < 0)
         return -1;
     bind_text(st, ":project", project_id);
-    return list(c, a, st, ret, ret_n, err);
-}
-
-static int count(struct dbc *c, sqlite3_stmt *st, int64_t *ret, struct err *err)
-{
-    if (stmt_step(c, st, err) < 0)
-        return -1;
-    *ret = sqlite3_column_int64(st, 0);
-    return 0;
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;
@@ -205,7 +198,7 @@ int branch_count(struct dbc *c, const char *project_id, const char *search, int6
         return -1;
     bind_text(st, ":project", project_id);
     bind_text(st, ":search", search);
-    return count(c, st, ret, err);
+    return stmt_number(c, st, ret, err);
 }
 
 static const char SQL_BRANCH_COUNT_CHILDREN[] =
@@ -217,12 +210,14 @@ int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct er
     if (stmt_get(c, SQL_BRANCH_COUNT_CHILDREN, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    return count(c, st, ret, err);
+    return stmt_number(c, st, ret, err);
 }
 
+/* Unique are also the id and the default of a project: those are mistakes of ours, and keep the general text.
+ */
 static int name_taken(const struct branch *b, struct err *err)
 {
-    if (err->code == ERR_CONFLICT)
+    if (err->code == ERR_CONFLICT && strstr(err->detail, "branch.name"))
         return err_field(err, ERR_CONFLICT, "/branch/name", "branch already exists; branch_name:\"%s\"",
                          b->name);
     return -1;
@@ -239,7 +234,7 @@ int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_BRANCH_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, BRANCH, N_COLUMNS, b);
+    bind_struct(st, &BRANCH_NOUN, b);
     return stmt_run(c, st, NULL, err) < 0 ? name_taken(b, err) : 0;
 }
 
@@ -252,14 +247,14 @@ int branch_update(struct dbc *c, const struct branch *b, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_BRANCH_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, BRANCH, N_COLUMNS, b);
-    return stmt_run(c, st, NULL, err) < 0 ? name_taken(b, err) : 0;
+    bind_struct(st, &BRANCH_NOUN, b);
+    return stmt_change(c, st, &BRANCH_NOUN, err) < 0 ? name_taken(b, err) : 0;
 }
 
-static const char SQL_BRANCH_CLEAR_DEFAULT[] =
-    "UPDATE branch SET is_default = 0 WHERE project_id = :project AND is_default = 1 AND id <> :id";
-static const char SQL_BRANCH_SET_DEFAULT[] =
-    "UPDATE branch SET is_default = 1, updated_at = :now WHERE id = :id";
+static const char SQL_BRANCH_CLEAR_DEFAULT[] = "UPDATE branch SET is_default = 0, updated_at = :now WHERE "
+                                               "project_id = :project AND is_default = 1 AND id <> :id";
+static const char SQL_BRANCH_SET_DEFAULT[] = "UPDATE branch SET is_default = 1, updated_at = :now WHERE "
+                                             "project_id = :project AND id = :id AND state <> 'deleting'";
 
 int branch_set_default(struct dbc *c, const char *project_id, const char *id, int64_t now_us, struct err *err)
 {
@@ -269,9 +264,11 @@ int branch_set_default(struct dbc *c, const char *project_id, const char *id, in
         return -1;
     bind_text(clear, ":project", project_id);
     bind_text(clear, ":id", id);
+    bind_i64(clear, ":now", now_us);
+    bind_text(set, ":project", project_id);
     bind_text(set, ":id", id);
     bind_i64(set, ":now", now_us);
-    return stmt_run(c, clear, NULL, err) < 0 ? -1 : stmt_run(c, set, NULL, err);
+    return stmt_run(c, clear, NULL, err) < 0 ? -1 : stmt_change(c, set, &BRANCH_NOUN, err);
 }
 
 static const char SQL_BRANCH_SET_STATE[] =
@@ -291,9 +288,11 @@ int branch_set_state(struct dbc *c, const char *id, const char *from, const char
     bind_i64(st, ":now", now_us);
     if (stmt_run(c, st, &changes, err) < 0)
         return -1;
-    return changes == 1 ? 0
-                        : err_set(err, ERR_PRECONDITION, "the branch is not in state %s any more",
-                                  from ? from : "known");
+    if (changes == 1)
+        return 0;
+    return from ? err_set(err, ERR_PRECONDITION,
+                          "the branch is not in state %s any more; nothing was changed", from)
+                : err_set(err, ERR_NOT_FOUND, "branch not found");
 }
 
 static const char SQL_BRANCH_SET_FORK[] = "UPDATE branch SET parent_lsn = :lsn, parent_timestamp = :time, "
@@ -308,13 +307,15 @@ int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t 
     if (stmt_get(c, SQL_BRANCH_SET_FORK, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    bind_i64(st, ":lsn", (int64_t)parent_lsn);
+    bind_opt(st, ":lsn", (int64_t)parent_lsn);
     bind_opt(st, ":time", parent_timestamp);
     bind_text(st, ":image", image_id);
     bind_i64(st, ":now", now_us);
     if (stmt_run(c, st, &changes, err) < 0)
         return -1;
-    return changes == 1 ? 0 : err_set(err, ERR_PRECONDITION, "the branch is being deleted");
+    return changes == 1 ? 0
+                        : err_set(err, ERR_PRECONDITION,
+                                  "the branch is not waiting for its fork any more; nothing was changed");
 }
 
 static int set_one(struct dbc *c, const char *sql, const char *id, int64_t value, struct err *err)
@@ -324,7 +325,7 @@ static int set_one(struct dbc *c, const char *sql, const char *id, int64_t value
         return -1;
     bind_text(st, ":id", id);
     bind_opt(st, ":value", value);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
 }
 
 static const char SQL_BRANCH_SET_VOLUME[] = "UPDATE branch SET volume = :volume WHERE id = :id";
@@ -336,7 +337,7 @@ int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct 
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":volume", volume);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
 }
 
 static const char SQL_BRANCH_SET_TLI[] = "UPDATE branch SET tli = :value WHERE id = :id";

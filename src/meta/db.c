@@ -1,20 +1,26 @@
+/*
+ * db.c - connections to the metadata file, their prepared statements, transactions
+ *
+ * Any thread borrows; a connection belongs to its borrower until db_end().  Exactly one connection writes and
+ * checkpoints: in the SQLite versions that distributions ship today, two of them can lose the WAL's content.
+ * Readers therefore never checkpoint, not even when they are closed.  The file is never opened by another
+ * route in this process: closing it would drop SQLite's locks.
+ */
 #include "meta/db.h"
-
-#include "meta/migrate.h"
-#include "meta/row.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include "meta/migrate.h"
+#include "meta/row.h"
 
 #define READERS_MAX 16
-#define CACHE_SLOTS 128 /* statements a connection keeps prepared; a power of two, well above their number   \
-                         */
+#define CACHE_SLOTS                                                                                          \
+    256 /* statements a connection can keep prepared: twice their number, as a hash table wants it */
+#define BUSY_TIMEOUT_MS 5000
 
 struct cached {
     const char *sql; /* by address: statements are constants */
@@ -25,8 +31,8 @@ struct dbc {
     struct db *db;
     sqlite3 *h;
     bool writer;
-    bool open_tx;
     struct cached cache[CACHE_SLOTS];
+    size_t n_cached;
     struct dbc *next;
 };
 
@@ -49,35 +55,43 @@ bool db_in_write(void)
 
 /* ---- statements ---- */
 
+/* Which of our codes a failure is, and what a stranger may read; SQLite's own text goes to the log. */
 static int fail(struct dbc *c, struct err *err)
 {
-    int code = sqlite3_extended_errcode(c->h);
-    enum err_code e = ERR_INTERNAL;
-    const char *msg = "Mere's metadata could not be read or written; nothing was changed";
-    if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY) {
-        e = ERR_CONFLICT;
-        msg = "already exists";
-    } else if ((code & 0xff) == SQLITE_FULL || (code == SQLITE_IOERR_WRITE && errno == ENOSPC)) {
-        e = ERR_DISK_FULL;
-        msg = "the disk that holds Mere's metadata is full; nothing was changed";
-    } else if ((code & 0xff) == SQLITE_NOMEM) {
-        e = ERR_UNAVAILABLE;
-        msg = "out of memory; nothing was changed";
-    }
-    err_set(err, e, "%s", msg);
+    int code = sqlite3_extended_errcode(c->h), io = sqlite3_system_errno(c->h);
+    bool is_io = (code & 0xff) == SQLITE_IOERR;
+
+    if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY)
+        err_set(err, ERR_CONFLICT, "it already exists; nothing was changed");
+    else if ((code & 0xff) == SQLITE_FULL || (is_io && (io == ENOSPC || io == EDQUOT)))
+        err_set(err, ERR_DISK_FULL,
+                "the disk that holds Mere's metadata is full; nothing was changed; free some space and try "
+                "again");
+    else if ((code & 0xff) == SQLITE_NOMEM)
+        err_memory(err);
+    else if ((code & 0xff) == SQLITE_BUSY)
+        err_set(err, ERR_UNAVAILABLE,
+                "another program holds Mere's metadata; nothing was changed; try again");
+    else
+        err_set(err, ERR_INTERNAL,
+                "Mere's metadata could not be read or written; nothing was changed; the log says why");
     return err_detail(err, "sqlite %d: %s", code, sqlite3_errmsg(c->h));
 }
 
 int stmt_get(struct dbc *c, const char *sql, sqlite3_stmt **ret, struct err *err)
 {
     size_t at = ((uintptr_t)sql >> 4) % CACHE_SLOTS;
-    while (c->cache[at].sql && c->cache[at].sql != sql)
+
+    while (c->cache[at].sql != NULL && c->cache[at].sql != sql)
         at = (at + 1) % CACHE_SLOTS;
-    if (!c->cache[at].sql) {
+    if (c->cache[at].sql == NULL) {
+        assert(c->n_cached < CACHE_SLOTS - 1);
         if (sqlite3_prepare_v3(c->h, sql, -1, SQLITE_PREPARE_PERSISTENT, &c->cache[at].st, NULL) != SQLITE_OK)
             return fail(c, err);
         c->cache[at].sql = sql;
+        c->n_cached++;
     }
+    assert(!sqlite3_stmt_busy(c->cache[at].st));
     *ret = c->cache[at].st;
     return 0;
 }
@@ -91,21 +105,34 @@ void stmt_reset(sqlite3_stmt **st)
     *st = NULL;
 }
 
-int stmt_step(struct dbc *c, sqlite3_stmt *st, struct err *err)
+static int step(struct dbc *c, sqlite3_stmt *st, struct err *err)
 {
     int rc = sqlite3_step(st);
+
     if (rc == SQLITE_ROW)
         return 1;
     return rc == SQLITE_DONE ? 0 : fail(c, err);
 }
 
+int stmt_step(struct dbc *c, sqlite3_stmt *st, struct err *err)
+{
+    /* SQLite ends a transaction by itself when the disk is full: what came after would be committed one by
+     * one. */
+    if (!sqlite3_stmt_readonly(st) && (!c->writer || sqlite3_get_autocommit(c->h))) {
+        err_set(err, ERR_INTERNAL, "the change was not made; the log says why");
+        return err_detail(err, "write outside a write transaction: %s", sqlite3_sql(st));
+    }
+    return step(c, st, err);
+}
+
 int stmt_run(struct dbc *c, sqlite3_stmt *st, int64_t *ret_changes, struct err *err)
 {
-    assert(c->writer);
     int rc = stmt_step(c, st, err);
+
+    assert(rc != 1);
     if (rc < 0)
         return -1;
-    if (ret_changes)
+    if (ret_changes != NULL)
         *ret_changes = sqlite3_changes64(c->h);
     return 0;
 }
@@ -131,79 +158,85 @@ struct pragma {
     const char *set, *get, *want;
 };
 
+/* synchronous=FULL: with NORMAL acknowledged commits were lost in power cuts. */
+static const struct pragma PRAGMAS[] = {
+    { "PRAGMA journal_mode=WAL", "PRAGMA journal_mode", "wal" },
+    { "PRAGMA synchronous=FULL", "PRAGMA synchronous", "2" },
+    { "PRAGMA foreign_keys=ON", "PRAGMA foreign_keys", "1" },
+    { "PRAGMA trusted_schema=OFF", "PRAGMA trusted_schema", "0" },
+    { "PRAGMA cache_size=-512", "PRAGMA cache_size", "-512" },
+    { "PRAGMA mmap_size=0", "PRAGMA mmap_size", "0" },
+};
+
 static int check_pragma(struct dbc *c, const struct pragma *p, struct err *err)
 {
     sqlite3_stmt *st = NULL;
+    const char *got = NULL;
+    bool ok;
+
     if (exec(c, p->set, err) < 0)
         return -1;
-    if (sqlite3_prepare_v2(c->h, p->get, -1, &st, NULL) != SQLITE_OK || sqlite3_step(st) != SQLITE_ROW) {
-        sqlite3_finalize(st);
-        return fail(c, err);
+    if (sqlite3_prepare_v2(c->h, p->get, -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+        got = (const char *)sqlite3_column_text(st, 0);
+    ok = got != NULL && strcmp(got, p->want) == 0;
+    if (!ok) {
+        err_set(err, ERR_INTERNAL, "SQLite did not accept \"%s\", and Mere does not run without it", p->set);
+        (void)err_detail(err, "%s is %s", p->get, got != NULL ? got : sqlite3_errmsg(c->h));
     }
-    bool ok = strcmp((const char *)sqlite3_column_text(st, 0), p->want) == 0;
     sqlite3_finalize(st);
-    return ok ? 0
-              : err_set(err, ERR_INTERNAL, "SQLite did not accept \"%s\"; Mere does not run without it",
-                        p->set);
+    return ok ? 0 : -1;
 }
 
-/* synchronous=FULL: with NORMAL acknowledged commits were lost in power cuts. */
 static int configure(struct dbc *c, struct err *err)
 {
-    static const struct pragma PRAGMAS[] = {
-        { "PRAGMA journal_mode=WAL", "PRAGMA journal_mode", "wal" },
-        { "PRAGMA synchronous=FULL", "PRAGMA synchronous", "2" },
-        { "PRAGMA foreign_keys=ON", "PRAGMA foreign_keys", "1" },
-        { "PRAGMA trusted_schema=OFF", "PRAGMA trusted_schema", "0" },
-        { "PRAGMA cache_size=-512", "PRAGMA cache_size", "-512" },
-    };
+    (void)sqlite3_busy_timeout(c->h, BUSY_TIMEOUT_MS);
     for (size_t i = 0; i < N_ELEMENTS(PRAGMAS); i++)
         if (check_pragma(c, &PRAGMAS[i], err) < 0)
             return -1;
-    (void)sqlite3_busy_timeout(c->h, 5000);
-    (void)sqlite3_extended_result_codes(c->h, 1);
-    return 0;
+    if (c->writer)
+        return 0;
+    if (sqlite3_db_config(c->h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK ||
+        sqlite3_wal_autocheckpoint(c->h, 0) != SQLITE_OK)
+        return fail(c, err);
+    return exec(c, "PRAGMA query_only=ON", err);
 }
 
 static int connect_to(struct db *db, bool writer, struct dbc **ret, struct err *err)
 {
     struct dbc *c = xcalloc(1, sizeof(*c));
-    int flags =
-        (writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX;
+    int rc = sqlite3_open_v2(db->path, &c->h, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+
     c->db = db;
     c->writer = writer;
-    if (sqlite3_open_v2(db->path, &c->h, flags, NULL) != SQLITE_OK) {
-        err_set(err, ERR_INTERNAL, "cannot open Mere's metadata");
-        err_detail(err, "%s: %s", db->path, c->h ? sqlite3_errmsg(c->h) : "out of memory");
+    if (c->h == NULL)
+        abort(); /* out of memory */
+    if ((rc != SQLITE_OK && fail(c, err) < 0) || configure(c, err) < 0) {
+        (void)err_wrap(err, "%s", db->path);
         dbc_free(c);
         return -1;
-    }
-    if (configure(c, err) < 0) {
-        dbc_free(c);
-        return -1;
-    }
-    if (!writer) {
-        /* One connection checkpoints: two doing so can corrupt the file in the SQLite versions of today's
-         * distributions. */
-        (void)sqlite3_db_config(c->h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        (void)sqlite3_wal_autocheckpoint(c->h, 0);
-        if (exec(c, "PRAGMA query_only=ON", err) < 0) {
-            dbc_free(c);
-            return -1;
-        }
     }
     *ret = c;
     return 0;
 }
 
+/* Ours to make, so that nobody else can read it from the first byte on; SQLite gives its other files the same
+ * mode. */
+static int make_file(const char *path, struct err *err)
+{
+    auto_fd fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno == EEXIST && chmod(path, 0600) == 0))
+        return 0;
+    return err_sys(err, "open %s", path);
+}
+
 int db_open(const char *path, struct db **ret, struct err *err)
 {
-    /* Made here, so that its mode is right from the first byte on. */
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_sys(err, "open %s", path);
-    (void)close(fd);
-    struct db *db = xcalloc(1, sizeof(*db));
+    struct db *db;
+
+    if (make_file(path, err) < 0)
+        return -1;
+    db = xcalloc(1, sizeof(*db));
     db->path = xstrdup(path);
     pthread_mutex_init(&db->write_mutex, NULL);
     pthread_mutex_init(&db->pool_mutex, NULL);
@@ -218,14 +251,17 @@ int db_open(const char *path, struct db **ret, struct err *err)
 
 void db_close(struct db *db)
 {
-    if (!db)
+    if (db == NULL)
         return;
-    while (db->idle) {
+    while (db->idle != NULL) {
         struct dbc *c = db->idle;
+
         db->idle = c->next;
+        db->n_readers--;
         dbc_free(c);
     }
-    dbc_free(db->writer);
+    assert(db->n_readers == 0); /* somebody still reads */
+    dbc_free(db->writer);       /* the last one: it checkpoints */
     pthread_cond_destroy(&db->pool_free);
     pthread_mutex_destroy(&db->pool_mutex);
     pthread_mutex_destroy(&db->write_mutex);
@@ -235,18 +271,21 @@ void db_close(struct db *db)
 
 static int borrow(struct db *db, struct dbc **ret, struct err *err)
 {
+    struct dbc *c;
+
     pthread_mutex_lock(&db->pool_mutex);
-    while (!db->idle && db->n_readers >= READERS_MAX)
+    while (db->idle == NULL && db->n_readers >= READERS_MAX)
         pthread_cond_wait(&db->pool_free, &db->pool_mutex);
-    struct dbc *c = db->idle;
-    if (c)
+    c = db->idle;
+    if (c != NULL)
         db->idle = c->next;
     else
         db->n_readers++;
     pthread_mutex_unlock(&db->pool_mutex);
-    if (!c && connect_to(db, false, &c, err) < 0) {
+    if (c == NULL && connect_to(db, false, &c, err) < 0) {
         pthread_mutex_lock(&db->pool_mutex);
-        db->n_readers--;
+        db->n_readers--; /* room for whoever waits */
+        pthread_cond_signal(&db->pool_free);
         pthread_mutex_unlock(&db->pool_mutex);
         return -1;
     }
@@ -254,74 +293,8 @@ static int borrow(struct db *db, struct dbc **ret, struct err *err)
     return 0;
 }
 
-static int run_cached(struct dbc *c, const char *sql, struct err *err)
+static void give_back(struct db *db, struct dbc *c)
 {
-    auto_stmt *st = NULL;
-    if (stmt_get(c, sql, &st, err) < 0)
-        return -1;
-    return stmt_step(c, st, err) < 0 ? -1 : 0;
-}
-
-static const char SQL_BEGIN[] = "BEGIN";
-static const char SQL_BEGIN_IMMEDIATE[] = "BEGIN IMMEDIATE";
-static const char SQL_COMMIT[] = "COMMIT";
-static const char SQL_ROLLBACK[] = "ROLLBACK";
-
-int db_read(struct db *db, struct dbc **ret, struct err *err)
-{
-    struct dbc *c;
-    if (borrow(db, &c, err) < 0)
-        return -1;
-    *ret = c;
-    if (run_cached(c, SQL_BEGIN, err) < 0) {
-        db_end(ret);
-        return -1;
-    }
-    c->open_tx = true;
-    return 0;
-}
-
-int db_write(struct db *db, struct dbc **ret, struct err *err)
-{
-    assert(!in_write);
-    pthread_mutex_lock(&db->write_mutex);
-    struct dbc *c = db->writer;
-    in_write = true;
-    *ret = c;
-    if (run_cached(c, SQL_BEGIN_IMMEDIATE, err) < 0) {
-        db_end(ret);
-        return -1;
-    }
-    c->open_tx = true;
-    return 0;
-}
-
-int db_commit(struct dbc *c, struct err *err)
-{
-    assert(c->writer && c->open_tx);
-    if (run_cached(c, SQL_COMMIT, err) < 0)
-        return -1;
-    c->open_tx = false;
-    return 0;
-}
-
-void db_end(struct dbc **pc)
-{
-    struct dbc *c = *pc;
-    struct err ignored = ERR_INIT;
-    if (!c)
-        return;
-    *pc = NULL;
-    /* A failed COMMIT may or may not have ended the transaction: SQLite knows. */
-    if (c->open_tx && !sqlite3_get_autocommit(c->h))
-        (void)!run_cached(c, SQL_ROLLBACK, &ignored);
-    c->open_tx = false;
-    struct db *db = c->db;
-    if (c->writer) {
-        in_write = false;
-        pthread_mutex_unlock(&db->write_mutex);
-        return;
-    }
     pthread_mutex_lock(&db->pool_mutex);
     c->next = db->idle;
     db->idle = c;
@@ -329,10 +302,69 @@ void db_end(struct dbc **pc)
     pthread_mutex_unlock(&db->pool_mutex);
 }
 
+static const char SQL_BEGIN[] = "BEGIN";
+static const char SQL_BEGIN_IMMEDIATE[] = "BEGIN IMMEDIATE";
+static const char SQL_COMMIT[] = "COMMIT";
+static const char SQL_ROLLBACK[] = "ROLLBACK";
+
+static int transact(struct dbc *c, const char *sql, struct err *err)
+{
+    auto_stmt *st = NULL;
+
+    return stmt_get(c, sql, &st, err) < 0 || step(c, st, err) < 0 ? -1 : 0;
+}
+
+void db_end(struct dbc **pc)
+{
+    struct dbc *c = TAKE(*pc);
+    struct err ignored = ERR_INIT;
+
+    if (c == NULL)
+        return;
+    if (!sqlite3_get_autocommit(c->h))
+        (void)!transact(c, SQL_ROLLBACK, &ignored);
+    if (!c->writer) {
+        give_back(c->db, c);
+        return;
+    }
+    in_write = false;
+    pthread_mutex_unlock(&c->db->write_mutex);
+}
+
+int db_read(struct db *db, struct dbc **ret, struct err *err)
+{
+    *ret = NULL;
+    if (borrow(db, ret, err) < 0)
+        return -1;
+    if (transact(*ret, SQL_BEGIN, err) == 0)
+        return 0;
+    db_end(ret);
+    return -1;
+}
+
+int db_write(struct db *db, struct dbc **ret, struct err *err)
+{
+    assert(!in_write); /* it would wait for itself */
+    pthread_mutex_lock(&db->write_mutex);
+    in_write = true;
+    *ret = db->writer;
+    if (transact(*ret, SQL_BEGIN_IMMEDIATE, err) == 0)
+        return 0;
+    db_end(ret);
+    return -1;
+}
+
+int db_commit(struct dbc *c, struct err *err)
+{
+    assert(c->writer);
+    return transact(c, SQL_COMMIT, err);
+}
+
 int db_limit_pages(struct db *db, int64_t pages)
 {
     char *sql = sqlite3_mprintf("PRAGMA max_page_count=%lld", (long long)pages);
     int rc = sqlite3_exec(db->writer->h, sql, NULL, NULL, NULL);
+
     sqlite3_free(sql);
     return rc == SQLITE_OK ? 0 : -1;
 }
@@ -344,14 +376,17 @@ static const char SQL_INSTANCE_GET[] = "SELECT value FROM instance WHERE key = :
 int instance_get(struct dbc *c, struct arena *a, const char *key, const char **ret, struct err *err)
 {
     auto_stmt *st = NULL;
+    int rc;
+
+    *ret = NULL;
     if (stmt_get(c, SQL_INSTANCE_GET, &st, err) < 0)
         return -1;
     bind_text(st, ":key", key);
-    int rc = stmt_step(c, st, err);
-    if (rc < 0)
-        return -1;
-    *ret = rc ? arena_strdup(a, (const char *)sqlite3_column_text(st, 0)) : NULL;
-    return 0;
+    rc = stmt_step(c, st, err);
+    if (rc != 1)
+        return rc;
+    *ret = arena_strdup(a, (const char *)sqlite3_column_text(st, 0));
+    return *ret != NULL ? 0 : err_memory(err);
 }
 
 static const char SQL_INSTANCE_SET[] = "INSERT INTO instance (key, value) VALUES (:key, :value) ON CONFLICT "

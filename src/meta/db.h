@@ -2,14 +2,15 @@
  * db.h - the metadata file: one writer, a pool of readers, transactions as guards
  *
  * Owns SQLite (WAL, synchronous=FULL, foreign keys on, STRICT tables).  Any thread may borrow a connection:
- *     auto_dbc c = NULL;                       a guard: gives it back, rolls back what was not committed
+ *     auto_dbc *c = NULL;                      a guard: gives it back, rolls back what was not committed
  *     if (db_read(db, &c, err) < 0) ...        a read transaction on a pooled read-only connection
  *     if (db_write(db, &c, err) < 0) ...       BEGIN IMMEDIATE on the one writer (a mutex)
  *     ... db_commit(c, err)                    durable when it returns 0
  * Functions of the nouns take the borrowed connection, so that several make one transaction.
  * Nothing slow happens while a write transaction is open: db_in_write() lets others assert that.
  * ENOSPC is ERR_DISK_FULL; a unique violation is ERR_CONFLICT (callers give it a better text); nothing is
- * retried.
+ * retried.  An _update or _set_ of a row that is not there is ERR_NOT_FOUND; a _delete of one is no error, so
+ * that a step can be run twice.  An arena over its cap is ERR_UNAVAILABLE.
  */
 #ifndef MERE_META_DB_H
 #define MERE_META_DB_H

@@ -1,8 +1,14 @@
+/*
+ * endpoint.c - statements on endpoints
+ *
+ * Runs on the thread that borrowed the connection.  What users want and what is observed have statements of
+ * their own, so that neither writer undoes the other.
+ */
 #include "meta/endpoint.h"
 
-#include "meta/row.h"
+#include <assert.h>
 
-#include <stdio.h>
+#include "meta/row.h"
 
 #define PROCESS(column, member, ftype)                                                                       \
     {                                                                                                        \
@@ -37,30 +43,23 @@ static const struct field ENDPOINT[] = {
     "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, min_cu, "  \
     "max_cu, pg_settings, generation, pid, pid_start, last_error, last_active, started_at, suspended_at, "   \
     "created_at, updated_at, boot_id"
-#define N_COLUMNS N_ELEMENTS(ENDPOINT)
 
-static void read_boot_id(sqlite3_stmt *st, struct endpoint *e)
+static int read_boot_id(sqlite3_stmt *st, int at, struct arena *a UNUSED, void *strct, struct err *err UNUSED)
 {
-    const char *text = (const char *)sqlite3_column_text(st, (int)N_COLUMNS);
+    struct endpoint *e = strct;
+    const char *text = (const char *)sqlite3_column_text(st, at);
     snprintf(e->process.boot_id, sizeof(e->process.boot_id), "%s", text ? text : "");
+    return 0;
 }
 
-/* 1, 0 or -1 */
-static int find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct endpoint *ret, struct err *err)
-{
-    int rc = row_find(c, st, ENDPOINT, N_COLUMNS, a, ret, err);
-    if (rc == 1)
-        read_boot_id(st, ret);
-    return rc;
-}
-
-static int must_find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct endpoint *ret, struct err *err)
-{
-    int rc = find(c, a, st, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "endpoint not found");
-    return rc < 0 ? -1 : 0;
-}
+static const struct noun ENDPOINT_NOUN = {
+    .name = "endpoint",
+    .fields = ENDPOINT,
+    .n_fields = N_ELEMENTS(ENDPOINT),
+    .size = sizeof(struct endpoint),
+    .rest = "boot_id",
+    .read_rest = read_boot_id,
+};
 
 static const char SQL_ENDPOINT_GET[] =
     "SELECT " COLUMNS " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'";
@@ -73,7 +72,7 @@ int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const c
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":project", project_id);
-    return must_find(c, a, st, ret, err);
+    return row_get(c, st, &ENDPOINT_NOUN, a, ret, err);
 }
 
 static const char SQL_ENDPOINT_GET_ID[] = "SELECT " COLUMNS " FROM endpoint WHERE id = :id";
@@ -84,7 +83,7 @@ int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpo
     if (stmt_get(c, SQL_ENDPOINT_GET_ID, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    return must_find(c, a, st, ret, err);
+    return row_get(c, st, &ENDPOINT_NOUN, a, ret, err);
 }
 
 static const char SQL_ENDPOINT_WRITER[] =
@@ -95,50 +94,40 @@ int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, 
                          bool *ret_found, struct err *err)
 {
     auto_stmt *st = NULL;
+    int rc;
     if (stmt_get(c, SQL_ENDPOINT_WRITER, &st, err) < 0)
         return -1;
     bind_text(st, ":branch", branch_id);
-    int rc = find(c, a, st, ret, err);
+    rc = row_find(c, st, &ENDPOINT_NOUN, a, ret, err);
     *ret_found = rc == 1;
     return rc < 0 ? -1 : 0;
 }
 
-static const char SQL_ENDPOINT_LIST[] =
-    "SELECT " COLUMNS " FROM endpoint WHERE (:project IS NULL OR project_id = :project) AND (:branch IS NULL "
-                      "OR branch_id = :branch)"
-    " AND (:all OR desired <> 'deleted') ORDER BY created_at, id";
+/* One statement for each, so that each has its index. */
+#define LIST_REST "(:all OR desired <> 'deleted') ORDER BY created_at, id"
+static const char SQL_ENDPOINT_LIST[] = "SELECT " COLUMNS " FROM endpoint WHERE " LIST_REST;
+static const char SQL_ENDPOINT_LIST_PROJECT[] =
+    "SELECT " COLUMNS " FROM endpoint WHERE project_id = :of AND " LIST_REST;
 static const char SQL_ENDPOINT_LIST_BRANCH[] =
-    "SELECT " COLUMNS
-    " FROM endpoint WHERE branch_id = :branch AND (:all OR desired <> 'deleted') ORDER BY created_at, id";
+    "SELECT " COLUMNS " FROM endpoint WHERE branch_id = :of AND " LIST_REST;
 
 int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const char *branch_id,
                   bool with_deleted, struct endpoint **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    size_t n = 0, cap = 0;
-    struct endpoint *list = arena_alloc(a, sizeof(*list));
-    bool by_branch = branch_id && !project_id;
-    int rc;
-    if (stmt_get(c, by_branch ? SQL_ENDPOINT_LIST_BRANCH : SQL_ENDPOINT_LIST, &st, err) < 0)
+    const char *of = branch_id ? branch_id : project_id;
+    assert(!project_id || !branch_id);
+    if (stmt_get(c,
+                 branch_id    ? SQL_ENDPOINT_LIST_BRANCH
+                 : project_id ? SQL_ENDPOINT_LIST_PROJECT
+                              : SQL_ENDPOINT_LIST,
+                 &st, err) < 0)
         return -1;
-    if (!by_branch)
-        bind_text(st, ":project", project_id);
-    bind_text(st, ":branch", branch_id);
+    if (of)
+        bind_text(st, ":of", of);
     bind_i64(st, ":all", with_deleted);
-    while ((rc = stmt_step(c, st, err)) == 1) {
-        if (n == cap) {
-            cap = cap ? cap * 2 : 8;
-            struct endpoint *bigger = arena_alloc(a, cap * sizeof(*bigger));
-            for (size_t i = 0; i < n; i++)
-                bigger[i] = list[i];
-            list = bigger;
-        }
-        row_read(st, ENDPOINT, N_COLUMNS, a, &list[n]);
-        read_boot_id(st, &list[n++]);
-    }
-    *ret = list;
-    *ret_n = n;
-    return rc < 0 ? -1 : 0;
+    *ret = row_list(c, st, &ENDPOINT_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_ENDPOINT_INSERT[] =
@@ -146,17 +135,18 @@ static const char SQL_ENDPOINT_INSERT[] =
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
     " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :generation, :pid, :pid_start, :last_error, "
     ":last_active, :started_at,"
-    " :suspended_at, :created_at, :updated_at, NULL)";
+    " :suspended_at, :created_at, :updated_at, :boot_id)";
 
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ENDPOINT_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, ENDPOINT, N_COLUMNS, e);
+    bind_struct(st, &ENDPOINT_NOUN, e);
+    bind_text(st, ":boot_id", e->process.boot_id[0] ? e->process.boot_id : NULL);
     if (stmt_run(c, st, NULL, err) == 0)
         return 0;
-    if (err->code == ERR_CONFLICT)
+    if (err->code == ERR_CONFLICT && strstr(err->detail, "endpoint.branch_id"))
         return err_set(err, ERR_CONFLICT, "read-write endpoint already exists; branch_id:\"%s\"",
                        e->branch_id);
     return -1;
@@ -172,10 +162,11 @@ int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ENDPOINT_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, ENDPOINT, N_COLUMNS, e);
-    return stmt_run(c, st, NULL, err);
+    bind_struct(st, &ENDPOINT_NOUN, e);
+    return stmt_change(c, st, &ENDPOINT_NOUN, err);
 }
 
+/* deleted is final: a later wish changes nothing, and that is no error. */
 static const char SQL_ENDPOINT_SET_DESIRED[] =
     "UPDATE endpoint SET desired = :desired, updated_at = :now WHERE id = :id AND desired <> 'deleted'";
 
@@ -201,9 +192,9 @@ int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *e
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ENDPOINT_SET_OBSERVED, &st, err) < 0)
         return -1;
-    bind_struct(st, ENDPOINT, N_COLUMNS, e);
+    bind_struct(st, &ENDPOINT_NOUN, e);
     bind_text(st, ":boot_id", e->process.boot_id[0] ? e->process.boot_id : NULL);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &ENDPOINT_NOUN, err);
 }
 
 static const char SQL_ENDPOINT_DELETE[] = "DELETE FROM endpoint WHERE id = :id";

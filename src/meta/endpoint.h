@@ -41,6 +41,7 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* What users set: name, disabled, suspend_timeout_seconds, min_cu, max_cu, pg_settings, updated_at. */
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
+/* deleted is final: a later wish changes nothing, and that is no error. */
 int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us,
                          struct err *err) MUST_CHECK;
 /* What the scheduler sets: observed, generation, process, last_error, last_active, started_at, suspended_at.

@@ -1,3 +1,9 @@
+/*
+ * image.c - statements on images
+ *
+ * Runs on the thread that borrowed the connection.  Knows rows, never files: who removes an image removes its
+ * volume first.
+ */
 #include "meta/image.h"
 
 #include "meta/row.h"
@@ -9,18 +15,14 @@ static const struct field IMAGE[] = {
     FIELD(image, redo_lsn, F_LSN, 0, 0),    FIELD(image, lsn, F_LSN, 0, 0),
     FIELD(image, created_at, F_TIME, 0, 0),
 };
-#define COLUMNS   "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, created_at"
-#define N_COLUMNS N_ELEMENTS(IMAGE)
+#define COLUMNS "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, created_at"
 
-static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct image **ret, size_t *ret_n,
-                struct err *err)
-{
-    void *rows;
-    if (row_list(c, st, IMAGE, N_COLUMNS, sizeof(struct image), a, &rows, ret_n, err) < 0)
-        return -1;
-    *ret = rows;
-    return 0;
-}
+static const struct noun IMAGE_NOUN = {
+    .name = "image",
+    .fields = IMAGE,
+    .n_fields = N_ELEMENTS(IMAGE),
+    .size = sizeof(struct image),
+};
 
 static const char SQL_IMAGE_GET[] = "SELECT " COLUMNS " FROM image WHERE id = :id";
 
@@ -30,14 +32,21 @@ int image_get(struct dbc *c, struct arena *a, const char *id, struct image *ret,
     if (stmt_get(c, SQL_IMAGE_GET, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    int rc = row_find(c, st, IMAGE, N_COLUMNS, a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "image not found");
+    return row_get(c, st, &IMAGE_NOUN, a, ret, err);
+}
+
+static int find(struct dbc *c, sqlite3_stmt *st, struct arena *a, struct image *ret, bool *ret_found,
+                struct err *err)
+{
+    int rc = row_find(c, st, &IMAGE_NOUN, a, ret, err);
+
+    *ret_found = rc == 1;
     return rc < 0 ? -1 : 0;
 }
 
 static const char SQL_IMAGE_TEMPLATE[] =
-    "SELECT " COLUMNS " FROM image WHERE branch_id IS NULL AND pg_version = :version AND state = 'ready'";
+    "SELECT " COLUMNS " FROM image WHERE branch_id IS NULL AND pg_version = :version AND state = 'ready'"
+    " ORDER BY created_at DESC, id LIMIT 1";
 
 int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret,
                         bool *ret_found, struct err *err)
@@ -46,14 +55,12 @@ int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, stru
     if (stmt_get(c, SQL_IMAGE_TEMPLATE, &st, err) < 0)
         return -1;
     bind_i64(st, ":version", pg_version);
-    int rc = row_find(c, st, IMAGE, N_COLUMNS, a, ret, err);
-    *ret_found = rc == 1;
-    return rc < 0 ? -1 : 0;
+    return find(c, st, a, ret, ret_found, err);
 }
 
 static const char SQL_IMAGE_FIND_AT[] =
     "SELECT " COLUMNS " FROM image WHERE branch_id = :branch AND lsn = :lsn AND state IN ('snapped', 'ready')"
-    " ORDER BY state = 'ready' DESC LIMIT 1";
+    " ORDER BY state = 'ready' DESC, id LIMIT 1";
 
 int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
                   bool *ret_found, struct err *err)
@@ -63,9 +70,7 @@ int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_
         return -1;
     bind_text(st, ":branch", branch_id);
     bind_i64(st, ":lsn", (int64_t)lsn);
-    int rc = row_find(c, st, IMAGE, N_COLUMNS, a, ret, err);
-    *ret_found = rc == 1;
-    return rc < 0 ? -1 : 0;
+    return find(c, st, a, ret, ret_found, err);
 }
 
 static const char SQL_IMAGE_LIST[] =
@@ -78,7 +83,8 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
     if (stmt_get(c, SQL_IMAGE_LIST, &st, err) < 0)
         return -1;
     bind_text(st, ":branch", branch_id);
-    return list(c, a, st, ret, ret_n, err);
+    *ret = row_list(c, st, &IMAGE_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_IMAGE_SUPERSEDED[] =
@@ -86,15 +92,16 @@ static const char SQL_IMAGE_SUPERSEDED[] =
     " FROM image AS i WHERE branch_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)"
     " AND (state = 'trash' OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE "
     "newer.branch_id = i.branch_id"
-    " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at)))) ORDER BY "
-    "created_at";
+    " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at))))"
+    " ORDER BY created_at, id";
 
 int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_SUPERSEDED, &st, err) < 0)
         return -1;
-    return list(c, a, st, ret, ret_n, err);
+    *ret = row_list(c, st, &IMAGE_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_IMAGE_INSERT[] =
@@ -106,7 +113,7 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, IMAGE, N_COLUMNS, i);
+    bind_struct(st, &IMAGE_NOUN, i);
     return stmt_run(c, st, NULL, err);
 }
 
@@ -118,8 +125,8 @@ int image_update(struct dbc *c, const struct image *i, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, IMAGE, N_COLUMNS, i);
-    return stmt_run(c, st, NULL, err);
+    bind_struct(st, &IMAGE_NOUN, i);
+    return stmt_change(c, st, &IMAGE_NOUN, err);
 }
 
 static const char SQL_IMAGE_SET_STATE[] = "UPDATE image SET state = :state WHERE id = :id";
@@ -131,18 +138,22 @@ int image_set_state(struct dbc *c, const char *id, const char *state, struct err
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":state", state);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &IMAGE_NOUN, err);
 }
 
+/* A branch that is being deleted never starts again, so that it needs no image to clone. */
+static const char SQL_IMAGE_LET_GO[] =
+    "UPDATE branch SET image_id = NULL WHERE image_id = :id AND state = 'deleting'";
 static const char SQL_IMAGE_DELETE[] = "DELETE FROM image WHERE id = :id";
 
 int image_delete(struct dbc *c, const char *id, struct err *err)
 {
-    auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_IMAGE_DELETE, &st, err) < 0)
+    auto_stmt *let_go = NULL, *st = NULL;
+    if (stmt_get(c, SQL_IMAGE_LET_GO, &let_go, err) < 0 || stmt_get(c, SQL_IMAGE_DELETE, &st, err) < 0)
         return -1;
+    bind_text(let_go, ":id", id);
     bind_text(st, ":id", id);
-    return stmt_run(c, st, NULL, err);
+    return stmt_run(c, let_go, NULL, err) < 0 ? -1 : stmt_run(c, st, NULL, err);
 }
 
 static const char SQL_IMAGE_COUNT_USERS[] =
@@ -154,8 +165,5 @@ int image_count_users(struct dbc *c, const char *id, int64_t *ret, struct err *e
     if (stmt_get(c, SQL_IMAGE_COUNT_USERS, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    if (stmt_step(c, st, err) < 0)
-        return -1;
-    *ret = sqlite3_column_int64(st, 0);
-    return 0;
+    return stmt_number(c, st, ret, err);
 }

@@ -37,6 +37,7 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHE
 /* state, tli, redo_lsn, lsn, method */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 int image_set_state(struct dbc *c, const char *id, const char *state, struct err *err) MUST_CHECK;
+/* Branches being deleted let go of it; one that lives and is cloned from it is ERR_INTERNAL. */
 int image_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 /* How many branches (any state) are cloned from it and have no volume of their own yet. */
 int image_count_users(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;

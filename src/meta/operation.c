@@ -1,3 +1,8 @@
+/*
+ * operation.c - statements on operations
+ *
+ * Runs on the thread that borrowed the connection.
+ */
 #include "meta/operation.h"
 
 #include "base/text.h"
@@ -15,25 +20,13 @@ static const struct field OPERATION[] = {
 #define COLUMNS                                                                                              \
     "seq, id, project_id, branch_id, endpoint_id, action, status, args, error, failures_count, retry_at, "   \
     "total_duration_ms, created_at, updated_at"
-#define N_COLUMNS N_ELEMENTS(OPERATION)
 
-static int find(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operation *ret, struct err *err)
-{
-    int rc = row_find(c, st, OPERATION, N_COLUMNS, a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "operation not found");
-    return rc < 0 ? -1 : 0;
-}
-
-static int list(struct dbc *c, struct arena *a, sqlite3_stmt *st, struct operation **ret, size_t *ret_n,
-                struct err *err)
-{
-    void *rows;
-    if (row_list(c, st, OPERATION, N_COLUMNS, sizeof(struct operation), a, &rows, ret_n, err) < 0)
-        return -1;
-    *ret = rows;
-    return 0;
-}
+static const struct noun OPERATION_NOUN = {
+    .name = "operation",
+    .fields = OPERATION,
+    .n_fields = N_ELEMENTS(OPERATION),
+    .size = sizeof(struct operation),
+};
 
 static const char SQL_OPERATION_GET[] =
     "SELECT " COLUMNS " FROM operation WHERE id = :id AND (:project IS NULL OR project_id = :project)";
@@ -46,7 +39,7 @@ int operation_get(struct dbc *c, struct arena *a, const char *project_id, const 
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":project", project_id);
-    return find(c, a, st, ret, err);
+    return row_get(c, st, &OPERATION_NOUN, a, ret, err);
 }
 
 int operation_get_id(struct dbc *c, struct arena *a, const char *id, struct operation *ret, struct err *err)
@@ -55,27 +48,28 @@ int operation_get_id(struct dbc *c, struct arena *a, const char *id, struct oper
 }
 
 static const char SQL_OPERATION_LIST[] =
-    "SELECT " COLUMNS
-    " FROM operation WHERE project_id = :project AND (:before IS NULL OR created_at < :before)"
-    " ORDER BY created_at DESC, seq DESC LIMIT :limit";
+    "SELECT " COLUMNS " FROM operation WHERE project_id = :project AND created_at < :before"
+    " ORDER BY created_at DESC LIMIT :limit";
 
 int operation_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
                    struct operation **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    int64_t before = 0;
+    int64_t before = INT64_MAX;
     char text[TIME_TEXT_SIZE];
     if (page->cursor && !text_to_time(page->cursor, &before))
-        return err_set(err, ERR_BAD_REQUEST, "the cursor is not one that this server gave out");
+        return cursor_bad(err);
     if (stmt_get(c, SQL_OPERATION_LIST, &st, err) < 0)
         return -1;
     bind_text(st, ":project", project_id);
-    bind_opt(st, ":before", before);
-    bind_i64(st, ":limit", page->limit ? page->limit : -1);
-    if (list(c, a, st, ret, ret_n, err) < 0)
-        return -1;
-    page->next = *ret_n ? arena_strdup(a, text_time_us((*ret)[*ret_n - 1].created_at, text)) : NULL;
-    return 0;
+    bind_i64(st, ":before", before);
+    bind_i64(st, ":limit", page->limit > 0 ? page->limit : -1);
+    *ret = row_list(c, st, &OPERATION_NOUN, a, ret_n, err);
+    page->next = NULL;
+    if (*ret == NULL || *ret_n == 0)
+        return *ret != NULL ? 0 : -1;
+    page->next = arena_strdup(a, text_time_us((*ret)[*ret_n - 1].created_at, text));
+    return page->next ? 0 : err_memory(err);
 }
 
 static const char SQL_OPERATION_OPEN[] =
@@ -87,7 +81,8 @@ int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, 
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_OPERATION_OPEN, &st, err) < 0)
         return -1;
-    return list(c, a, st, ret, ret_n, err);
+    *ret = row_list(c, st, &OPERATION_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 /* created_at is later than that of every earlier operation of the project, so that it can be a cursor. */
@@ -97,8 +92,8 @@ static const char SQL_OPERATION_INSERT[] =
     " total_duration_ms, created_at, updated_at) VALUES (:id, :project_id, :branch_id, :endpoint_id, "
     ":action, :status, :args, :error,"
     " :failures_count, :retry_at, :total_duration_ms,"
-    " max(:created_at, coalesce((SELECT created_at + 1 FROM operation WHERE project_id = :project_id ORDER "
-    "BY seq DESC LIMIT 1), 0)),"
+    " max(:created_at, coalesce((SELECT max(created_at) + 1 FROM operation WHERE project_id = :project_id), "
+    "0)),"
     " :updated_at) RETURNING seq, created_at";
 
 int operation_insert(struct dbc *c, struct operation *o, struct err *err)
@@ -106,7 +101,7 @@ int operation_insert(struct dbc *c, struct operation *o, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_OPERATION_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, OPERATION, N_COLUMNS, o);
+    bind_struct(st, &OPERATION_NOUN, o);
     if (stmt_step(c, st, err) < 0)
         return -1;
     o->seq = sqlite3_column_int64(st, 0);
@@ -126,14 +121,14 @@ int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct 
     o->total_duration_ms = now_us > o->created_at ? (now_us - o->created_at) / 1000 : 0;
     if (stmt_get(c, SQL_OPERATION_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, OPERATION, N_COLUMNS, o);
-    return stmt_run(c, st, NULL, err);
+    bind_struct(st, &OPERATION_NOUN, o);
+    return stmt_change(c, st, &OPERATION_NOUN, err);
 }
 
 static const char SQL_OPERATION_PRUNE[] =
     "DELETE FROM operation WHERE seq IN (SELECT seq FROM operation WHERE status NOT IN ('scheduling', "
     "'running') AND updated_at < :before"
-    " ORDER BY seq LIMIT :limit)";
+    " ORDER BY updated_at LIMIT :limit)";
 
 int operation_prune(struct dbc *c, int64_t before_us, int64_t limit, struct err *err)
 {

@@ -33,7 +33,8 @@ int operation_list(struct dbc *c, struct arena *a, const char *project_id, struc
 /* Those scheduling or running, oldest first. */
 int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, size_t *ret_n,
                         struct err *err) MUST_CHECK;
-/* o->seq is set.  status may be finished at once. */
+/* o->seq is set, and created_at moved to be later than that of every earlier one of the project.  status may
+ * be finished at once. */
 int operation_insert(struct dbc *c, struct operation *o, struct err *err) MUST_CHECK;
 /* status, error, failures_count, retry_at; updates total_duration_ms and updated_at from now_us. */
 int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct err *err) MUST_CHECK;

@@ -1,10 +1,11 @@
+/*
+ * project.c - statements on projects
+ *
+ * Runs on the thread that borrowed the connection.
+ */
 #include "meta/project.h"
 
-#include "base/text.h"
 #include "meta/row.h"
-
-#include <inttypes.h>
-#include <string.h>
 
 static const struct field PROJECT[] = {
     FIELD(project, id, F_STR, 0, 0),
@@ -23,6 +24,13 @@ static const struct field PROJECT[] = {
     "id, name, state, pg_version, region_id, store_passwords, history_retention_seconds, settings, "         \
     "default_endpoint_settings, created_at, updated_at"
 
+static const struct noun PROJECT_NOUN = {
+    .name = "project",
+    .fields = PROJECT,
+    .n_fields = N_ELEMENTS(PROJECT),
+    .size = sizeof(struct project),
+};
+
 static const char SQL_PROJECT_GET[] = "SELECT " COLUMNS " FROM project WHERE id = :id";
 
 int project_get_any(struct dbc *c, struct arena *a, const char *id, struct project *ret, struct err *err)
@@ -31,10 +39,7 @@ int project_get_any(struct dbc *c, struct arena *a, const char *id, struct proje
     if (stmt_get(c, SQL_PROJECT_GET, &st, err) < 0)
         return -1;
     bind_text(st, ":id", id);
-    int rc = row_find(c, st, PROJECT, N_ELEMENTS(PROJECT), a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "project not found");
-    return rc < 0 ? -1 : 0;
+    return row_get(c, st, &PROJECT_NOUN, a, ret, err);
 }
 
 int project_get(struct dbc *c, struct arena *a, const char *id, struct project *ret, struct err *err)
@@ -47,32 +52,31 @@ int project_get(struct dbc *c, struct arena *a, const char *id, struct project *
 static const char SQL_PROJECT_LIST[] = "SELECT " COLUMNS " FROM project WHERE state = 'ready'"
                                        " AND (:search IS NULL OR id = :search OR instr(lower(name), "
                                        "lower(:search)) > 0) AND (:name IS NULL OR name = :name)"
-                                       " AND (:key IS NULL OR (created_at, id) < (:key, :cid))"
+                                       " AND (:after IS NULL OR (created_at, id) < (:key, :after))"
                                        " ORDER BY created_at DESC, id DESC LIMIT :limit";
 
 int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n,
                  struct err *err)
 {
     auto_stmt *st = NULL;
-    const char *key = NULL, *id = NULL;
-    int64_t at = 0;
-    void *list;
-    if (page->cursor &&
-        (cursor_parse(a, page->cursor, &key, &id, err) < 0 || !text_to_i64(key, INT64_MIN, INT64_MAX, &at)))
-        return err_set(err, ERR_BAD_REQUEST, "the cursor is not one that this server gave out");
+    const char *after = NULL;
+    const struct project *last;
+    int64_t key = 0;
+    if (page->cursor && cursor_parse_i64(a, page->cursor, "created_at", &key, &after, err) < 0)
+        return -1;
     if (stmt_get(c, SQL_PROJECT_LIST, &st, err) < 0)
         return -1;
     bind_text(st, ":search", page->search);
     bind_text(st, ":name", page->name);
-    bind_opt(st, ":key", at);
-    bind_text(st, ":cid", id);
-    bind_i64(st, ":limit", page->limit ? page->limit : -1);
-    if (row_list(c, st, PROJECT, N_ELEMENTS(PROJECT), sizeof(struct project), a, &list, ret_n, err) < 0)
-        return -1;
-    *ret = list;
-    const struct project *last = *ret_n ? &(*ret)[*ret_n - 1] : NULL;
-    page->next = last ? cursor_make(a, arena_printf(a, "%" PRId64, last->created_at), last->id) : NULL;
-    return 0;
+    bind_i64(st, ":key", key);
+    bind_text(st, ":after", after);
+    bind_i64(st, ":limit", page->limit > 0 ? page->limit : -1);
+    *ret = row_list(c, st, &PROJECT_NOUN, a, ret_n, err);
+    page->next = NULL;
+    if (*ret == NULL || *ret_n == 0)
+        return *ret != NULL ? 0 : -1;
+    last = &(*ret)[*ret_n - 1];
+    return cursor_make_i64(a, "created_at", last->created_at, last->id, &page->next, err);
 }
 
 static const char SQL_PROJECT_INSERT[] =
@@ -84,7 +88,7 @@ int project_insert(struct dbc *c, const struct project *p, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_PROJECT_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, PROJECT, N_ELEMENTS(PROJECT), p);
+    bind_struct(st, &PROJECT_NOUN, p);
     return stmt_run(c, st, NULL, err);
 }
 
@@ -98,8 +102,8 @@ int project_update(struct dbc *c, const struct project *p, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_PROJECT_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, PROJECT, N_ELEMENTS(PROJECT), p);
-    return stmt_run(c, st, NULL, err);
+    bind_struct(st, &PROJECT_NOUN, p);
+    return stmt_change(c, st, &PROJECT_NOUN, err);
 }
 
 static const char SQL_PROJECT_SET_STATE[] =
@@ -113,7 +117,7 @@ int project_set_state(struct dbc *c, const char *id, const char *state, int64_t 
     bind_text(st, ":id", id);
     bind_text(st, ":state", state);
     bind_i64(st, ":now", now_us);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &PROJECT_NOUN, err);
 }
 
 static const char SQL_PROJECT_DELETE[] = "DELETE FROM project WHERE id = :id";
@@ -132,8 +136,5 @@ static const char SQL_PROJECT_COUNT[] = "SELECT count(*) FROM project WHERE stat
 int project_count(struct dbc *c, int64_t *ret, struct err *err)
 {
     auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_PROJECT_COUNT, &st, err) < 0 || stmt_step(c, st, err) < 0)
-        return -1;
-    *ret = sqlite3_column_int64(st, 0);
-    return 0;
+    return stmt_get(c, SQL_PROJECT_COUNT, &st, err) < 0 ? -1 : stmt_number(c, st, ret, err);
 }

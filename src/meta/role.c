@@ -1,8 +1,11 @@
+/*
+ * role.c - statements on roles and databases
+ *
+ * Runs on the thread that borrowed the connection.  Passwords pass through sealed.
+ */
 #include "meta/role.h"
 
 #include "meta/row.h"
-
-#include <string.h>
 
 static const struct field ROLE[] = {
     FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),
@@ -10,8 +13,7 @@ static const struct field ROLE[] = {
     FIELD(role, created_at, F_TIME, 0, 0), FIELD(role, updated_at, F_TIME, 0, 0),
 };
 /* sealed, a blob, comes last and is read by hand. */
-#define ROLE_COLUMNS   "branch_id, name, no_login, state, created_at, updated_at, sealed"
-#define N_ROLE_COLUMNS N_ELEMENTS(ROLE)
+#define ROLE_COLUMNS "branch_id, name, no_login, state, created_at, updated_at, sealed"
 
 static const struct field DATABASE[] = {
     FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
@@ -19,19 +21,39 @@ static const struct field DATABASE[] = {
     FIELD(database, state, F_STR, 0, 0),       FIELD(database, created_at, F_TIME, 0, 0),
     FIELD(database, updated_at, F_TIME, 0, 0),
 };
-#define DATABASE_COLUMNS   "id, branch_id, name, owner_name, state, created_at, updated_at"
-#define N_DATABASE_COLUMNS N_ELEMENTS(DATABASE)
+#define DATABASE_COLUMNS "id, branch_id, name, owner_name, state, created_at, updated_at"
 
-static void read_role(sqlite3_stmt *st, struct arena *a, struct role *r)
+static const struct noun DATABASE_NOUN = {
+    .name = "database",
+    .fields = DATABASE,
+    .n_fields = N_ELEMENTS(DATABASE),
+    .size = sizeof(struct database),
+};
+
+static int read_sealed(sqlite3_stmt *st, int at, struct arena *a, void *strct, struct err *err)
 {
-    row_read(st, ROLE, N_ROLE_COLUMNS, a, r);
-    r->sealed_len = (size_t)sqlite3_column_bytes(st, (int)N_ROLE_COLUMNS);
-    const void *blob = sqlite3_column_blob(st, (int)N_ROLE_COLUMNS);
-    uint8_t *copy = blob ? arena_alloc(a, r->sealed_len) : NULL;
-    if (copy)
-        memcpy(copy, blob, r->sealed_len);
+    struct role *r = strct;
+    const void *blob = sqlite3_column_blob(st, at);
+    uint8_t *copy;
+    if (!blob)
+        return 0;
+    r->sealed_len = (size_t)sqlite3_column_bytes(st, at);
+    copy = arena_alloc(a, r->sealed_len);
+    if (!copy)
+        return err_memory(err);
+    memcpy(copy, blob, r->sealed_len);
     r->sealed = copy;
+    return 0;
 }
+
+static const struct noun ROLE_NOUN = {
+    .name = "role",
+    .fields = ROLE,
+    .n_fields = N_ELEMENTS(ROLE),
+    .size = sizeof(struct role),
+    .rest = "sealed",
+    .read_rest = read_sealed,
+};
 
 static const char SQL_ROLE_GET[] =
     "SELECT " ROLE_COLUMNS " FROM role WHERE branch_id = :branch AND name = :name AND state <> 'dropping'";
@@ -44,13 +66,7 @@ int role_get(struct dbc *c, struct arena *a, const char *branch_id, const char *
         return -1;
     bind_text(st, ":branch", branch_id);
     bind_text(st, ":name", name);
-    int rc = stmt_step(c, st, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "role not found");
-    if (rc < 0)
-        return -1;
-    read_role(st, a, ret);
-    return 0;
+    return row_get(c, st, &ROLE_NOUN, a, ret, err);
 }
 
 static const char SQL_ROLE_LIST[] =
@@ -61,25 +77,12 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
               size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    size_t n = 0, cap = 0;
-    struct role *list = arena_alloc(a, sizeof(*list));
-    int rc;
     if (stmt_get(c, SQL_ROLE_LIST, &st, err) < 0)
         return -1;
     bind_text(st, ":branch", branch_id);
     bind_i64(st, ":all", with_dropping);
-    while ((rc = stmt_step(c, st, err)) == 1) {
-        if (n == cap) {
-            cap = cap ? cap * 2 : 8;
-            struct role *bigger = arena_alloc(a, cap * sizeof(*bigger));
-            memcpy(bigger, list, n * sizeof(*list));
-            list = bigger;
-        }
-        read_role(st, a, &list[n++]);
-    }
-    *ret = list;
-    *ret_n = n;
-    return rc < 0 ? -1 : 0;
+    *ret = row_list(c, st, &ROLE_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_ROLE_INSERT[] =
@@ -91,7 +94,7 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ROLE_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, ROLE, N_ROLE_COLUMNS, r);
+    bind_struct(st, &ROLE_NOUN, r);
     bind_blob(st, ":sealed", r->sealed, r->sealed_len);
     if (stmt_run(c, st, NULL, err) == 0)
         return 0;
@@ -108,9 +111,9 @@ int role_update(struct dbc *c, const struct role *r, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_ROLE_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, ROLE, N_ROLE_COLUMNS, r);
+    bind_struct(st, &ROLE_NOUN, r);
     bind_blob(st, ":sealed", r->sealed, r->sealed_len);
-    return stmt_run(c, st, NULL, err);
+    return stmt_change(c, st, &ROLE_NOUN, err);
 }
 
 static const char SQL_ROLE_DELETE[] = "DELETE FROM role WHERE branch_id = :branch AND name = :name";
@@ -137,10 +140,7 @@ int database_get(struct dbc *c, struct arena *a, const char *branch_id, const ch
         return -1;
     bind_text(st, ":branch", branch_id);
     bind_text(st, ":name", name);
-    int rc = row_find(c, st, DATABASE, N_DATABASE_COLUMNS, a, ret, err);
-    if (rc == 0)
-        return err_set(err, ERR_NOT_FOUND, "database not found");
-    return rc < 0 ? -1 : 0;
+    return row_get(c, st, &DATABASE_NOUN, a, ret, err);
 }
 
 static const char SQL_DATABASE_LIST[] =
@@ -151,15 +151,12 @@ int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool wi
                   struct database **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    void *list;
     if (stmt_get(c, SQL_DATABASE_LIST, &st, err) < 0)
         return -1;
     bind_text(st, ":branch", branch_id);
     bind_i64(st, ":all", with_dropping);
-    if (row_list(c, st, DATABASE, N_DATABASE_COLUMNS, sizeof(struct database), a, &list, ret_n, err) < 0)
-        return -1;
-    *ret = list;
-    return 0;
+    *ret = row_list(c, st, &DATABASE_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static int database_taken(const struct database *d, struct err *err)
@@ -170,22 +167,17 @@ static int database_taken(const struct database *d, struct err *err)
     return -1;
 }
 
-/* Ids look like Neon's: about eight digits. */
-static const char SQL_DATABASE_INSERT[] =
-    "INSERT INTO database (" DATABASE_COLUMNS
-    ") VALUES ((SELECT coalesce(max(id), 10000000) + 1 FROM database), :branch_id, :name, :owner_name,"
-    " :state, :created_at, :updated_at) RETURNING id";
+static const char SQL_DATABASE_INSERT[] = "INSERT INTO database (branch_id, name, owner_name, state, "
+                                          "created_at, updated_at) VALUES (:branch_id, :name, :owner_name,"
+                                          " :state, :created_at, :updated_at) RETURNING id";
 
 int database_insert(struct dbc *c, struct database *d, struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_DATABASE_INSERT, &st, err) < 0)
         return -1;
-    bind_struct(st, DATABASE, N_DATABASE_COLUMNS, d);
-    if (stmt_step(c, st, err) < 0)
-        return database_taken(d, err);
-    d->id = sqlite3_column_int64(st, 0);
-    return 0;
+    bind_struct(st, &DATABASE_NOUN, d);
+    return stmt_number(c, st, &d->id, err) < 0 ? database_taken(d, err) : 0;
 }
 
 static const char SQL_DATABASE_UPDATE[] = "UPDATE database SET name = :name, owner_name = :owner_name, state "
@@ -196,8 +188,8 @@ int database_update(struct dbc *c, const struct database *d, struct err *err)
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_DATABASE_UPDATE, &st, err) < 0)
         return -1;
-    bind_struct(st, DATABASE, N_DATABASE_COLUMNS, d);
-    return stmt_run(c, st, NULL, err) < 0 ? database_taken(d, err) : 0;
+    bind_struct(st, &DATABASE_NOUN, d);
+    return stmt_change(c, st, &DATABASE_NOUN, err) < 0 ? database_taken(d, err) : 0;
 }
 
 static const char SQL_DATABASE_DELETE[] = "DELETE FROM database WHERE id = :id";
@@ -245,11 +237,12 @@ static const char SQL_ROLE_ANY_PENDING[] =
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err)
 {
     auto_stmt *st = NULL;
+    int64_t pending;
     if (stmt_get(c, SQL_ROLE_ANY_PENDING, &st, err) < 0)
         return -1;
     bind_text(st, ":branch", branch_id);
-    if (stmt_step(c, st, err) < 0)
+    if (stmt_number(c, st, &pending, err) < 0)
         return -1;
-    *ret = sqlite3_column_int64(st, 0) != 0;
+    *ret = pending != 0;
     return 0;
 }

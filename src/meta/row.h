@@ -1,8 +1,9 @@
 /*
- * row.h - statements and rows inside meta/: the only place that binds and reads columns
+ * row.h - statements and rows inside meta/: the only place that binds parameters and reads columns
  *
- * A noun has a table of struct field (base/fields.h): column name, type, member.  row_read() walks it and
- * checks each column's name, so that a statement that drifts from its table fails the first test.
+ * A noun has a table of struct field (base/fields.h): column name, type, member.  Reading a row walks it and
+ * checks each column's name, so that a statement that drifts from its table fails the first test.  Used by
+ * the thread that borrowed the connection.
  */
 #ifndef MERE_META_ROW_H
 #define MERE_META_ROW_H
@@ -12,38 +13,63 @@
 
 #include <sqlite3.h>
 
-/* The cached prepared statement of this connection, reset and with no bindings.  sql must be a constant. */
+struct noun {
+    const char *name; /* for messages: "branch" */
+    const struct field *fields;
+    size_t n_fields;
+    size_t size;
+    /* A last column that no field describes (a blob, an array): its name and its reader; NULL when there is
+     * none. */
+    const char *rest;
+    int (*read_rest)(sqlite3_stmt *st, int at, struct arena *a, void *strct, struct err *err);
+};
+
+/* The prepared statement of this connection, made once; sql must be a constant.  The guard resets it and
+ * forgets its values. */
 int stmt_get(struct dbc *c, const char *sql, sqlite3_stmt **ret, struct err *err) MUST_CHECK;
 void stmt_reset(sqlite3_stmt **st);
 #define auto_stmt CLEANUP(stmt_reset) sqlite3_stmt
 
-/* Binds by name (":id").  NULL text binds NULL.  A name the statement does not have is a programming error.
- */
+/* By name (":id").  NULL binds NULL.  A name the statement does not have is a programming error. */
 void bind_text(sqlite3_stmt *st, const char *name, const char *value);
 void bind_i64(sqlite3_stmt *st, const char *name, int64_t value);
 void bind_opt(sqlite3_stmt *st, const char *name, int64_t value); /* 0 binds NULL */
-void bind_double(sqlite3_stmt *st, const char *name, double value);
-void bind_blob(sqlite3_stmt *st, const char *name, const void *data, size_t len); /* data NULL binds NULL */
-/* Binds each member of the struct that the statement has a parameter for (":" column). */
-void bind_struct(sqlite3_stmt *st, const struct field *table, size_t n, const void *strct);
+void bind_blob(sqlite3_stmt *st, const char *name, const void *data, size_t len);
+/* Each member that the statement has a parameter for (":" and the column's name). */
+void bind_struct(sqlite3_stmt *st, const struct noun *noun, const void *strct);
 
-/* 1 = a row, 0 = no more, -1 = error. */
+/* 1 = a row, 0 = no more, -1 = error.  Refuses to write outside a write transaction. */
 int stmt_step(struct dbc *c, sqlite3_stmt *st, struct err *err) MUST_CHECK;
-/* For statements that give no row: runs it; *ret_changes (may be NULL) = rows changed. */
+/* For statements that give no row; *ret_changes (may be NULL) = rows changed. */
 int stmt_run(struct dbc *c, sqlite3_stmt *st, int64_t *ret_changes, struct err *err) MUST_CHECK;
-/* The present row into the struct; strings into the arena. Blob columns are left to the caller. */
-void row_read(sqlite3_stmt *st, const struct field *table, size_t n, struct arena *a, void *strct);
+/* The same, when a row must have been there: ERR_NOT_FOUND "<noun> not found". */
+int stmt_change(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct err *err) MUST_CHECK;
+/* For statements that give exactly one number. */
+int stmt_number(struct dbc *c, sqlite3_stmt *st, int64_t *ret, struct err *err) MUST_CHECK;
 
-/* Runs a SELECT that gives at most one row of the noun: 1, 0 or -1. */
-int row_find(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, struct arena *a,
-             void *strct, struct err *err) MUST_CHECK;
-/* All rows into an array in the arena. */
-int row_list(struct dbc *c, sqlite3_stmt *st, const struct field *table, size_t n, size_t size,
-             struct arena *a, void **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+/* At most one row: 1, 0 or -1. */
+int row_find(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct arena *a, void *ret,
+             struct err *err) MUST_CHECK;
+/* The same, when it must be there: ERR_NOT_FOUND "<noun> not found". */
+int row_get(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct arena *a, void *ret,
+            struct err *err) MUST_CHECK;
+/* All rows as an array in the arena (never NULL when none); NULL = error. */
+void *row_list(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct arena *a, size_t *ret_n,
+               struct err *err) MUST_CHECK;
 
-/* A cursor is the row's position "sort key|id", percent-encoded.  ERR_BAD_REQUEST when malformed. */
-const char *cursor_make(struct arena *a, const char *key, const char *id);
-int cursor_parse(struct arena *a, const char *cursor, const char **ret_key, const char **ret_id,
-                 struct err *err) MUST_CHECK;
+/*
+ * A cursor names the place after a row by what the list is sorted by: "order!key!id", each percent-encoded.
+ * It needs no row to be there still, so it is stable while rows come and go.  One of another order, or of
+ * nobody, is ERR_BAD_REQUEST.
+ */
+int cursor_make(struct arena *a, const char *order, const char *key, const char *id, const char **ret,
+                struct err *err) MUST_CHECK;
+int cursor_parse(struct arena *a, const char *cursor, const char *order, const char **ret_key,
+                 const char **ret_id, struct err *err) MUST_CHECK;
+int cursor_make_i64(struct arena *a, const char *order, int64_t key, const char *id, const char **ret,
+                    struct err *err) MUST_CHECK;
+int cursor_parse_i64(struct arena *a, const char *cursor, const char *order, int64_t *ret_key,
+                     const char **ret_id, struct err *err) MUST_CHECK;
+int cursor_bad(struct err *err); /* ERR_BAD_REQUEST; returns -1 */
 
 #endif

@@ -289,6 +289,7 @@ def test_create_project(crash_mere, crashes, home):
     until(lambda: not [r for r in crash_mere.rows("SELECT name FROM project") if r["name"] == "crashing"], 60, "projects to be gone")
 
 
+@pytest.mark.slow
 def test_first_start(new_mere):
     """The disk file, the template cluster: half made, the next start makes them whole."""
     m = new_mere(crash=True)

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_while_creating(new_mere):
     m = new_mere(store="copy", config={"reserve": "1MB"})
     image, point = m.base / "fs.img", m.base / "mnt"
     with open(image, "wb") as f:
-        f.truncate(1 << 30)
+        f.truncate(600 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
     point.mkdir()
     subprocess.run(["mount", "-o", "loop", str(image), str(point)], check=True)

@@ -355,7 +355,7 @@ def test_leftovers_in_the_data_directory_are_put_away(new_mere, expect_log):
         for place in ("volumes/.tmp/im-half", "volumes/.trash/im-old"):
             (m.data / place).mkdir(parents=True, exist_ok=True)
         m.start()
-    until(lambda: not os.listdir(m.data / "volumes/.tmp") and not os.listdir(m.data / "volumes/.trash"), 20, "leftovers to go")
+    until(lambda: not os.listdir(m.data / "volumes/.tmp") and not os.listdir(m.data / "volumes/.trash"), 45, "leftovers to go")
 
 
 def test_ready_line_is_machine_readable_even_when_nobody_reads(new_mere):

@@ -1,0 +1,130 @@
+CREATE TABLE api_key (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    name           TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 64),
+    hash           BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+    created_at     INTEGER NOT NULL,
+    last_used_at   INTEGER,
+    last_used_addr TEXT,
+    revoked_at     INTEGER
+) STRICT;
+CREATE TABLE branch (
+    id               TEXT PRIMARY KEY,
+    project_id       TEXT NOT NULL REFERENCES project (id),
+    name             TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
+    state            TEXT NOT NULL CHECK (state IN ('init', 'ready', 'damaged', 'deleting')),
+    parent_id        TEXT REFERENCES branch (id),
+    parent_lsn       INTEGER,
+    parent_timestamp INTEGER,
+    is_default       INTEGER NOT NULL DEFAULT 0,
+    is_protected     INTEGER NOT NULL DEFAULT 0,
+    durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
+    image_id         TEXT REFERENCES image (id),
+    volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
+    tli              INTEGER,
+    head_lsn         INTEGER,
+    annotations      TEXT,
+    state_changed_at INTEGER NOT NULL,
+    created_at       INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX branch_by_name ON branch (name);
+CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state <> 'deleting';
+CREATE INDEX branch_image ON branch (image_id);
+CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE state <> 'deleting';
+CREATE INDEX branch_parent ON branch (parent_id);
+CREATE INDEX branch_project ON branch (project_id, updated_at, id);
+CREATE TABLE database (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    branch_id  TEXT NOT NULL REFERENCES branch (id),
+    name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
+    owner_name TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    UNIQUE (branch_id, name)
+) STRICT;
+CREATE TABLE endpoint (
+    id                      TEXT PRIMARY KEY,
+    project_id              TEXT NOT NULL REFERENCES project (id),
+    branch_id               TEXT NOT NULL REFERENCES branch (id),
+    type                    TEXT NOT NULL CHECK (type IN ('read_write', 'read_only')),
+    name                    TEXT,
+    desired                 TEXT NOT NULL DEFAULT 'stopped' CHECK (desired IN ('stopped', 'running', 'deleted')),
+    observed                TEXT NOT NULL DEFAULT 'STOPPED',
+    disabled                INTEGER NOT NULL DEFAULT 0,
+    suspend_timeout_seconds INTEGER NOT NULL DEFAULT 0,
+    min_cu                  REAL NOT NULL,
+    max_cu                  REAL NOT NULL,
+    pg_settings             TEXT,
+    generation              INTEGER NOT NULL DEFAULT 0,
+    pid                     INTEGER NOT NULL DEFAULT 0,
+    pid_start               INTEGER NOT NULL DEFAULT 0,
+    boot_id                 TEXT,
+    last_error              TEXT,
+    last_active             INTEGER,
+    started_at              INTEGER,
+    suspended_at            INTEGER,
+    created_at              INTEGER NOT NULL,
+    updated_at              INTEGER NOT NULL
+) STRICT;
+CREATE INDEX endpoint_branch ON endpoint (branch_id);
+CREATE INDEX endpoint_project ON endpoint (project_id);
+CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
+CREATE TABLE image (
+    id         TEXT PRIMARY KEY,
+    branch_id  TEXT REFERENCES branch (id),
+    pg_version INTEGER NOT NULL,
+    method     TEXT NOT NULL CHECK (method IN ('cold', 'snapshot', 'backup')),
+    state      TEXT NOT NULL CHECK (state IN ('taking', 'snapped', 'ready', 'trash')),
+    tli        INTEGER,
+    redo_lsn   INTEGER,
+    lsn        INTEGER,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX image_branch ON image (branch_id, lsn);
+CREATE TABLE instance (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE operation (
+    seq               INTEGER PRIMARY KEY AUTOINCREMENT,
+    id                TEXT NOT NULL UNIQUE,
+    project_id        TEXT NOT NULL,
+    branch_id         TEXT,
+    endpoint_id       TEXT,
+    action            TEXT NOT NULL,
+    status            TEXT NOT NULL CHECK (status IN ('scheduling', 'running', 'finished', 'failed', 'cancelled', 'skipped')),
+    args              TEXT,
+    error             TEXT,
+    failures_count    INTEGER NOT NULL DEFAULT 0,
+    retry_at          INTEGER,
+    total_duration_ms INTEGER NOT NULL DEFAULT 0,
+    created_at        INTEGER NOT NULL,
+    updated_at        INTEGER NOT NULL
+) STRICT;
+CREATE INDEX operation_closed ON operation (updated_at) WHERE status NOT IN ('scheduling', 'running');
+CREATE INDEX operation_open ON operation (seq) WHERE status IN ('scheduling', 'running');
+CREATE UNIQUE INDEX operation_project ON operation (project_id, created_at);
+CREATE TABLE project (
+    id                        TEXT PRIMARY KEY,
+    name                      TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
+    state                     TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'deleting')),
+    pg_version                INTEGER NOT NULL,
+    region_id                 TEXT NOT NULL,
+    store_passwords           INTEGER NOT NULL DEFAULT 1,
+    history_retention_seconds INTEGER NOT NULL,
+    settings                  TEXT,
+    default_endpoint_settings TEXT,
+    created_at                INTEGER NOT NULL,
+    updated_at                INTEGER NOT NULL
+) STRICT;
+CREATE TABLE role (
+    branch_id  TEXT NOT NULL REFERENCES branch (id),
+    name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
+    sealed     BLOB,
+    no_login   INTEGER NOT NULL DEFAULT 0,
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (branch_id, name)
+) STRICT;
