@@ -214,6 +214,31 @@ void compute_forget(struct compute *c)
     free(c);
 }
 
+/* At the end: only memory and descriptors, whatever still runs goes on. */
+static void free_one(struct compute *c, void *arg)
+{
+    (void)arg;
+    loop_fd_del(c->pid_source);
+    fd_close(&c->pidfd);
+    fd_close(&c->lock_fd);
+    pg_admin_close(c->admin);
+    loop_timer_del(c->timer);
+    loop_timer_del(c->idle_timer);
+    loop_timer_del(c->gone_timer);
+    while (c->waiters) {
+        struct waiter *w = c->waiters;
+        c->waiters = w->next;
+        free(w);
+    }
+    arena_free(c->start_arena);
+    free(c);
+}
+
+void computes_free(struct sched *s)
+{
+    compute_each(s, free_one, NULL);
+}
+
 void compute_each(struct sched *s, compute_fn fn, void *arg)
 {
     for (size_t i = 0; i < N_ELEMENTS(s->computes); i++)

@@ -176,6 +176,7 @@ struct compute {
 struct compute *compute_find(struct sched *s, const char *endpoint_id);
 /* Finds or makes it (state as the row's process tells only after adoption; STOPPED when new). */
 struct compute *compute_get(struct sched *s, const struct endpoint *e);
+void computes_free(struct sched *s);    /* all of them, at the end; nothing is stopped */
 void compute_forget(struct compute *c); /* frees a stopped one nobody needs */
 void compute_want(struct compute *c, bool run, bool force);
 /* Level-triggered: does what brings observed nearer to wanted.  Call after any change. */

@@ -294,6 +294,7 @@ void sched_stop(struct sched *s, bool keep)
     keeper_stop(s, keep);
     wake_stop(s);
     ops_free(s);
+    computes_free(s);
     if (!keep)
         cgroup_fini();
     loop_fd_del(s->inotify_source);
