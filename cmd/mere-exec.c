@@ -1,11 +1,11 @@
 /*
  * mere-exec.c - the last step before a program of a compute starts
  *
- * Does what posix_spawn cannot: joins control groups, makes a private view of some directories, gives up
- * every privilege, closes every descriptor but one, and becomes the program.  Runs once per process,
- * single-threaded, links libc only and starts in well under a millisecond.  Never runs a program as root.
+ * Does what posix_spawn cannot: makes a private view of some directories, gives up every privilege, closes
+ * every descriptor but one, and becomes the program.  Runs once per process, single-threaded, links libc only
+ * and starts in well under a millisecond.  Never runs a program as root.
  *
- *   mere-exec [--uid N --gid N] [--cgroup FILE]... [--bind SRC DST]... [--chdir DIR] [--oom-adjust N]
+ *   mere-exec [--uid N --gid N] [--bind SRC DST]... [--chdir DIR] [--oom-adjust N]
  * [--lock-fd N]
  *             [--env K=V]... -- PROGRAM [ARGUMENT]...
  *
@@ -39,8 +39,6 @@ struct bind {
 
 struct options {
     int64_t uid, gid; /* -1 = as we are */
-    const char **cgroups;
-    size_t n_cgroups;
     struct bind *binds;
     size_t n_binds;
     const char *dir;
@@ -98,8 +96,6 @@ static int take_option(struct options *o, char **word)
         o->uid = number(name, value, 0, (int64_t)UINT32_MAX - 1);
     else if (strcmp(name, "--gid") == 0)
         o->gid = number(name, value, 0, (int64_t)UINT32_MAX - 1);
-    else if (strcmp(name, "--cgroup") == 0)
-        o->cgroups[o->n_cgroups++] = value;
     else if (strcmp(name, "--chdir") == 0)
         o->dir = value;
     else if (strcmp(name, "--oom-adjust") == 0 && number(name, value, -1000, 1000) >= -1000)
@@ -117,7 +113,6 @@ static void parse(struct options *o, int argc, char **argv)
 {
     int i = 1;
 
-    o->cgroups = xcalloc((size_t)argc, sizeof(*o->cgroups));
     o->binds = xcalloc((size_t)argc, sizeof(*o->binds));
     while (i < argc && strcmp(argv[i], "--") != 0) {
         int n = take_option(o, argv + i);
@@ -148,12 +143,6 @@ static void write_text(const char *what, const char *path, const char *text)
 
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
         die_sys(what, path);
-}
-
-static void join_cgroups(const struct options *o)
-{
-    for (size_t i = 0; i < o->n_cgroups; i++)
-        write_text("join control group", o->cgroups[i], "0");
 }
 
 /*
@@ -318,7 +307,6 @@ int main(int argc, char **argv)
 
     parse(&o, argc, argv);
     refuse_root(&o);
-    join_cgroups(&o);
     bind_directories(&o);
     leave_disk_files(&o);
     adjust_oom(&o);

@@ -229,9 +229,13 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
         serve(a, &at, &cfg, &dir, sched, api);
         rc = 0;
     }
-    bool keep = set->keep_computes || rc < 0;
     api_stop(api);
-    sched_stop(sched, keep);
+    if (rc == 0)
+        sched_stop(sched, set->keep_computes);
+    else
+        sched_abandon(sched);
+    /* What a failed start found running goes on, on its mounts. */
+    bool keep = set->keep_computes || (rc < 0 && env_any_running(&cfg.env));
     db_close(cfg.env.db);
     store_close(cfg.env.store, keep);
     if (!keep)

@@ -334,14 +334,8 @@ static bool set_cpu(const char *name, int64_t milli)
     return write_file(dir, "cpu.cfs_quota_us", text);
 }
 
-int cgroup_create(struct arena *a, const char *name, uint64_t memory_bytes, int64_t cpu_milli,
-                  const char *const **ret_procs, struct err *err)
+int cgroup_create(const char *name, uint64_t memory_bytes, int64_t cpu_milli, struct err *err)
 {
-    const char **procs = arena_alloc(a, (N_HIERARCHIES + 1) * sizeof(*procs));
-    size_t n = 0;
-
-    if (procs == NULL)
-        return err_memory(err);
     for (int h = 0; h < N_HIERARCHIES && cg.kind != CGROUP_NONE; h++) {
         auto_free char *dir = group_dir(h, name);
 
@@ -351,13 +345,40 @@ int cgroup_create(struct arena *a, const char *name, uint64_t memory_bytes, int6
             errno = EINVAL;
         if (dir == NULL || (mkdir(dir, 0755) < 0 && errno != EEXIST))
             return err_sys(err, "make control group %s", name);
-        procs[n++] = arena_printf(a, "%s/cgroup.procs", dir);
-        if (procs[n - 1] == NULL)
-            return err_memory(err);
     }
     if ((cg.memory_limit && !set_memory(name, memory_bytes)) || (cg.cpu_limit && !set_cpu(name, cpu_milli)))
         return err_sys(err, "set limits of control group %s", name);
-    *ret_procs = procs;
+    return 0;
+}
+
+static int move(const char *name, const char *pid, struct err *err)
+{
+    for (int h = 0; h < N_HIERARCHIES; h++) {
+        auto_free char *dir = group_dir(h, name);
+
+        if (dir != NULL && !write_file(dir, "cgroup.procs", pid) && errno != ESRCH)
+            return err_sys(err, "move process %s to control group %s", pid, name);
+    }
+    return 0;
+}
+
+int cgroup_join(const char *name, int64_t pid, struct err *err)
+{
+    auto_free char *self = xasprintf("%lld", (long long)pid);
+    auto_free char *path = xasprintf("/proc/%s/task/%s/children", self, self);
+    auto_buf children = { 0 };
+    char *save = NULL;
+
+    if (cg.kind == CGROUP_NONE)
+        return 0;
+    if (move(name, self, err) < 0)
+        return -1;
+    if (!read_file(path, &children))
+        return errno == ENOENT || errno == ESRCH ? 0 : err_sys(err, "read %s", path);
+    buf_add(&children, "", 1);
+    for (char *child = strtok_r(children.data, " \n", &save); child; child = strtok_r(NULL, " \n", &save))
+        if (move(name, child, err) < 0)
+            return -1;
     return 0;
 }
 

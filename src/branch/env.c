@@ -62,6 +62,22 @@ int env_prepare(const struct env *env, struct err *err)
                           err);
 }
 
+bool env_any_running(const struct env *env)
+{
+    auto_arena *a = arena_new(0);
+    struct err ignored = ERR_INIT;
+    const char *dir = arena_printf(a, "%s/locks", env->data_dir), **names;
+    size_t n;
+    if (fs_list(a, dir, &names, &n, &ignored) < 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        auto_fd fd = -1;
+        if (fs_lock(arena_printf(a, "%s/%s", dir, names[i]), true, &fd, &ignored) == 0)
+            return true;
+    }
+    return false;
+}
+
 void env_cleanup(const struct env *env)
 {
     struct err ignored = ERR_INIT;
@@ -162,17 +178,12 @@ static void add_bind(struct args *args, const char *from, const char *to)
 }
 
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
-                                 const char *branch, const char *const *procs, bool keep_lock,
-                                 const char *const *argv)
+                                 const char *branch, bool keep_lock, const char *const *argv)
 {
     struct args args = { .a = a };
     struct env_view view;
     env_view(env, a, volume, branch, &view);
     add(&args, arena_printf(a, "%s/mere-exec", env->bin_dir));
-    for (size_t i = 0; procs && procs[i]; i++) {
-        add(&args, "--cgroup");
-        add(&args, procs[i]);
-    }
     if (env->as_root) {
         add(&args, "--uid");
         add(&args, arena_printf(a, "%u", (unsigned)env->uid));

@@ -46,6 +46,8 @@ int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct 
 /* Makes <run>/{s,conf,mnt} and <data>/{wal,locks,logs}. */
 int env_prepare(const struct env *env, struct err *err) MUST_CHECK;
 
+/* Some compute of this data directory runs (its lock is held). */
+bool env_any_running(const struct env *env);
 /* Takes <run> away; nothing of ours may be running. */
 void env_cleanup(const struct env *env);
 
@@ -77,7 +79,6 @@ void env_view(const struct env *env, struct arena *a, const char *volume, const 
  * PROC_KEEP_FD.
  */
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
-                                 const char *branch, const char *const *procs, bool keep_lock,
-                                 const char *const *argv);
+                                 const char *branch, bool keep_lock, const char *const *argv);
 
 #endif

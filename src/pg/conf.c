@@ -56,10 +56,11 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "ssl=off",
         "archive_mode=on",
         arena_printf(a, "archive_command=\"%s\" push \"%s\" \"%%p\"", conf->wal_tool, conf->archive_dir),
-        /* Only the branch's own namespace answers, and only the timeline the volume is on: never a sibling's.
-         */
-        arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool,
-                     conf->archive_dir),
+        /* A first start has all its WAL in pg_wal and nothing in the archive of its own yet; and nobody
+           else's is ever asked. */
+        conf->first_start ? "restore_command=exit 1"
+                          : arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"",
+                                         conf->wal_tool, conf->archive_dir),
         "recovery_target_timeline=current",
         "wal_level=replica",
         "full_page_writes=on",

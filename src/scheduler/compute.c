@@ -114,8 +114,9 @@ void compute_found(struct compute *c, enum compute_state st)
     log_event(LOG_INFO, "compute", "found at start", "ep", c->id, "state", STATE_NAMES[st], NULL);
 }
 
-void compute_fail(struct compute *c, const char *why)
+void compute_fail(struct compute *c, enum err_code code, const char *why)
 {
+    c->error_code = code;
     snprintf(c->error, sizeof(c->error), "%s", why);
 }
 

@@ -158,7 +158,8 @@ struct compute {
     const char *const *argv;
     const char *socket;
     int64_t max_clients;
-    bool first, pending_roles, finishing;
+    bool first, pending_roles;
+    bool finishing, joining; /* a task verifies it, or moves it into its control group */
     int64_t wake_started_ms;
     char start_op[ID_MAX + 1]; /* the operation of a wake by a client, or empty */
 
@@ -168,6 +169,7 @@ struct compute {
     int64_t suspend_timeout_ms; /* -1 = never */
 
     struct waiter *waiters;
+    enum err_code error_code;
     char error[256];      /* why the last start failed */
     int64_t starts_ms[5]; /* ring of the last failures */
     int n_failures;
@@ -187,7 +189,7 @@ void compute_event(struct compute *c, enum compute_event ev);
 const char *compute_state_name(enum compute_state st);
 /* The state it is found in when we start; nothing else writes state beside compute_event. */
 void compute_found(struct compute *c, enum compute_state st);
-void compute_fail(struct compute *c,
+void compute_fail(struct compute *c, enum err_code code,
                   const char *why); /* remembers the reason; follow with EVENT_ERROR or EVENT_EXITED */
 typedef void (*compute_fn)(struct compute *c, void *arg);
 void compute_each(struct sched *s, compute_fn fn, void *arg);
@@ -198,9 +200,25 @@ void supervise_prepare(struct compute *c);
 void supervise_spawn(struct compute *c);
 void supervise_release(struct compute *c); /* ready: let the waiting in, record it */
 void supervise_failed(struct compute *c);
-void supervise_on_inotify(void *arg, int fd, unsigned events);
+/* Finds out why a start ended, where nothing is known yet. */
+void supervise_explain(struct compute *c);
+/* How clients are told why it does not start. */
+const char *supervise_sqlstate(const struct compute *c);
 /* Watches the process in c->pidfd, and its data directory until it says that it is ready. */
 void supervise_watch(struct compute *c);
+#define SUPERVISE_START_TIMEOUT_MS                                                                           \
+    300000 /* recovery may replay up to max_wal_size; clients have their own deadline */
+
+/* ---- ready.c: between spawned and running ---- */
+
+void supervise_watch_data(struct compute *c);
+void supervise_unwatch_data(struct compute *c);
+void supervise_on_inotify(void *arg, int fd, unsigned events);
+void supervise_look_at_status(struct compute *c);
+void supervise_join_group(struct compute *c); /* beside the start */
+
+/* ---- adopt.c ---- */
+
 /* At start: finds what survived us and leaves the compute in its true state. */
 int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* Writes what users see of it: observed, generation, process, times.  Failure is logged: the next write
@@ -282,8 +300,8 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
 /* mere-proxy said HELLO. */
 void keeper_hello(struct sched *s, int64_t pid, const char *host, int port);
 void keeper_stop(struct sched *s, bool keep);
-/* A start that failed takes along only the proxy it spawned itself. */
-void keeper_stop_own(struct sched *s);
+/* The proxy is from an earlier life of ours. */
+bool keeper_adopted(struct sched *s);
 uid_t keeper_uid(struct sched *s);
 
 /* ---- secrets.c (any thread) ---- */

@@ -195,10 +195,9 @@ void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
     pthread_mutex_unlock(&s->change_mutex);
 }
 
-void keeper_stop_own(struct sched *s)
+bool keeper_adopted(struct sched *s)
 {
-    if (s->keeper && !s->keeper->adopted)
-        keeper_stop(s, false);
+    return s->keeper && s->keeper->adopted;
 }
 
 void keeper_stop(struct sched *s, bool keep)

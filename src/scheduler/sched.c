@@ -206,7 +206,7 @@ static void on_housekeeping(void *arg)
     ops_look(s);
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
-        w->images = s->housekeepings++ % SWEEP_EVERY == SWEEP_EVERY - 1;
+        w->images = s->housekeepings++ % SWEEP_EVERY == 0;
         s->sweeping = true;
         task_submit(&w->t);
     }
@@ -280,10 +280,8 @@ static void *run_loop(void *arg)
     return NULL;
 }
 
-void sched_stop(struct sched *s, bool keep)
+static void end(struct sched *s, bool keep, bool own_only)
 {
-    if (!s)
-        return;
     if (s->loop_running) {
         s->keep_computes = keep;
         s->stop_asked = true;
@@ -291,7 +289,7 @@ void sched_stop(struct sched *s, bool keep)
         pthread_join(s->loop_thread, NULL);
     }
     workers_stop(s);
-    keeper_stop(s, keep);
+    keeper_stop(s, own_only ? keeper_adopted(s) : keep);
     wake_stop(s);
     ops_free(s);
     computes_free(s);
@@ -305,6 +303,18 @@ void sched_stop(struct sched *s, bool keep)
     pthread_mutex_destroy(&s->change_mutex);
     arena_free(s->arena);
     free(s);
+}
+
+void sched_stop(struct sched *s, bool keep)
+{
+    if (s)
+        end(s, keep, false);
+}
+
+void sched_abandon(struct sched *s)
+{
+    if (s)
+        end(s, true, true);
 }
 
 /* ---- start ---- */
@@ -486,7 +496,6 @@ int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *
     *ret = s;
     return 0;
 failed:
-    keeper_stop_own(s);
-    sched_stop(s, true);
+    sched_abandon(s);
     return -1;
 }

@@ -26,10 +26,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Recovery of a crashed branch may replay up to max_wal_size; clients have their own, shorter deadline. */
-#define START_TIMEOUT_MS 300000
-#define LOG_KEEP_BYTES   (16 << 20)
-#define CU_MEMORY_BYTES  ((uint64_t)4 << 30)
+#define BACKOFF_MAX_MS  60000
+#define LOG_KEEP_BYTES  (16 << 20)
+#define CU_MEMORY_BYTES ((uint64_t)4 << 30)
 
 /* ---- prepare (worker) ---- */
 
@@ -127,15 +126,14 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
     struct arena *a = p->t.a;
     const struct pg_install *install = env_install(&s->env, pg_version);
     struct env_view view;
-    const char *const *procs;
     json_auto_t *settings = p->e.pg_settings ? json_loads(p->e.pg_settings, 0, NULL) : NULL;
     if (!install)
         return err_set(err, ERR_PRECONDITION,
                        "Postgres %" PRId64 " is not installed any more; install it again to use this branch",
                        pg_version);
     double cu = p->e.max_cu < 1 ? 1 : p->e.max_cu; /* a start must not crawl: never less than one CPU */
-    if (cgroup_create(a, p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
-                      cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, &procs, err) < 0)
+    if (cgroup_create(p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
+                      cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, err) < 0)
         return -1;
     env_view(&s->env, a, p->b.id, p->b.id, &view);
     struct pg_conf conf = { .bindir = install->bindir,
@@ -151,7 +149,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
                             .settings = settings };
     if (pg_conf_write(&conf, err) < 0)
         return -1;
-    p->argv = env_exec_argv(&s->env, a, p->b.id, p->b.id, procs, true, pg_conf_argv(a, &conf));
+    p->argv = env_exec_argv(&s->env, a, p->b.id, p->b.id, true, pg_conf_argv(a, &conf));
     p->socket = pg_conf_socket(a, conf.socket_dir);
     p->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
     return 0;
@@ -220,7 +218,7 @@ static void prepare_done(struct task *t)
     if (t->rc < 0) {
         log_event(LOG_WARN, "start", "cannot prepare", "ep", c->id, "error", t->err.msg, "detail",
                   t->err.detail, NULL);
-        compute_fail(c, t->err.msg);
+        compute_fail(c, t->err.code, t->err.msg);
         compute_event(c, EVENT_ERROR);
         return;
     }
@@ -289,24 +287,6 @@ static int open_log(struct compute *c)
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-/* Postgres says what it is doing in postmaster.pid and in global/pg_control. */
-static void watch_data(struct compute *c)
-{
-    auto_arena *a = arena_new(0);
-    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
-    c->inotify_wd[0] = inotify_add_watch(c->s->inotify_fd, pgdata, IN_CREATE | IN_MODIFY);
-    c->inotify_wd[1] = inotify_add_watch(c->s->inotify_fd, arena_printf(a, "%s/global", pgdata), IN_MODIFY);
-}
-
-static void unwatch_data(struct compute *c)
-{
-    for (size_t i = 0; i < N_ELEMENTS(c->inotify_wd); i++) {
-        if (c->inotify_wd[i] >= 0)
-            (void)inotify_rm_watch(c->s->inotify_fd, c->inotify_wd[i]);
-        c->inotify_wd[i] = -1;
-    }
-}
-
 void supervise_spawn(struct compute *c)
 {
     struct err err = ERR_INIT;
@@ -314,18 +294,19 @@ void supervise_spawn(struct compute *c)
     struct proc_spec spec = {
         .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd
     };
-    watch_data(c);
+    supervise_watch_data(c);
     int rc = proc_spawn(&spec, &c->who, &c->pidfd, &err);
     fd_close(&c->lock_fd); /* from here on it is Postgres's */
     if (rc < 0) {
         log_event(LOG_ERROR, "start", "cannot spawn", "ep", c->id, "error", err.msg, "detail", err.detail,
                   NULL);
-        compute_fail(c, err.msg);
+        compute_fail(c, err.code, err.msg);
         compute_event(c, EVENT_EXITED);
         return;
     }
     CRASH_POINT("start.spawned");
-    loop_timer_set(c->timer, START_TIMEOUT_MS);
+    supervise_join_group(c);
+    loop_timer_set(c->timer, SUPERVISE_START_TIMEOUT_MS);
     supervise_watch(c);
     supervise_record(c, NULL);
     CRASH_POINT("start.recorded");
@@ -349,131 +330,6 @@ void supervise_watch(struct compute *c)
     c->exited_ms = 0;
 }
 
-/* ---- ready: verify a first start, apply what waits ---- */
-
-struct finish {
-    struct task t;
-    struct compute *c;
-    char id[ID_MAX + 1];
-    char branch_id[ID_MAX + 1];
-    int64_t generation;
-    bool first, pending_roles;
-    struct pg_admin *admin;
-};
-
-static int verify_first(struct finish *f, struct err *err)
-{
-    struct sched *s = f->t.s;
-    struct branch b;
-    struct image image;
-    uint32_t tli;
-    {
-        auto_dbc *c = NULL;
-        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 ||
-            image_get(c, f->t.a, b.image_id, &image, err) < 0)
-            return -1;
-    }
-    if (materialise_verify(&s->env, f->t.a, &b, &image, &tli, err) < 0)
-        return -1;
-    CRASH_POINT("start.verified");
-    auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 ||
-        branch_set_tli(c, f->branch_id, tli, err) < 0)
-        return -1;
-    return db_commit(c, err);
-}
-
-static void finish_run(struct task *t)
-{
-    struct finish *f = (struct finish *)t;
-    t->rc = 0;
-    if (f->first && verify_first(f, &t->err) < 0)
-        t->rc = -1;
-    if (t->rc == 0 && f->pending_roles &&
-        (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &t->err) < 0 ||
-         job_apply_pending(t->s, t->a, f->branch_id, f->admin, &t->err) < 0))
-        t->rc = -1;
-}
-
-static void finish_done(struct task *t)
-{
-    struct finish *f = (struct finish *)t;
-    struct compute *c = f->c;
-    c->finishing = false;
-    if (c->state != COMPUTE_STARTING || c->generation != f->generation) { /* it ended meanwhile */
-        pg_admin_close(f->admin);
-        return;
-    }
-    if (t->rc < 0) {
-        pg_admin_close(f->admin);
-        log_event(LOG_ERROR, "start", "first start refused", "ep", c->id, "error", t->err.msg, "detail",
-                  t->err.detail, NULL);
-        compute_fail(c, t->err.msg);
-        compute_event(c, EVENT_ERROR);
-        return;
-    }
-    c->admin = f->admin;
-    compute_event(c, EVENT_READY);
-}
-
-static void server_ready(struct compute *c)
-{
-    unwatch_data(c);
-    if (!c->first && !c->pending_roles) {
-        compute_event(c, EVENT_READY);
-        return;
-    }
-    struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
-    f->c = c;
-    f->generation = c->generation;
-    f->first = c->first;
-    f->pending_roles = c->pending_roles;
-    snprintf(f->id, sizeof(f->id), "%s", c->id);
-    snprintf(f->branch_id, sizeof(f->branch_id), "%s", c->branch_id);
-    c->finishing = true;
-    task_submit(&f->t);
-}
-
-/* "ready" is also what a server in recovery says that lets readers in: a first start has to be out of it. */
-static bool is_ready(struct compute *c)
-{
-    auto_arena *a = arena_new(0);
-    struct err ignored = ERR_INIT;
-    struct pg_control control;
-    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
-    int64_t pid;
-    if (pg_status_read(pgdata, &pid) != PG_STATUS_READY)
-        return false;
-    return pg_control_read(pgdata, &control, &ignored) == 0 && control.state == PG_STATE_PRODUCTION;
-}
-
-static void look_at_status(struct compute *c)
-{
-    if (c->state == COMPUTE_STARTING && !c->finishing && is_ready(c))
-        server_ready(c);
-}
-
-static void look_if_watched(struct compute *c, void *arg)
-{
-    const int *wd = arg;
-    if (c->inotify_wd[0] == *wd || c->inotify_wd[1] == *wd)
-        look_at_status(c);
-}
-
-void supervise_on_inotify(void *arg, int fd, unsigned events)
-{
-    struct sched *s = arg;
-    char data[16384] __attribute__((aligned(8)));
-    (void)events;
-    ssize_t n = read(fd, data, sizeof(data));
-    for (ssize_t at = 0; n > 0 && at < n;) {
-        struct inotify_event *ev = (struct inotify_event *)(data + at);
-        if (ev->len > 0 && (strcmp(ev->name, "postmaster.pid") == 0 || strcmp(ev->name, "pg_control") == 0))
-            compute_each(s, look_if_watched, &ev->wd);
-        at += (ssize_t)(sizeof(*ev) + ev->len);
-    }
-}
-
 void supervise_release(struct compute *c)
 {
     int64_t now = clock_wall_us();
@@ -489,140 +345,48 @@ void supervise_release(struct compute *c)
 /* ---- failure ---- */
 
 /* The last thing it said is usually why. */
-static void reason_from_log(struct compute *c)
+void supervise_explain(struct compute *c)
 {
     auto_arena *a = arena_new(0);
     struct err err = ERR_INIT;
-    char *text;
+    char *text, *last = NULL;
     size_t len;
     if (c->error[0])
         return;
+    compute_fail(c, ERR_INTERNAL, "postgres ended while starting");
     if (fs_read(a, env_log(&c->s->env, a, c->id), LOG_KEEP_BYTES * 2, &text, &len, &err) < 0)
-        return compute_fail(c, "postgres ended while starting");
-    char *last = NULL;
-    for (char *p = text; (p = strstr(p, "FATAL:")) || (p = NULL); p++)
-        last = p;
-    for (char *p = text; (p = strstr(p, "PANIC:")) || (p = NULL); p++)
-        last = p > last ? p : last;
+        return;
+    for (char *line = strsep(&text, "\n"); line; line = strsep(&text, "\n"))
+        if (strstr(line, "FATAL:") || strstr(line, "PANIC:"))
+            last = line;
     if (!last)
-        return compute_fail(c, "postgres ended while starting");
-    last[strcspn(last, "\n")] = '\0';
-    auto_free char *why = xasprintf("postgres ended while starting: %s", last + strspn(last + 6, " ") + 6);
-    compute_fail(c, why);
+        return;
+    const char *said = strstr(last, ": ") ? strstr(last, ":  ") : NULL;
+    auto_free char *why =
+        xasprintf("postgres ended while starting: %s", said ? said + strspn(said, ": ") : last);
+    compute_fail(c, ERR_INTERNAL, why);
+}
+
+const char *supervise_sqlstate(const struct compute *c)
+{
+    return c->error_code == ERR_DISK_FULL ? "53100" : "57P03";
 }
 
 void supervise_failed(struct compute *c)
 {
     int64_t backoff_ms = 1000;
-    unwatch_data(c);
-    reason_from_log(c);
-    for (int i = 0; i < c->n_failures && backoff_ms < 60000; i++)
+    supervise_unwatch_data(c);
+    /* A start that was refused for want of space has not failed: it is tried again as soon as somebody asks.
+     */
+    bool counts = c->error_code != ERR_DISK_FULL;
+    for (int i = 0; counts && i < c->n_failures && backoff_ms < BACKOFF_MAX_MS; i++)
         backoff_ms *= 2;
-    c->n_failures++;
+    c->n_failures += counts;
     c->want_run = false;
     c->wake_started_ms = 0;
     supervise_clear(c);
     wake_gone(c);
-    wake_refuse(c, "57P03", "the compute of this endpoint could not be started", c->error);
+    wake_refuse(c, supervise_sqlstate(c), "the compute of this endpoint could not be started", c->error);
     supervise_record(c, "stopped");
-    loop_timer_set(c->timer, backoff_ms < 60000 ? backoff_ms : 60000);
-}
-
-/* ---- adoption ---- */
-
-static int kill_strays(struct sched *s, struct arena *a, const char *branch_id, struct err *err)
-{
-    int64_t *pids;
-    size_t n;
-    if (proc_holders(a, env_lock(&s->env, a, branch_id), &pids, &n, err) < 0)
-        return -1;
-    for (size_t i = 0; i < n; i++)
-        (void)kill((pid_t)pids[i], SIGKILL);
-    return 0;
-}
-
-/* The machine went down under a branch that did not sync: what is on disk may be anything. */
-static int damage_relaxed(struct sched *s, const struct endpoint *e, const struct branch *b, struct err *err)
-{
-    bool same_boot = strcmp(e->process.boot_id, proc_boot_id()) == 0 || e->process.boot_id[0] == '\0';
-    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 ||
-        strcmp(b->state, "ready") != 0)
-        return 0;
-    log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
-    auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 ||
-        branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
-        return -1;
-    return db_commit(c, err);
-}
-
-static void adopt_running(struct compute *c, const struct branch *b, const struct endpoint *e)
-{
-    auto_arena *a = arena_new(0);
-    struct sched *s = c->s;
-    int64_t pid;
-    json_auto_t *settings = e->pg_settings ? json_loads(e->pg_settings, 0, NULL) : NULL;
-    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->id), &pid);
-    c->start_arena = arena_new(0);
-    c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
-    c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
-    c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
-    c->who = e->process;
-    supervise_watch(c);
-    if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {
-        compute_found(c, COMPUTE_RUNNING);
-        idle_begin(&c->idle, clock_wall_us());
-        supervise_look_at(c, 1000);
-    } else if (status == PG_STATUS_STOPPING) {
-        compute_found(c, COMPUTE_STOPPING);
-        supervise_stop(c);
-    } else {
-        compute_found(c, COMPUTE_STARTING);
-        c->first = strcmp(b->volume, "ready") != 0;
-        c->pending_roles = true;
-        watch_data(c);
-        loop_timer_set(c->timer, START_TIMEOUT_MS);
-        look_at_status(c);
-    }
-}
-
-int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
-{
-    auto_arena *a = arena_new(0);
-    struct branch b;
-    {
-        auto_dbc *db = NULL;
-        if (db_read(s->env.db, &db, err) < 0 || branch_get_id(db, a, e->branch_id, &b, err) < 0)
-            return -1;
-    }
-    auto_fd lock_fd = -1;
-    int free_lock = fs_lock(env_lock(&s->env, a, b.id), true, &lock_fd, err);
-    bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
-    if (free_lock < 0)
-        return -1;
-    if (free_lock == 1 && quiet && strcmp(e->desired, "deleted") != 0)
-        return 0;
-    struct compute *c = compute_get(s, e);
-    c->deleted = strcmp(e->desired, "deleted") == 0;
-    if (free_lock == 1) {
-        if (damage_relaxed(s, e, &b, err) < 0)
-            return -1;
-        c->lock_fd = TAKE_FD(lock_fd);
-        compute_found(c, COMPUTE_CAPTURING);
-        supervise_capture(c);
-        return 0;
-    }
-    int alive = proc_adopt(&e->process, &c->pidfd, err);
-    if (alive < 0)
-        return -1;
-    if (alive == 1) {
-        adopt_running(c, &b, e);
-        return 0;
-    }
-    /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
-    if (kill_strays(s, a, b.id, err) < 0)
-        return -1;
-    compute_found(c, COMPUTE_STOPPING);
-    supervise_exited(c);
-    return 0;
+    loop_timer_set(c->timer, backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
 }

@@ -31,5 +31,8 @@ int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *
 void sched_wait_signal(struct sched *s);
 /* Stops computes and proxy (unless keep), joins all threads, frees.  Accepts NULL. */
 void sched_stop(struct sched *s, bool keep);
+/* After a start that failed later on: takes along what this start spawned, leaves what it adopted.  Accepts
+ * NULL. */
+void sched_abandon(struct sched *s);
 
 #endif

@@ -189,7 +189,7 @@ void supervise_stop(struct compute *c)
 void supervise_stop_now(struct compute *c)
 {
     if (!c->error[0])
-        compute_fail(c, "postgres was not ready in time");
+        compute_fail(c, ERR_TIMEOUT, "postgres was not ready in time");
     close_session(c);
     c->rung = 1;
     if (c->pidfd >= 0)
@@ -255,6 +255,8 @@ static void try_lock(void *arg)
     int got = fs_lock(env_lock(&c->s->env, a, c->branch_id), true, &c->lock_fd, &err);
     if (got == 1) {
         c->exited_ms = 0;
+        if (c->state == COMPUTE_STARTING)
+            supervise_explain(c);
         compute_event(c, EVENT_EXITED);
         return;
     }

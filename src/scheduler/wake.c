@@ -238,7 +238,8 @@ static void on_wake(struct sched *s, int64_t request, const char *kind, const ch
         return;
     }
     if (c->state == COMPUTE_FAILED) {
-        say_err(s, request, "57P03", "the compute of this endpoint could not be started", c->error);
+        say_err(s, request, supervise_sqlstate(c), "the compute of this endpoint could not be started",
+                c->error);
         return;
     }
     struct waiter *w = xcalloc(1, sizeof(*w)), **tail = &c->waiters;

@@ -80,6 +80,8 @@ char *query(const struct project *p, const char *endpoint, const char *sql);
  * ------------------------------------------------------------------------ */
 /* source: a cleanly suspended branch whose data is cloned for every run. */
 void baseline_open(const struct project *p, const char *source);
+/* Before each timed run: the machine is idle, as far as we are concerned. */
+void settle(void);
 double baseline_fresh(void); /* ms from fork to the answer, on a clone that never ran */
 double baseline_again(void); /* the same on a clone that has run before */
 void baseline_close(void);

@@ -8,6 +8,7 @@ MERE_STORE: the driver; as root by default a disk file of 8 GB.  The JSON goes t
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from harness.server import Mere, binaries  # noqa: E402
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is taken down also then
     where = os.environ.get("MERE_BENCH_DIR") or "/tmp"
     base = pathlib.Path(tempfile.mkdtemp(prefix="mere-bench-", dir=where))
     base.chmod(0o755)

@@ -23,6 +23,7 @@ void measure_cold(const struct project *p)
     printf("\nsuspended parent:\n");
     for (int i = 0; i < opt.repeats; i++) {
         series_add(&fresh, baseline_fresh());
+        settle();
         double begun = now_ms();
         struct child c = child_make(p);
         series_add(&post, now_ms() - begun);
@@ -30,6 +31,7 @@ void measure_cold(const struct project *p)
         series_add(&first, now_ms() - begun);
         endpoint_suspend(p, c.endpoint);
         series_add(&again, baseline_again());
+        settle();
         begun = now_ms();
         free(query(p, c.endpoint, "select 1"));
         series_add(&wake, now_ms() - begun);
@@ -161,6 +163,7 @@ void measure_running(const struct project *p)
     while (w.acked < 10)
         pause_ms(5);
     for (int i = 0; i < opt.repeats; i++) {
+        settle();
         long before = w.acked;
         double begun = now_ms();
         struct child c = child_make(p);

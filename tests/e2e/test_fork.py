@@ -205,7 +205,7 @@ def test_fork_of_a_fresh_project(mere, project):
 
 def test_fork_right_after_a_crash_of_the_parent(mere, project, expect_log):
     """Killed computes have no clean image; the child must still hold every acknowledged row."""
-    expect_log("exited|died|crash|signal|ended|recover|lost")
+    expect_log("exited|died|crash|signal|ended|recover|lost|broke")
     import os
     import signal
     from harness import procs

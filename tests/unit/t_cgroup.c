@@ -34,43 +34,40 @@ static void teardown(void)
     arena_free(arena);
 }
 
-/* A process inside the group: joins as the exec shim does, then becomes the program. */
-static pid_t spawn_inside(const char *const *procs, int *ret_pidfd)
+/* A process that has a child already, moved into the group with it. */
+static pid_t spawn_inside(const char *name, int *ret_pidfd)
 {
-    static const char SCRIPT[] =
-        "for f in \"$@\"; do echo 0 > \"$f\" || exit 1; done; sleep 60 & exec sleep 61";
-    const char *argv[8] = { "/bin/sh", "-c", SCRIPT, "sh", NULL };
+    static const char SCRIPT[] = "sleep 60 & exec sleep 61";
+    const char *const argv[] = { "/bin/sh", "-c", SCRIPT, NULL };
     struct proc_spec spec = { .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .keep_fd = -1 };
     struct proc_identity id;
 
-    for (int i = 0; i < 3 && procs[i] != NULL; i++)
-        argv[4 + i] = procs[i];
     ck_assert_int_eq(proc_spawn(&spec, &id, ret_pidfd, &err), 0);
-    return (pid_t)id.pid;
-}
-
-static void wait_until_inside(const char *name, int pidfd)
-{
-    for (int i = 0; i < 500 && cgroup_is_empty(name); i++)
-        ck_assert_msg(!proc_wait_exit(pidfd, 10), "the process could not join its group");
+    auto_free char *path = xasprintf("/proc/%d/task/%d/children", (int)id.pid, (int)id.pid);
+    for (int i = 0; i < 500; i++) { /* until it has its child: a file of /proc announces nothing */
+        char *text;
+        size_t len;
+        if (fs_read(arena, path, 4096, &text, &len, &err) == 0 && len > 0)
+            break;
+        ck_assert(!proc_wait_exit(*ret_pidfd, 10));
+    }
+    ck_assert_msg(cgroup_join(name, id.pid, &err) == 0, "%s", err.detail);
     ck_assert(!cgroup_is_empty(name));
+    return (pid_t)id.pid;
 }
 
 /* The whole life of a group, whatever kind there is. */
 static void live_and_die(void)
 {
-    const char *const *procs = NULL;
     int pidfd = -1, status;
 
     ck_assert(cgroup_is_empty("ep-x")); /* no such group */
     ck_assert_int_eq(cgroup_kill("ep-x", 100, &err), 0);
     cgroup_remove("ep-x");
-    ck_assert_msg(cgroup_create(arena, "ep-x", 64 << 20, 500, &procs, &err) == 0, "%s", err.detail);
-    ck_assert_ptr_nonnull(procs[0]);
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 0, 0, &procs, &err), 0); /* again, with other limits */
+    ck_assert_msg(cgroup_create("ep-x", 64 << 20, 500, &err) == 0, "%s", err.detail);
+    ck_assert_int_eq(cgroup_create("ep-x", 0, 0, &err), 0); /* again, with other limits */
     ck_assert(cgroup_is_empty("ep-x"));
-    spawn_inside(procs, &pidfd);
-    wait_until_inside("ep-x", pidfd);
+    spawn_inside("ep-x", &pidfd);
     cgroup_remove("ep-x"); /* not while somebody is in it */
     ck_assert(!cgroup_is_empty("ep-x"));
     ck_assert_msg(cgroup_kill("ep-x", 5000, &err) == 0, "%s", err.detail);
@@ -80,16 +77,15 @@ static void live_and_die(void)
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     close(pidfd);
     cgroup_remove("ep-x");
-    ck_assert(!fs_exists(procs[0]));
+    ck_assert_int_eq(cgroup_join("ep-x", 0x7fffffff, &err), -1); /* no such group any more */
 }
 
 static void check_names_are_refused(void)
 {
     static const char *const BAD[] = { "", ".", "..", "../x", "a/b", ".hidden" };
-    const char *const *procs;
 
     for (size_t i = 0; i < N_ELEMENTS(BAD); i++)
-        ck_assert_msg(cgroup_create(arena, BAD[i], 0, 0, &procs, &err) == -1, "accepted \"%s\"", BAD[i]);
+        ck_assert_msg(cgroup_create(BAD[i], 0, 0, &err) == -1, "accepted \"%s\"", BAD[i]);
 }
 
 START_TEST(as_the_machine_is)
@@ -105,40 +101,42 @@ START_TEST(as_the_machine_is)
 }
 END_TEST
 
-/* Moves this process: into the groups of these files, or back up to where the instance's group lies. */
-static void move_self(const char *const *procs, bool back)
+/* This process goes back to the groups that /proc/self/cgroup named before. */
+static void move_back(char *before)
 {
-    for (int i = 0; procs[i] != NULL; i++) {
-        const char *group = arena_strndup(arena, procs[i], strlen(procs[i]) - strlen("/cgroup.procs"));
-        const char *path = back ? arena_printf(arena, "%s/../../cgroup.procs", group) : procs[i];
-        auto_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+    char *save = NULL;
 
-        ck_assert_int_eq(write(fd, "0", 1), 1);
+    for (char *line = strtok_r(before, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *controller = strchr(line, ':') + 1, *where = strchr(controller, ':');
+        *where++ = '\0';
+        const char *path = arena_printf(arena, "/sys/fs/cgroup/%s%s/cgroup.procs", controller, where);
+        auto_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd >= 0)
+            ck_assert_int_eq(write(fd, "0", 1), 1);
     }
 }
 
 /* After a restart in another place, the group of the same instance is found again with its processes. */
 START_TEST(found_again)
 {
-    const char *const *procs = NULL, *const *elsewhere = NULL, *const *again = NULL;
+    char *before;
+    size_t len;
     int pidfd = -1;
 
     if (cgroup_init(instance) == CGROUP_NONE) {
         printf("SKIP cgroup found_again: no control groups that this user may write\n");
         return;
     }
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 0, 0, &procs, &err), 0);
-    ck_assert_int_eq(cgroup_create(arena, "place", 0, 0, &elsewhere, &err), 0);
-    spawn_inside(procs, &pidfd);
-    wait_until_inside("ep-x", pidfd);
+    ck_assert_int_eq(cgroup_create("ep-x", 0, 0, &err), 0);
+    ck_assert_int_eq(cgroup_create("place", 0, 0, &err), 0);
+    ck_assert_int_eq(fs_read(arena, "/proc/self/cgroup", 65536, &before, &len, &err), 0);
+    ck_assert_int_eq(cgroup_join("place", getpid(), &err), 0);
+    spawn_inside("ep-x", &pidfd);
     cgroup_fini(); /* must leave what is in use */
-    move_self(elsewhere, false);
     cgroup_init(instance);
-    move_self(elsewhere, true);
+    move_back(before);
     ck_assert(!cgroup_is_empty("ep-x"));
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 0, 0, &again, &err), 0);
-    for (int i = 0; procs[i] != NULL; i++)
-        ck_assert_str_eq(procs[i], again[i]);
+    ck_assert_int_eq(cgroup_create("ep-x", 0, 0, &err), 0);
     ck_assert_int_eq(cgroup_kill("ep-x", 5000, &err), 0);
     proc_reap(pidfd);
     close(pidfd);
@@ -149,9 +147,10 @@ END_TEST
 
 START_TEST(limits_are_written)
 {
-    const char *const *procs = NULL;
     enum cgroup_kind kind = cgroup_init(instance);
-    char *memory = NULL, *cpu = NULL;
+    char *groups, *memory = NULL, *cpu = NULL, *save = NULL;
+    size_t len;
+    int pidfd = -1;
 
     if (kind != CGROUP_V1 || !cgroup_has_limits()) {
         printf(
@@ -159,11 +158,15 @@ START_TEST(limits_are_written)
             cgroup_kind_name(kind));
         return;
     }
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 64 << 20, 1500, &procs, &err), 0);
-    for (int i = 0; procs[i] != NULL; i++) {
-        const char *group = arena_strndup(arena, procs[i], strlen(procs[i]) - strlen("cgroup.procs"));
-        const char *m = arena_printf(arena, "%smemory.limit_in_bytes", group);
-        const char *c = arena_printf(arena, "%scpu.cfs_quota_us", group);
+    ck_assert_int_eq(cgroup_create("ep-x", 64 << 20, 1500, &err), 0);
+    const char *of = arena_printf(arena, "/proc/%d/cgroup", (int)spawn_inside("ep-x", &pidfd));
+    ck_assert_int_eq(fs_read(arena, of, 65536, &groups, &len, &err), 0);
+    for (char *line = strtok_r(groups, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *controller = strchr(line, ':') + 1, *where = strchr(controller, ':');
+        *where++ = '\0';
+        const char *group = arena_printf(arena, "/sys/fs/cgroup/%s%s", controller, where);
+        const char *m = arena_printf(arena, "%s/memory.limit_in_bytes", group);
+        const char *c = arena_printf(arena, "%s/cpu.cfs_quota_us", group);
 
         if (fs_exists(m))
             ck_assert_int_eq(fs_read(arena, m, 100, &memory, NULL, &err), 0);
@@ -174,6 +177,9 @@ START_TEST(limits_are_written)
     ck_assert_ptr_nonnull(cpu);
     ck_assert_str_eq(memory, "67108864\n");
     ck_assert_str_eq(cpu, "150000\n");
+    ck_assert_int_eq(cgroup_kill("ep-x", 5000, &err), 0);
+    proc_reap(pidfd);
+    close(pidfd);
     cgroup_remove("ep-x");
 }
 END_TEST
@@ -203,15 +209,14 @@ END_TEST
 
 START_TEST(none_at_all)
 {
-    const char *const *procs = NULL;
 
     if (!private_mounts("none_at_all"))
         return;
     ck_assert_int_eq(mount("none", "/sys/fs/cgroup", "tmpfs", 0, NULL), 0);
     ck_assert_int_eq(cgroup_init(instance), CGROUP_NONE);
     ck_assert(!cgroup_has_limits());
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 1 << 20, 100, &procs, &err), 0);
-    ck_assert_ptr_null(procs[0]);
+    ck_assert_int_eq(cgroup_create("ep-x", 1 << 20, 100, &err), 0);
+    ck_assert_int_eq(cgroup_join("ep-x", getpid(), &err), 0);
     ck_assert(cgroup_is_empty("ep-x"));
     ck_assert_int_eq(cgroup_kill("ep-x", 100, &err), 0);
     cgroup_remove("ep-x");

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/cgroup.h"
 #include "base/fs.h"
 
 Suite *t_exec_suite(void);
@@ -150,9 +149,6 @@ START_TEST(failing_steps_stop_it)
 
     if (!need_root("failing_steps_stop_it"))
         return;
-    ck_assert_int_eq(RUN(&out, AS_NOBODY, "--cgroup", "/nowhere/cgroup.procs", "--", "/bin/echo", "ran"),
-                     126);
-    ck_assert_str_eq(out, "mere-exec: join control group /nowhere/cgroup.procs: No such file or directory\n");
     ck_assert_int_eq(RUN(&out, AS_NOBODY, "--bind", "/nowhere", "/tmp", "--", "/bin/echo", "ran"), 126);
     ck_assert_int_eq(RUN(&out, AS_NOBODY, "--oom-adjust", "5000", "--", "/bin/echo", "ran"), 126);
     ck_assert_int_eq(RUN(&out, AS_NOBODY, "--lock-fd", "77", "--", "/bin/echo", "ran"), 126);
@@ -323,40 +319,6 @@ START_TEST(leaked_descriptors_are_closed)
 }
 END_TEST
 
-START_TEST(joins_its_groups)
-{
-    const char *const *procs = NULL;
-    const char *argv[24] = { helper, AS_NOBODY };
-    struct proc_spec spec = { .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .keep_fd = -1 };
-    auto_fd pidfd = -1;
-    int n = 5;
-
-    if (!need_root("joins_its_groups"))
-        return;
-    if (cgroup_init(arena_printf(arena, "test-exec-%d", (int)getpid())) == CGROUP_NONE) {
-        printf("SKIP exec joins_its_groups: no control groups here\n");
-        return;
-    }
-    ck_assert_int_eq(cgroup_create(arena, "ep-x", 0, 0, &procs, &err), 0);
-    for (int i = 0; procs[i] != NULL; i++) {
-        argv[n++] = "--cgroup";
-        argv[n++] = procs[i];
-    }
-    argv[n++] = "--";
-    argv[n++] = "/bin/sleep";
-    argv[n] = "60";
-    ck_assert_int_eq(proc_spawn(&spec, NULL, &pidfd, &err), 0);
-    for (int i = 0; i < 500 && cgroup_is_empty("ep-x"); i++)
-        ck_assert(!proc_wait_exit(pidfd, 10));
-    ck_assert(!cgroup_is_empty("ep-x"));
-    ck_assert_int_eq(cgroup_kill("ep-x", 5000, &err), 0);
-    ck_assert(proc_wait_exit(pidfd, 5000));
-    ck_assert_int_eq(WTERMSIG(proc_reap(pidfd)), SIGKILL);
-    cgroup_remove("ep-x");
-    cgroup_fini();
-}
-END_TEST
-
 START_TEST(run_as)
 {
     static const char *const ID[] = { "/usr/bin/id", "-u", NULL }, *const FALSE[] = { "/bin/false", NULL };
@@ -410,7 +372,6 @@ Suite *t_exec_suite(void)
     tcase_add_test(c, the_namespace_ends_with_the_process);
     tcase_add_test(c, the_lock_is_held_to_the_last_process);
     tcase_add_test(c, leaked_descriptors_are_closed);
-    tcase_add_test(c, joins_its_groups);
     tcase_add_test(c, run_as);
     tcase_add_test(c, as_an_ordinary_user);
     suite_add_tcase(s, c);

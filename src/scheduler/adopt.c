@@ -1,0 +1,111 @@
+/*
+ * adopt.c - at start: finds the computes that survived us, and settles those that did not
+ */
+#include "scheduler/internal.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "pg/conf.h"
+#include "pg/control.h"
+#include "pg/settings.h"
+
+#include <signal.h>
+#include <string.h>
+
+static int kill_strays(struct sched *s, struct arena *a, const char *branch_id, struct err *err)
+{
+    int64_t *pids;
+    size_t n;
+    if (proc_holders(a, env_lock(&s->env, a, branch_id), &pids, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        (void)kill((pid_t)pids[i], SIGKILL);
+    return 0;
+}
+
+/* The machine went down under a branch that did not sync: what is on disk may be anything. */
+static int damage_relaxed(struct sched *s, const struct endpoint *e, const struct branch *b, struct err *err)
+{
+    bool same_boot = strcmp(e->process.boot_id, proc_boot_id()) == 0 || e->process.boot_id[0] == '\0';
+    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 ||
+        strcmp(b->state, "ready") != 0)
+        return 0;
+    log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 ||
+        branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static void adopt_running(struct compute *c, const struct branch *b, const struct endpoint *e)
+{
+    auto_arena *a = arena_new(0);
+    struct sched *s = c->s;
+    int64_t pid;
+    json_auto_t *settings = e->pg_settings ? json_loads(e->pg_settings, 0, NULL) : NULL;
+    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->id), &pid);
+    c->start_arena = arena_new(0);
+    c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
+    c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
+    c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
+    c->who = e->process;
+    supervise_watch(c);
+    if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {
+        compute_found(c, COMPUTE_RUNNING);
+        idle_begin(&c->idle, clock_wall_us());
+        supervise_look_at(c, 1000);
+    } else if (status == PG_STATUS_STOPPING) {
+        compute_found(c, COMPUTE_STOPPING);
+        supervise_stop(c);
+    } else {
+        compute_found(c, COMPUTE_STARTING);
+        c->first = strcmp(b->volume, "ready") != 0;
+        c->pending_roles = true;
+        supervise_watch_data(c);
+        loop_timer_set(c->timer, SUPERVISE_START_TIMEOUT_MS);
+        supervise_look_at_status(c);
+    }
+}
+
+int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    struct branch b;
+    {
+        auto_dbc *db = NULL;
+        if (db_read(s->env.db, &db, err) < 0 || branch_get_id(db, a, e->branch_id, &b, err) < 0)
+            return -1;
+    }
+    auto_fd lock_fd = -1;
+    int free_lock = fs_lock(env_lock(&s->env, a, b.id), true, &lock_fd, err);
+    bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
+    if (free_lock < 0)
+        return -1;
+    if (free_lock == 1 && quiet && strcmp(e->desired, "deleted") != 0)
+        return 0;
+    struct compute *c = compute_get(s, e);
+    c->deleted = strcmp(e->desired, "deleted") == 0;
+    if (free_lock == 1) {
+        if (damage_relaxed(s, e, &b, err) < 0)
+            return -1;
+        c->lock_fd = TAKE_FD(lock_fd);
+        compute_found(c, COMPUTE_CAPTURING);
+        supervise_capture(c);
+        return 0;
+    }
+    int alive = proc_adopt(&e->process, &c->pidfd, err);
+    if (alive < 0)
+        return -1;
+    if (alive == 1) {
+        adopt_running(c, &b, e);
+        return 0;
+    }
+    /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
+    if (kill_strays(s, a, b.id, err) < 0)
+        return -1;
+    compute_found(c, COMPUTE_STOPPING);
+    supervise_exited(c);
+    return 0;
+}

@@ -1,0 +1,202 @@
+/*
+ * ready.c - between spawned and running: watches, joins the control group, verifies a first start, applies
+ * what waits
+ */
+#include "scheduler/internal.h"
+
+#include "base/cgroup.h"
+#include "base/log.h"
+#include "branch/materialise.h"
+#include "meta/image.h"
+#include "pg/control.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+/* Postgres says what it is doing in postmaster.pid and in global/pg_control. */
+void supervise_watch_data(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    c->inotify_wd[0] = inotify_add_watch(c->s->inotify_fd, pgdata, IN_CREATE | IN_MODIFY);
+    c->inotify_wd[1] = inotify_add_watch(c->s->inotify_fd, arena_printf(a, "%s/global", pgdata), IN_MODIFY);
+}
+
+void supervise_unwatch_data(struct compute *c)
+{
+    for (size_t i = 0; i < N_ELEMENTS(c->inotify_wd); i++) {
+        if (c->inotify_wd[i] >= 0)
+            (void)inotify_rm_watch(c->s->inotify_fd, c->inotify_wd[i]);
+        c->inotify_wd[i] = -1;
+    }
+}
+
+/* ---- ready: verify a first start, apply what waits ---- */
+
+struct finish {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    char branch_id[ID_MAX + 1];
+    int64_t generation;
+    bool first, pending_roles;
+    struct pg_admin *admin;
+};
+
+static int verify_first(struct finish *f, struct err *err)
+{
+    struct sched *s = f->t.s;
+    struct branch b;
+    struct image image;
+    uint32_t tli;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 ||
+            image_get(c, f->t.a, b.image_id, &image, err) < 0)
+            return -1;
+    }
+    if (materialise_verify(&s->env, f->t.a, &b, &image, &tli, err) < 0)
+        return -1;
+    CRASH_POINT("start.verified");
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 ||
+        branch_set_tli(c, f->branch_id, tli, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+static void finish_run(struct task *t)
+{
+    struct finish *f = (struct finish *)t;
+    t->rc = 0;
+    if (f->first && verify_first(f, &t->err) < 0)
+        t->rc = -1;
+    if (t->rc == 0 && f->pending_roles &&
+        (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &t->err) < 0 ||
+         job_apply_pending(t->s, t->a, f->branch_id, f->admin, &t->err) < 0))
+        t->rc = -1;
+}
+
+static void finish_done(struct task *t)
+{
+    struct finish *f = (struct finish *)t;
+    struct compute *c = f->c;
+    c->finishing = false;
+    if (c->state != COMPUTE_STARTING || c->generation != f->generation) { /* it ended meanwhile */
+        pg_admin_close(f->admin);
+        return;
+    }
+    if (t->rc < 0) {
+        pg_admin_close(f->admin);
+        log_event(LOG_ERROR, "start", "first start refused", "ep", c->id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
+        compute_fail(c, t->err.code, t->err.msg);
+        compute_event(c, EVENT_ERROR);
+        return;
+    }
+    c->admin = f->admin;
+    compute_event(c, EVENT_READY);
+}
+
+static void server_ready(struct compute *c)
+{
+    supervise_unwatch_data(c);
+    if (!c->first && !c->pending_roles) {
+        compute_event(c, EVENT_READY);
+        return;
+    }
+    struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
+    f->c = c;
+    f->generation = c->generation;
+    f->first = c->first;
+    f->pending_roles = c->pending_roles;
+    snprintf(f->id, sizeof(f->id), "%s", c->id);
+    snprintf(f->branch_id, sizeof(f->branch_id), "%s", c->branch_id);
+    c->finishing = true;
+    task_submit(&f->t);
+}
+
+/* "ready" is also what a server in recovery says that lets readers in: a first start has to be out of it. */
+static bool is_ready(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err ignored = ERR_INIT;
+    struct pg_control control;
+    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    int64_t pid;
+    if (pg_status_read(pgdata, &pid) != PG_STATUS_READY)
+        return false;
+    return pg_control_read(pgdata, &control, &ignored) == 0 && control.state == PG_STATE_PRODUCTION;
+}
+
+void supervise_look_at_status(struct compute *c)
+{
+    if (c->state == COMPUTE_STARTING && !c->finishing && !c->joining && is_ready(c))
+        server_ready(c);
+}
+
+static void look_if_watched(struct compute *c, void *arg)
+{
+    const int *wd = arg;
+    if (c->inotify_wd[0] == *wd || c->inotify_wd[1] == *wd)
+        supervise_look_at_status(c);
+}
+
+void supervise_on_inotify(void *arg, int fd, unsigned events)
+{
+    struct sched *s = arg;
+    char data[16384] __attribute__((aligned(8)));
+    (void)events;
+    ssize_t n = read(fd, data, sizeof(data));
+    for (ssize_t at = 0; n > 0 && at < n;) {
+        struct inotify_event *ev = (struct inotify_event *)(data + at);
+        if (ev->len > 0 && (strcmp(ev->name, "postmaster.pid") == 0 || strcmp(ev->name, "pg_control") == 0))
+            compute_each(s, look_if_watched, &ev->wd);
+        at += (ssize_t)(sizeof(*ev) + ev->len);
+    }
+}
+
+/* ---- its control group (worker, beside the start) ---- */
+
+struct join {
+    struct task t;
+    struct compute *c;
+    char id[ID_MAX + 1];
+    int64_t pid, generation;
+};
+
+static void join_run(struct task *t)
+{
+    struct join *j = (struct join *)t;
+    t->rc = cgroup_join(j->id, j->pid, &t->err);
+}
+
+static void join_done(struct task *t)
+{
+    struct join *j = (struct join *)t;
+    struct compute *c = j->c;
+    if (c->state != COMPUTE_STARTING || c->generation != j->generation)
+        return;
+    c->joining = false;
+    if (t->rc < 0) {
+        log_event(LOG_ERROR, "start", "no control group", "ep", c->id, "error", t->err.msg, "detail",
+                  t->err.detail, NULL);
+        compute_fail(c, t->err.code, t->err.msg);
+        compute_event(c, EVENT_ERROR);
+        return;
+    }
+    supervise_look_at_status(c);
+}
+
+void supervise_join_group(struct compute *c)
+{
+    struct join *j = task_new(c->s, sizeof(*j), join_run, join_done);
+    j->c = c;
+    j->pid = c->who.pid;
+    j->generation = c->generation;
+    snprintf(j->id, sizeof(j->id), "%s", c->id);
+    c->joining = true;
+    task_submit(&j->t);
+}
