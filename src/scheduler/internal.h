@@ -44,7 +44,7 @@ struct sched {
     struct compute *computes[1024]; /* by hash of the endpoint id */
     int n_starting, max_starting;
     struct op *ops; /* open operations, oldest first */
-    int64_t last_seq;
+    bool ops_looking, ops_again; /* ops.c, while it goes through them */
     int inotify_fd;
     struct loop_fd *inotify_source;
     struct loop_timer *housekeeping;

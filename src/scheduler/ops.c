@@ -43,11 +43,11 @@ static int writer_of(struct sched *s, struct arena *a, const char *branch_id, st
 /* The compute of the operation's endpoint, brought up to date with its row; NULL when the row is gone. */
 static struct compute *compute_of(struct op *op)
 {
+    auto_arena *a = arena_new(0);
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
     struct endpoint e;
-    if (db_read(op->s->env.db, &db, &err) < 0 ||
-        endpoint_get_id(db, op->a, op->row.endpoint_id, &e, &err) < 0)
+    if (db_read(op->s->env.db, &db, &err) < 0 || endpoint_get_id(db, a, op->row.endpoint_id, &e, &err) < 0)
         return NULL;
     struct compute *c = compute_get(op->s, &e);
     c->deleted = strcmp(e.desired, "deleted") == 0;
@@ -139,6 +139,7 @@ static bool volume_has_head(const struct branch *b)
 /* The parent must stand still in one of two ways: suspended with a known end, or running. */
 static enum verdict look_fork(struct op *op)
 {
+    auto_arena *a = arena_new(0);
     struct sched *s = op->s;
     struct branch child, parent;
     struct endpoint e;
@@ -146,22 +147,21 @@ static enum verdict look_fork(struct op *op)
     struct err err = ERR_INIT;
     {
         auto_dbc *db = NULL;
-        if (db_read(s->env.db, &db, &err) < 0 ||
-            branch_get_id(db, op->a, op->row.branch_id, &child, &err) < 0) {
+        if (db_read(s->env.db, &db, &err) < 0 || branch_get_id(db, a, op->row.branch_id, &child, &err) < 0) {
             ops_finish(op, "cancelled", "the branch is gone");
             return DONE;
         }
         if (strcmp(child.state, "init") !=
             0) /* forked before we were restarted: only its image may be incomplete */
             return GO;
-        if (branch_get_id(db, op->a, child.parent_id, &parent, &err) < 0) {
+        if (branch_get_id(db, a, child.parent_id, &parent, &err) < 0) {
             ops_finish(op, "failed", "the parent branch is gone");
             return DONE;
         }
     }
     if (strcmp(parent.state, "init") == 0)
         return WAIT;
-    if (writer_of(s, op->a, parent.id, &e, &found) < 0)
+    if (writer_of(s, a, parent.id, &e, &found) < 0)
         return WAIT;
     struct compute *c = found ? compute_find(s, e.id) : NULL;
     if (!c || c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED) {
@@ -195,11 +195,12 @@ static enum verdict look_endpoint(struct op *op)
 
 static enum verdict look_apply(struct op *op)
 {
+    auto_arena *a = arena_new(0);
     struct endpoint e;
     bool found;
     if (op->row.endpoint_id)
         return look_endpoint(op);
-    if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) < 0)
+    if (writer_of(op->s, a, op->row.branch_id, &e, &found) < 0)
         return WAIT;
     if (!found) {
         ops_finish(op, "skipped",
@@ -221,14 +222,15 @@ static enum verdict look_apply(struct op *op)
 
 static enum verdict look_delete(struct op *op)
 {
+    auto_arena *a = arena_new(0);
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
     struct endpoint *list;
     struct branch *branches;
     size_t n, n_branches;
     if (db_read(op->s->env.db, &db, &err) < 0 ||
-        endpoint_list(db, op->a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
-        branch_list_all(db, op->a, op->row.project_id, &branches, &n_branches, &err) < 0) {
+        endpoint_list(db, a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
+        branch_list_all(db, a, op->row.project_id, &branches, &n_branches, &err) < 0) {
         log_event(LOG_ERROR, "ops", "cannot read a branch", "op", op->row.id, "error", err.msg, "detail",
                   err.detail, NULL);
         return WAIT;
@@ -266,9 +268,10 @@ static const struct action ACTIONS[] = {
 
 static void pin_branch(struct op *op, const char *branch_id, int by)
 {
+    auto_arena *a = arena_new(0);
     struct endpoint e;
     bool found;
-    if (!branch_id || writer_of(op->s, op->a, branch_id, &e, &found) < 0 || !found)
+    if (!branch_id || writer_of(op->s, a, branch_id, &e, &found) < 0 || !found)
         return;
     struct compute *c = compute_get(op->s, &e);
     c->pins += by;
@@ -278,6 +281,7 @@ static void pin_branch(struct op *op, const char *branch_id, int by)
 
 static void go(struct op *op)
 {
+    auto_arena *a = arena_new(0);
     mark_running(op);
     op->running = op->tasked = true;
     if (strcmp(op->row.action, "create_branch") == 0) {
@@ -287,7 +291,7 @@ static void go(struct op *op)
     } else {
         struct endpoint e;
         bool found;
-        if (writer_of(op->s, op->a, op->row.branch_id, &e, &found) == 0 && found)
+        if (writer_of(op->s, a, op->row.branch_id, &e, &found) == 0 && found)
             job_apply_start(op, compute_get(op->s, &e));
     }
 }
@@ -301,31 +305,26 @@ static enum verdict look(struct op *op)
     return DONE;
 }
 
+/* Ending one operation changes computes, and they ask to look again: once more round instead of deeper. */
 static void look_again(struct sched *s)
 {
-    static bool looking, again; /* finishing one op changes computes, which ask to look again: once more round
-                                   instead of deeper */
-    again = true;
-    if (looking)
+    s->ops_again = true;
+    if (s->ops_looking)
         return;
-    looking = true;
-    while (again) {
-        again = false;
-        for (struct op *op = s->ops; op;) {
-            struct op *next = op->next;
-            if (!op->tasked && !behind_another(op)) {
-                enum verdict v = look(op);
-                if (v == GO)
-                    go(op);
-                if (v == DONE || again) {
-                    again = true;
-                    break;
-                }
-            }
-            op = next;
+    s->ops_looking = true;
+    while (s->ops_again) {
+        s->ops_again = false;
+        for (struct op *op = s->ops, *next; op && !s->ops_again; op = next) {
+            next = op->next;
+            if (op->tasked || behind_another(op))
+                continue;
+            enum verdict v = look(op);
+            if (v == GO)
+                go(op);
+            s->ops_again |= v == DONE;
         }
     }
-    looking = false;
+    s->ops_looking = false;
 }
 
 static struct op *find_op(struct sched *s, int64_t seq)
