@@ -68,7 +68,8 @@ static void drain_decided(struct compute *c, const struct look *l, bool active)
     if (c->state != COMPUTE_DRAINING)
         return;
     bool due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us()) == 0;
-    compute_event(c, l->t.rc == 0 && !active && due && c->pins == 0 ? EVENT_IDLE : EVENT_BUSY);
+    compute_event(c,
+                  l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run ? EVENT_IDLE : EVENT_BUSY);
 }
 
 static void look_done(struct task *t)
@@ -166,6 +167,7 @@ void supervise_held(struct compute *c, int64_t active)
 void supervise_reopen(struct compute *c)
 {
     wake_release(c);
+    wake_answer(c); /* who named the branch has asked meanwhile */
     c->want_run = true;
     supervise_look_at(c, 1000);
 }
