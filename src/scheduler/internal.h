@@ -43,7 +43,7 @@ struct sched {
 
     struct compute *computes[1024]; /* by hash of the endpoint id */
     int n_starting, max_starting;
-    struct op *ops; /* open operations, oldest first */
+    struct op *ops;              /* open operations, oldest first */
     bool ops_looking, ops_again; /* ops.c, while it goes through them */
     int inotify_fd;
     struct loop_fd *inotify_source;
