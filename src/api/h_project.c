@@ -97,14 +97,17 @@ int api_project_get(struct http_req *req, struct http_res *res, struct err *err)
     return res_json(res, 200, json_pack("{s:o}", "project", view_project(sched_info(req->sched), &p)));
 }
 
+static int read_update(void *arg, const struct project *now, struct project_spec *ret, struct err *err)
+{
+    return spec_project_update(arg, now, ret, err);
+}
+
 int api_project_update(struct http_req *req, struct http_res *res, struct err *err)
 {
-    struct project now;
-    struct project_spec spec;
     struct outcome out;
 
-    if (read_project(req, &now, err) < 0 || spec_project_update(req, &now, &spec, err) < 0 ||
-        intent_project_update(req->sched, req->arena, now.id, &spec, &out, err) < 0)
+    if (intent_project_update(req->sched, req->arena, http_param(req, "project_id"), read_update, req, &out,
+                              err) < 0)
         return -1;
     return res_json(res, 200,
                     view_change("project", view_project(sched_info(req->sched), &out.project), &out));

@@ -158,21 +158,23 @@ int intent_project_create(struct sched *s, struct arena *a, const struct project
 }
 
 int intent_project_update(struct sched *s, struct arena *a, const char *project_id,
-                          const struct project_spec *spec, struct outcome *ret, struct err *err)
+                          int (*read)(void *arg, const struct project *now, struct project_spec *ret,
+                                      struct err *err),
+                          void *arg, struct outcome *ret, struct err *err)
 {
+    struct project_spec spec;
     *ret = (struct outcome){ 0 };
-    if (check_common(s, spec, err) < 0)
-        return -1;
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
+        read(arg, &ret->project, &spec, err) < 0 || check_common(s, &spec, err) < 0)
         return -1;
     struct project *p = &ret->project;
-    p->name = spec->name ? spec->name : p->name;
-    p->settings = spec->settings ? spec->settings : p->settings;
+    p->name = spec.name ? spec.name : p->name;
+    p->settings = spec.settings ? spec.settings : p->settings;
     p->default_endpoint_settings =
-        spec->default_endpoint_settings ? spec->default_endpoint_settings : p->default_endpoint_settings;
-    if (spec->history_retention_seconds != INTENT_UNSET)
-        p->history_retention_seconds = spec->history_retention_seconds;
+        spec.default_endpoint_settings ? spec.default_endpoint_settings : p->default_endpoint_settings;
+    if (spec.history_retention_seconds != INTENT_UNSET)
+        p->history_retention_seconds = spec.history_retention_seconds;
     p->updated_at = clock_wall_us();
     if (project_update(c, p, err) < 0)
         return -1;

@@ -169,6 +169,23 @@ def test_change_a_project(api):
     api.ok("DELETE", path)
 
 
+def test_project_updates_at_once_lose_nothing(api):
+    """Each client changes one member; a merge that was made with an older row would put another's back."""
+    path = "/projects/" + api.ok("POST", "/projects", {"project": {}})["project"]["id"]
+    windows = [{"weekdays": [1 + i % 7], "start_time": "01:00", "end_time": f"02:{i:02}"} for i in range(30)]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for i, window in enumerate(windows):
+            bodies = ({"settings": {"maintenance_window": window}}, {"settings": {"audit_log_level": ("base", "extended")[i % 2]}},
+                      {"default_endpoint_settings": {"suspend_timeout_seconds": 100 + i}})
+            list(pool.map(lambda body: api.ok("PATCH", path, {"project": body}), bodies))
+            project = api.ok("GET", path)["project"]
+            assert project["settings"]["maintenance_window"] == window
+            assert project["settings"]["audit_log_level"] == ("base", "extended")[i % 2]
+            assert project["default_endpoint_settings"]["suspend_timeout_seconds"] == 100 + i
+    api.ok("DELETE", path)
+
+
+
 def test_branches(api, p):
     path = p["path"] + "/branches"
     body = api.ok("POST", path, {"branch": {"name": "test/0f-ü x", "parent_id": "main", "protected": True}, "endpoints": [{"type": "read_write"}],
