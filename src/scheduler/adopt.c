@@ -39,6 +39,14 @@ static int damage_relaxed(struct sched *s, const struct endpoint *e, const struc
     return db_commit(c, err);
 }
 
+/* It said once that it serves: without its status file, which goes first, it is on its way out, not on its
+ * way in. */
+static bool was_up(const struct endpoint *e)
+{
+    return strcmp(e->observed, compute_state_name(COMPUTE_PREPARING)) != 0 &&
+           strcmp(e->observed, compute_state_name(COMPUTE_STARTING)) != 0;
+}
+
 static void adopt_running(struct compute *c, const struct branch *b, const struct endpoint *e)
 {
     auto_arena *a = arena_new(0);
@@ -56,7 +64,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
         compute_found(c, COMPUTE_RUNNING);
         idle_begin(&c->idle, clock_wall_us());
         supervise_look_at(c, 1000);
-    } else if (status == PG_STATUS_STOPPING) {
+    } else if (status == PG_STATUS_STOPPING || (status == PG_STATUS_NONE && was_up(e))) {
         compute_found(c, COMPUTE_STOPPING);
         supervise_stop(c);
     } else {

@@ -73,8 +73,8 @@ struct branch_spec {
 int intent_project_create(struct sched *s, struct arena *a, const struct project_spec *spec,
                           struct outcome *ret, struct err *err) MUST_CHECK;
 /*
- * read: called once with the project as it is, inside the transaction that changes it, so that what the caller
- * merges into it is never older than what is stored.  It must not use the database.
+ * read: called once with the project as it is, inside the transaction that changes it, so that what the
+ * caller merges into it is never older than what is stored.  It must not use the database.
  */
 int intent_project_update(struct sched *s, struct arena *a, const char *project_id,
                           int (*read)(void *arg, const struct project *now, struct project_spec *ret,

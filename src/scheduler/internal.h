@@ -144,6 +144,8 @@ struct compute {
 
     int lock_fd; /* held while preparing and capturing; Postgres holds its own */
     int pidfd;
+    int wait_status; /* of its latest end; -1 = not known */
+    off_t log_from;  /* where its log was when it was spawned */
     struct loop_fd *pid_source;
     struct proc_identity who;
     int inotify_wd[2];             /* the data directory and its global/, while starting */

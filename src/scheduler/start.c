@@ -24,10 +24,12 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKOFF_MAX_MS  60000
 #define LOG_KEEP_BYTES  (16 << 20)
+#define LOG_TAIL_BYTES  16384
 #define CU_MEMORY_BYTES ((uint64_t)4 << 30)
 
 /* ---- prepare (worker) ---- */
@@ -282,8 +284,12 @@ static int open_log(struct compute *c)
     auto_arena *a = arena_new(0);
     const char *path = env_log(&c->s->env, a, c->id);
     struct stat st;
-    if (stat(path, &st) == 0 && st.st_size > LOG_KEEP_BYTES)
-        (void)rename(path, arena_printf(a, "%s.1", path));
+    c->log_from = 0;
+    if (stat(path, &st) == 0) {
+        c->log_from = st.st_size;
+        if (st.st_size > LOG_KEEP_BYTES && rename(path, arena_printf(a, "%s.1", path)) == 0)
+            c->log_from = 0;
+    }
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -294,6 +300,7 @@ void supervise_spawn(struct compute *c)
     struct proc_spec spec = {
         .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd
     };
+    c->wait_status = -1;
     supervise_watch_data(c);
     int rc = proc_spawn(&spec, &c->who, &c->pidfd, &err);
     fd_close(&c->lock_fd); /* from here on it is Postgres's */
@@ -318,7 +325,7 @@ static void on_pid(void *arg, int fd, unsigned events)
     (void)events;
     loop_fd_del(c->pid_source);
     c->pid_source = NULL;
-    (void)proc_reap(fd);
+    c->wait_status = proc_reap(fd);
     fd_close(&c->pidfd);
     c->who = (struct proc_identity){ 0 };
     supervise_exited(c);
@@ -344,27 +351,47 @@ void supervise_release(struct compute *c)
 
 /* ---- failure ---- */
 
-/* The last thing it said is usually why. */
+static const char *how_it_ended(struct arena *a, int status)
+{
+    if (status < 0)
+        return "";
+    return WIFSIGNALED(status) ? arena_printf(a, " (signal %d)", WTERMSIG(status))
+                               : arena_printf(a, " (status %d)", WEXITSTATUS(status));
+}
+
+/* What it logged since it was spawned, at most the end of it. */
+static char *read_log(struct compute *c, struct arena *a)
+{
+    auto_fd fd = open(env_log(&c->s->env, a, c->id), O_RDONLY | O_CLOEXEC);
+    char *text = arena_alloc(a, LOG_TAIL_BYTES + 1);
+    struct stat st;
+    ssize_t n = 0;
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        off_t from = st.st_size - c->log_from > LOG_TAIL_BYTES ? st.st_size - LOG_TAIL_BYTES : c->log_from;
+        n = pread(fd, text, LOG_TAIL_BYTES, from);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+/* Its last fatal message is why; a program that never became postgres says it in its last line. */
 void supervise_explain(struct compute *c)
 {
     auto_arena *a = arena_new(0);
-    struct err err = ERR_INIT;
-    char *text, *last = NULL;
-    size_t len;
+    const char *fatal = NULL, *last = NULL;
     if (c->error[0])
         return;
-    compute_fail(c, ERR_INTERNAL, "postgres ended while starting");
-    if (fs_read(a, env_log(&c->s->env, a, c->id), LOG_KEEP_BYTES * 2, &text, &len, &err) < 0)
-        return;
-    for (char *line = strsep(&text, "\n"); line; line = strsep(&text, "\n"))
-        if (strstr(line, "FATAL:") || strstr(line, "PANIC:"))
-            last = line;
-    if (!last)
-        return;
-    const char *said = strstr(last, ": ") ? strstr(last, ":  ") : NULL;
-    auto_free char *why =
-        xasprintf("postgres ended while starting: %s", said ? said + strspn(said, ": ") : last);
-    compute_fail(c, ERR_INTERNAL, why);
+    char *text = read_log(c, a);
+    for (char *line = strsep(&text, "\n"); line; line = strsep(&text, "\n")) {
+        const char *at = strstr(line, "FATAL:  ");
+        at = at ? at : strstr(line, "PANIC:  ");
+        fatal = at ? at + strlen("FATAL:  ") : fatal;
+        last = line[0] ? line : last;
+    }
+    const char *why = fatal ? fatal : last;
+    compute_fail(c, ERR_INTERNAL,
+                 arena_printf(a, "postgres ended while starting%s%s%.300s", how_it_ended(a, c->wait_status),
+                              why ? ": " : "", why ? why : ""));
 }
 
 const char *supervise_sqlstate(const struct compute *c)
