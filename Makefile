@@ -173,7 +173,7 @@ deps:
 deps-test:
 	@tools/deps.sh run test
 
-## make run         start Mere on ./data in the foreground; Ctrl-C stops all it started
+## make run         start Mere on ./data (DATA=dir: there) in the foreground; Ctrl-C stops all it started
 run:
 	@tools/run.sh
 

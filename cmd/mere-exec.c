@@ -5,9 +5,7 @@
  * every descriptor but one, and becomes the program.  Runs once per process, single-threaded, links libc only
  * and starts in well under a millisecond.  Never runs a program as root.
  *
- *   mere-exec [--uid N --gid N] [--bind SRC DST]... [--chdir DIR] [--oom-adjust N]
- * [--lock-fd N]
- *             [--env K=V]... -- PROGRAM [ARGUMENT]...
+ *   mere-exec [--uid N --gid N] [--bind SRC DST]... [--lock-fd N] -- PROGRAM [ARGUMENT]...
  *
  * With --bind the program has mounts, System V IPC and /dev/shm to itself.
  *
@@ -41,8 +39,6 @@ struct options {
     int64_t uid, gid; /* -1 = as we are */
     struct bind *binds;
     size_t n_binds;
-    const char *dir;
-    const char *oom_adjust;
     int lock_fd;
     char **program;
 };
@@ -96,14 +92,8 @@ static int take_option(struct options *o, char **word)
         o->uid = number(name, value, 0, (int64_t)UINT32_MAX - 1);
     else if (strcmp(name, "--gid") == 0)
         o->gid = number(name, value, 0, (int64_t)UINT32_MAX - 1);
-    else if (strcmp(name, "--chdir") == 0)
-        o->dir = value;
-    else if (strcmp(name, "--oom-adjust") == 0 && number(name, value, -1000, 1000) >= -1000)
-        o->oom_adjust = value;
     else if (strcmp(name, "--lock-fd") == 0)
         o->lock_fd = (int)number(name, value, 3, INT_MAX - 1);
-    else if (strcmp(name, "--env") == 0 && strchr(value, '=') != NULL)
-        putenv(word[1]);
     else
         return 0;
     return 2;
@@ -136,14 +126,6 @@ static void refuse_root(const struct options *o)
 }
 
 /* --- steps, in order --- */
-
-static void write_text(const char *what, const char *path, const char *text)
-{
-    auto_fd fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        die_sys(what, path);
-}
 
 /*
  * Namespaces of our own for mounts and for System V IPC: they receive what is mounted outside later, give
@@ -193,12 +175,28 @@ static void bind_directories(const struct options *o)
     }
 }
 
-static bool is_bind_target(const struct options *o, const char *path)
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* Is path the directory, or something in it? */
+static bool is_in(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
+/* What is detached takes along all that is mounted below it. */
+static bool is_needed(const struct options *o, const char *mountpoint)
 {
     for (size_t i = 0; i < o->n_binds; i++)
-        if (strcmp(o->binds[i].to, path) == 0)
+        if (is_in(o->binds[i].to, mountpoint))
             return true;
-    return false;
+    return is_in(o->program[0], mountpoint);
 }
 
 /* mountinfo writes blanks and the like as \\ooo. */
@@ -217,36 +215,48 @@ static void unescape(char *text)
 }
 
 /*
- * Disk files are mounted through loop devices, ours and other servers'.  A copy of such a mount in a
- * namespace that lives on would keep its device busy after its server has stopped; the program needs none but
- * what was bound for it.
+ * Where a line of mountinfo says that a disk file is mounted, for free(); else NULL.  Loop devices carry much
+ * else, the root of a container among it.
+ */
+static char *disk_file_at(const char *line)
+{
+    const char *rest = strstr(line, " - btrfs /dev/loop");
+    char *root = NULL, *path = NULL;
+    bool is_one;
+
+    if (rest == NULL || sscanf(line, "%*s %*s %*s %ms %ms", &root, &path) != 2) {
+        free(root);
+        return NULL;
+    }
+    unescape(path);
+    is_one = strcmp(root, "/") == 0 && ends_with(path, "/volumes");
+    free(root);
+    if (is_one)
+        return path;
+    free(path);
+    return NULL;
+}
+
+/*
+ * Ours and other servers'.  A copy of such a mount in a namespace that lives on would keep its device busy
+ * after its server has stopped; the program needs none but what was bound for it.
  */
 static void leave_disk_files(const struct options *o)
 {
     FILE *f = o->n_binds > 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
-    char *line = NULL, *path;
+    char *line = NULL;
     size_t cap = 0;
 
     while (f != NULL && getline(&line, &cap, f) > 0) {
-        char *rest = strstr(line, " - ");
+        char *path = disk_file_at(line);
 
-        if (rest == NULL || strstr(rest, " /dev/loop") == NULL ||
-            sscanf(line, "%*s %*s %*s %*s %ms", &path) != 1)
-            continue;
-        unescape(path);
-        if (!is_bind_target(o, path))
-            umount2(path, MNT_DETACH);
+        if (path != NULL && !is_needed(o, path))
+            umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
         free(path);
     }
     free(line);
     if (f != NULL)
         fclose(f);
-}
-
-static void adjust_oom(const struct options *o)
-{
-    if (o->oom_adjust != NULL)
-        write_text("set", "/proc/self/oom_score_adj", o->oom_adjust);
 }
 
 static void clear_capabilities(void)
@@ -279,13 +289,6 @@ static void become_user(const struct options *o)
         die_sys("give up new privileges", "");
 }
 
-/* As the new user, on purpose: the program must be able to reach it too. */
-static void enter_directory(const struct options *o)
-{
-    if (o->dir != NULL && chdir(o->dir) < 0)
-        die_sys("enter directory", o->dir);
-}
-
 static void close_descriptors(const struct options *o)
 {
     unsigned lock = (unsigned)o->lock_fd;
@@ -309,10 +312,8 @@ int main(int argc, char **argv)
     refuse_root(&o);
     bind_directories(&o);
     leave_disk_files(&o);
-    adjust_oom(&o);
     become_user(&o);
     umask(077);
-    enter_directory(&o);
     close_descriptors(&o);
     execv(o.program[0], o.program);
     die(EXIT_EXEC_FAILED, "execute %s: %s", o.program[0], strerrordesc_np(errno));

@@ -111,15 +111,30 @@ static bool same_content(int a, int b)
     }
 }
 
-static int already_there(int dir, const char *name, int from)
+static int already_there(int dir, const char *temp, const char *name, int from)
 {
     auto_fd kept = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    (void)unlinkat(dir, temp, 0); /* a second name for it, when a push was killed after its link */
     if (kept >= 0 && same_content(from, kept)) {
         complain(name, "was kept before, with the same content", NULL);
         return fsync(kept) == 0 && fsync(dir) == 0 ? EXIT_KEPT : EXIT_REFUSED;
     }
     complain(name, "refused", "another file is kept under this name");
     return EXIT_REFUSED;
+}
+
+/* Under its final name, which must be free.  NFS cannot rename so; a link never replaces either. */
+static int publish(int dir, const char *temp, const char *name)
+{
+    if (renameat2(dir, temp, dir, name, RENAME_NOREPLACE) == 0)
+        return fsync(dir);
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (linkat(dir, temp, dir, name, 0) < 0 || fsync(dir) < 0)
+        return -1;
+    CRASH_POINT("wal.linked");
+    (void)unlinkat(dir, temp, 0);
+    return 0;
 }
 
 static int push(const char *archive, const char *path)
@@ -133,10 +148,10 @@ static int push(const char *archive, const char *path)
     }
     if (check(from, name, own_system_id()) < 0)
         return EXIT_REFUSED;
-    if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return already_there(dir, name, from);
     /* One push at a time: a temporary file found here is what a killed one left. */
     auto_free char *temp = xasprintf(".%s.tmp", name);
+    if (faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return already_there(dir, temp, name, from);
     auto_fd to = openat(dir, temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (to < 0 || copy(from, to) < 0 || fsync(to) < 0) {
         complain(name, "not kept", strerror(errno));
@@ -144,7 +159,7 @@ static int push(const char *archive, const char *path)
         return EXIT_REFUSED;
     }
     CRASH_POINT("wal.pushed");
-    if (renameat2(dir, temp, dir, name, RENAME_NOREPLACE) < 0 || fsync(dir) < 0) {
+    if (publish(dir, temp, name) < 0) {
         complain(name, "not kept", strerror(errno));
         (void)unlinkat(dir, temp, 0);
         return EXIT_REFUSED;

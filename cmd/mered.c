@@ -6,7 +6,6 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "base/proc.h"
 #include "meta/db.h"
 #include "scheduler/datadir.h"
 #include "scheduler/start_stop.h"
@@ -141,6 +140,21 @@ static void raise_limits(void)
     }
 }
 
+static int set_log_level(const struct settings *set, struct err *err)
+{
+    static const struct {
+        const char *word;
+        enum log_level level;
+    } LEVELS[] = {
+        { "debug", LOG_DEBUG }, { "info", LOG_INFO }, { "warn", LOG_WARN }, { "error", LOG_ERROR }
+    };
+    for (size_t i = 0; i < N_ELEMENTS(LEVELS); i++)
+        if (strcmp(set->log_level, LEVELS[i].word) == 0)
+            return log_set_level(LEVELS[i].level), 0;
+    return err_set(err, ERR_INVALID, "--log-level must be debug, info, warn or error, not \"%.60s\"",
+                   set->log_level);
+}
+
 /* Where `mere` on this machine finds the server and its key by itself. */
 static void announce(struct arena *a, const struct sched_config *cfg, const struct datadir *dir,
                      const char *api)
@@ -159,24 +173,46 @@ struct places {
     int api_port, pg_port;
 };
 
+static int check_flag(struct arena *a, const char *flag, const char *text, const char **ret_host,
+                      int *ret_port, struct err *err)
+{
+    struct err why = ERR_INIT;
+    if (config_host_port(a, text, ret_host, ret_port, &why) == 0)
+        return 0;
+    return err_set(err, ERR_INVALID, "--%s: %s", flag, why.msg);
+}
+
+/* What is wrong with the settings by themselves, before anything is looked at or made. */
+static int check_settings(struct arena *a, const struct settings *set, struct places *at, struct err *err)
+{
+    if (set_log_level(set, err) < 0)
+        return -1;
+    if (!set->data)
+        return err_set(err, ERR_INVALID, "--data DIR is required (see --help)");
+    if (set->data[0] == '\0')
+        return err_set(err, ERR_INVALID, "--data is empty; it names the data directory");
+    if (!set->tls_cert != !set->tls_key)
+        return err_set(err, ERR_INVALID, "--tls-cert and --tls-key go together; only one of them was given");
+    return check_flag(a, "listen", set->listen, &at->api_host, &at->api_port, err) < 0 ||
+                   check_flag(a, "pg-listen", set->pg_listen, &at->pg_host, &at->pg_port, err) < 0
+               ? -1
+               : 0;
+}
+
 static int prepare(struct arena *a, const struct settings *set, struct places *at, struct sched_config *cfg,
                    struct datadir *dir, struct err *err)
 {
     struct pg_install *installs;
-    if (!set->data)
-        return err_set(err, ERR_INVALID, "--data DIR is required (see --help)");
-    if (config_host_port(a, set->listen, &at->api_host, &at->api_port, err) < 0 ||
-        config_host_port(a, set->pg_listen, &at->pg_host, &at->pg_port, err) < 0 ||
-        find_bin_dir(a, &cfg->env.bin_dir, err) < 0 || who_we_are(a, set, cfg, err) < 0 ||
-        pg_install_scan(a, &installs, &cfg->env.n_installs, err) < 0 ||
-        datadir_open(a, set->data, dir, err) < 0 || env_run_dir(a, dir->path, &cfg->env.run_dir, err) < 0)
+    if (check_settings(a, set, at, err) < 0 || find_bin_dir(a, &cfg->env.bin_dir, err) < 0 ||
+        who_we_are(a, set, cfg, err) < 0 || pg_install_scan(a, &installs, &cfg->env.n_installs, err) < 0 ||
+        datadir_open(a, set->data, dir, err) < 0)
         return -1;
     const char *suffix = set->host_suffix ? set->host_suffix : "localhost";
     const char *const names[] = { "localhost", "*.localhost", "127.0.0.1",
                                   "::1",       suffix,        arena_printf(a, "*.%s", suffix) };
-    if (datadir_certificate(a, dir, set->tls_cert, set->tls_key, names, set->host_suffix ? 6 : 4, err) < 0)
+    if (datadir_certificate(a, dir, set->tls_cert, set->tls_key, names, set->host_suffix ? 6 : 4, err) < 0 ||
+        env_run_dir(a, dir->path, &cfg->env.run_dir, err) < 0) /* last: nothing but run() takes it away */
         return -1;
-    proc_set_exec_helper(arena_printf(a, "%s/mere-exec", cfg->env.bin_dir));
     cfg->env.installs = installs;
     cfg->env.data_dir = dir->path;
     cfg->secret = dir->secret;
@@ -202,7 +238,9 @@ static void serve(struct arena *a, const struct places *at, const struct sched_c
     announce(a, cfg, dir, url);
     if (store_notice(cfg->env.store))
         log_event(LOG_INFO, "store", store_notice(cfg->env.store), NULL);
-    printf("ready api=%s postgres=%s:%d store=%s\n", url, at->pg_host, info->pg_port, info->store_driver);
+    printf(strchr(at->pg_host, ':') ? "ready api=%s postgres=[%s]:%d store=%s\n"
+                                    : "ready api=%s postgres=%s:%d store=%s\n",
+           url, at->pg_host, info->pg_port, info->store_driver);
     fflush(stdout);
     sched_wait_signal(sched);
 }
@@ -217,15 +255,15 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     int rc = -1;
     if (prepare(a, set, &at, &cfg, &dir, err) < 0)
         return -1;
-    struct store_options store = { .dir = dir.path, .driver = set->store };
+    struct store_options store = { .dir = dir.path, .driver = set->store, .reserve_bytes = set->reserve };
     struct api_config http = { .host = at.api_host,
                                .port = at.api_port,
                                .max_connections = (int)set->http_connections,
                                .admin_key = dir.admin_key };
     if (store_open(&store, &cfg.env.store, err) == 0 &&
         db_open(arena_printf(a, "%s/mere.db", dir.path), &cfg.env.db, err) == 0 &&
-        env_prepare(&cfg.env, err) == 0 && sched_start(&cfg, &sched, err) == 0 &&
-        api_start(&http, sched, &api, err) == 0) {
+        datadir_secret(a, &dir, cfg.env.db, err) == 0 && env_prepare(&cfg.env, err) == 0 &&
+        sched_start(&cfg, &sched, err) == 0 && api_start(&http, sched, &api, err) == 0) {
         serve(a, &at, &cfg, &dir, sched, api);
         rc = 0;
     }
@@ -235,7 +273,7 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     else
         sched_abandon(sched);
     /* What a failed start found running goes on, on its mounts. */
-    bool keep = set->keep_computes || (rc < 0 && env_any_running(&cfg.env));
+    bool keep = rc < 0 ? env_any_running(&cfg.env) : set->keep_computes;
     db_close(cfg.env.db);
     store_close(cfg.env.store, keep);
     if (!keep)
@@ -243,9 +281,19 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     return rc;
 }
 
-int main(int argc, char **argv)
+/* A closed terminal ends a program that runs in its foreground, but for one that was started with nohup:
+ * blocked, the signal would reach that one too. */
+static void block_signals(void)
 {
     static const int SIGNALS[] = { SIGTERM, SIGINT, SIGHUP };
+    struct sigaction hangup;
+    bool ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
+    signal(SIGPIPE, SIG_IGN);
+    loop_block_signals(SIGNALS, N_ELEMENTS(SIGNALS) - ignored);
+}
+
+int main(int argc, char **argv)
+{
     auto_arena *a = arena_new(0);
     struct settings set = { 0 };
     struct err err = ERR_INIT;
@@ -253,17 +301,14 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--help") == 0)
             return help(), 0;
         if (strcmp(argv[i], "--version") == 0)
-            return puts("mered " MERE_VERSION), 0;
+            return puts("mered " MERE_VERSION " (" MERE_COMMIT ")"), 0;
     }
     if (config_load(a, KEYS, N_ELEMENTS(KEYS), "config", argc, argv, &set, &err) < 0)
         return die(&err), 2;
-    log_set_level(strcmp(set.log_level, "debug") == 0   ? LOG_DEBUG
-                  : strcmp(set.log_level, "warn") == 0  ? LOG_WARN
-                  : strcmp(set.log_level, "error") == 0 ? LOG_ERROR
-                                                        : LOG_INFO);
-    signal(SIGPIPE, SIG_IGN);
-    loop_block_signals(SIGNALS, N_ELEMENTS(SIGNALS));
+    block_signals();
     raise_limits();
     umask(077);
-    return run(a, &set, &err) < 0 ? die(&err) : 0;
+    if (run(a, &set, &err) == 0)
+        return 0;
+    return die(&err), err.code == ERR_INVALID ? 2 : 1;
 }

@@ -23,6 +23,7 @@ CREATE TABLE project (
 -- A named line of history: (parent_id, parent_lsn) and its own WAL.
 -- image_id: what its volume is cloned from.  volume: none until the first start.
 -- head_lsn: where its WAL ends; known only while it is cleanly suspended.
+-- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
 CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
@@ -38,6 +39,7 @@ CREATE TABLE branch (
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
     tli              INTEGER,
     head_lsn         INTEGER,
+    boot_id          TEXT,
     annotations      TEXT,
     state_changed_at INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
@@ -96,12 +98,15 @@ CREATE INDEX endpoint_branch ON endpoint (branch_id);
 CREATE INDEX endpoint_project ON endpoint (project_id);
 
 -- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored.
--- creating: wanted, made at the next start of the branch's compute (or by the operation that asked for it).
+-- creating: wanted as the row says, made or altered at the next start of the branch's compute (or by the operation that asked
+-- for it).  dropping: its name is free again at once; the row has one that nobody can ask for.
+-- made_name: what it is called in Postgres while that differs from name.
 CREATE TABLE role (
     branch_id  TEXT NOT NULL REFERENCES branch (id),
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
     sealed     BLOB,
     no_login   INTEGER NOT NULL DEFAULT 0,
+    made_name  TEXT,
     state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
@@ -112,6 +117,7 @@ CREATE TABLE database (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     branch_id  TEXT NOT NULL REFERENCES branch (id),
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
+    made_name  TEXT,
     owner_name TEXT NOT NULL,
     state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
     created_at INTEGER NOT NULL,

@@ -4,6 +4,8 @@ Writes src/api/routes.gen.h from openapi.yaml: one prototype and one line of the
 
 Every operation has an operationId (its handler is api_<operationId>) and says with x-auth who may call it: key or none.  Paths are
 ordered so that a fixed segment comes before a parameter: the first path that fits is the one that is meant.
+
+x-not-yet names routes that clients may ask for and that are not there: a second table, of how such paths begin.
 """
 import pathlib
 import re
@@ -54,8 +56,21 @@ def line(method, path, operation):
     return f'    {{ "{method.upper()}", "{path}", api_{name}, {"ROUTE_KEY" if auth == "key" else "ROUTE_OPEN"}, {takes}, {limit} }},'
 
 
+def read_not_yet(document, routes):
+    lines = []
+    for group in document.get("x-not-yet", []):
+        for path in group["paths"]:
+            if not re.fullmatch(r"(/([a-z0-9_-]+|\{[a-z_]+\}))+", path) or re.search(r'["\\]', group["what"]):
+                stop(f"x-not-yet: {path!r} is no path, or {group['what']!r} no words for it")
+            if any((p + "/").startswith(path + "/") for _, p, _ in routes):
+                stop(f"x-not-yet: {path} is there")
+            lines.append(f'    {{ "{path}", "{group["what"]}" }},')
+    return lines
+
+
 def main():
-    routes = read_routes(yaml.safe_load((top / "openapi.yaml").read_text()))
+    document = yaml.safe_load((top / "openapi.yaml").read_text())
+    routes = read_routes(document)
     names = [operation.get("operationId", "") for _, _, operation in routes]
     for name in sorted(n for n in set(names) if names.count(n) > 1):
         stop(f"two operations are called {name}")
@@ -64,7 +79,7 @@ def main():
     out += [f"int api_{name}(struct http_req *req, struct http_res *res, struct err *err);" for name in sorted(names)]
     out += ["", "/* For router.c alone. */", "#ifdef ROUTES_TABLE", "static const struct route ROUTES[] = {"]
     out += [line(*route) for route in routes]
-    out += ["};", "#endif", "", "#endif"]
+    out += ["};", "", "static const struct not_yet NOT_YET[] = {", *read_not_yet(document, routes), "};", "#endif", "", "#endif"]
     (top / "src/api/routes.gen.h").write_text("\n".join(out) + "\n")
 
 

@@ -1,12 +1,13 @@
 #!/bin/bash
-# run.sh - `make run`: packages, build, then mered in the foreground on ./data, with a first session to paste
+# run.sh - `make run`: packages, build, then mered in the foreground on ./data (DATA= names another directory), with a first
+# session to paste
 #
 # This shell becomes mered (exec), so Ctrl-C and kill reach it and its exit status is ours.  A reader on its standard output
 # passes lines on and, once it says `ready`, prints what to do next.  Arguments, or RUN_ARGS, go to mered.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-data=$root/data
+data=$(realpath -m -- "${DATA:-$root/data}")
 
 tools/deps.sh run
 make --no-print-directory all >&2
@@ -28,8 +29,8 @@ Mere is running, store=$store.  Ctrl-C stops it and everything it started.
 
 A first session, to paste into another terminal:
 
-  export PATH=$bin:\$PATH MERE_API_URL=$api MERE_API_KEY=\$(${sudo}cat $key) MERE_PROJECT=hello
-  mere projects create --name hello
+  export PATH=$bin:\$PATH MERE_API_URL=$api MERE_API_KEY=\$(${sudo}cat $key) MERE_PROJECT=first
+  mere projects create --name first
   mere psql -- -c "create table t as select generate_series(1, 10) as n"
   mere branches create --name dev
   mere psql dev  -- -c "delete from t where n > 3; select count(*) from t"
@@ -39,7 +40,7 @@ The same with curl and psql:
 
   API=$api/api/v2 KEY=\$(${sudo}cat $key)
   URI=\$(curl -s \$API/projects -H "Authorization: Bearer \$KEY" -H 'Content-Type: application/json' \\
-        -d '{"project":{"name":"hello-curl"}}' | sed 's/.*"connection_uri": *"\([^"]*\)".*/\1/')
+        -d '{"project":{"name":"first-curl"}}' | sed 's/.*"connection_uri": *"\([^"]*\)".*/\1/')
   psql "\$URI" -c 'select version()'
 
 TEXT

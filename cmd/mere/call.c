@@ -23,6 +23,7 @@ static enum cli_exit exit_of_status(int status, const char *code)
         return CLI_NOT_FOUND;
     case 409:
     case 412:
+    case 422:
         return CLI_CONFLICT;
     default:
         return strcmp(code, "timeout") == 0 ? CLI_TIMED_OUT : CLI_FAILURE;
@@ -30,7 +31,7 @@ static enum cli_exit exit_of_status(int status, const char *code)
 }
 
 /* The sentence of an error answer, or the status when it has none. */
-static int fail_of_answer(struct cli *c, int status, json_t *answer)
+int cli_refused(struct cli *c, int status, json_t *answer)
 {
     const char *msg = json_string_value(json_object_get(answer, "message"));
     const char *code = json_string_value(json_object_get(answer, "code"));
@@ -43,9 +44,7 @@ static int fail_of_answer(struct cli *c, int status, json_t *answer)
     return cli_fail(rc, "%s", msg);
 }
 
-/* Any answer is CLI_OK: *ret_status and its JSON (NULL when it is none); else why there was no answer. */
-static int ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status,
-               json_t **ret)
+int cli_ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status, json_t **ret)
 {
     auto_buf answer = { 0 };
     auto_free char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
@@ -73,12 +72,12 @@ static int ask(struct cli *c, const char *method, const char *path, json_t *body
 int cli_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret)
 {
     json_auto_t *answer = NULL;
-    int status, rc = ask(c, method, path, body, &status, &answer);
+    int status, rc = cli_ask(c, method, path, body, &status, &answer);
 
     if (rc != CLI_OK)
         return rc;
     if (status < 200 || status > 299 || answer == NULL)
-        return fail_of_answer(c, status, answer);
+        return cli_refused(c, status, answer);
     *ret = json_incref(answer);
     return CLI_OK;
 }
@@ -151,13 +150,13 @@ static int ask_operation(struct cli *c, const char *path, int64_t left_ms, bool 
     int status, rc;
 
     path = arena_printf(c->arena, "%s?wait=true&timeout=%d", path, (int)seconds);
-    rc = ask(c, "GET", path, NULL, &status, &answer);
+    rc = cli_ask(c, "GET", path, NULL, &status, &answer);
     if (rc != CLI_OK)
         return rc;
     if (status == 404 && gone_is_done)
         return CLI_OK;
     if (status != 200 || answer == NULL)
-        return fail_of_answer(c, status, answer);
+        return cli_refused(c, status, answer);
     *ret = json_incref(answer);
     if (left_ms > 0 && clock_mono_ms() - asked_ms < POLL_PAUSE_MS &&
         !is_over(cli_text(c, answer, "operation.status")))
@@ -226,8 +225,8 @@ int cli_wait_gone(struct cli *c, const char *project)
 
     if (c->opt[OPT_NO_WAIT] != NULL)
         return CLI_OK;
-    rc = ask(c, "GET", arena_printf(c->arena, "/projects/%s/operations?limit=1000", cli_enc(c, project)),
-             NULL, &status, &answer);
+    rc = cli_ask(c, "GET", arena_printf(c->arena, "/projects/%s/operations?limit=1000", cli_enc(c, project)),
+                 NULL, &status, &answer);
     if (rc != CLI_OK)
         return rc;
     if (status == 404)
@@ -307,6 +306,8 @@ int cli_project(struct cli *c, const char *ref, const char **ret)
         ref = env;
     if (ref == NULL)
         return only_project(c, ret);
+    if (!text_is_utf8(ref, strlen(ref))) /* words are looked at before: this one is from the environment */
+        return cli_fail(CLI_USAGE, "MERE_PROJECT is not UTF-8");
     if (!looks_like_project_id(ref))
         return project_by_name(c, ref, ret);
     *ret = ref;

@@ -18,7 +18,7 @@ enum cli_exit {
     CLI_FAILURE = 1,
     CLI_USAGE = 2,
     CLI_NOT_FOUND = 3,
-    CLI_CONFLICT = 4, /* or a precondition that does not hold */
+    CLI_CONFLICT = 4, /* or a value that is not possible, or a precondition that does not hold */
     CLI_AUTH = 5,
     CLI_TIMED_OUT = 6,
     CLI_UNREACHABLE = 7,
@@ -44,6 +44,7 @@ enum cli_exit {
     X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
     X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
+    X(NO_LOGIN, "no-login", NULL, "a role that cannot log in and has no password")                           \
     X(SEARCH, "search", "TEXT", "only those whose name contains TEXT")                                       \
     X(LIMIT, "limit", "N", "at most N of them")
 
@@ -59,7 +60,8 @@ struct cli {
     const char *opt[OPT_COUNT]; /* NULL = not given; "" for a switch that was */
     const char **args;          /* words after noun and verb */
     size_t n_args;
-    char **rest; /* after --, NULL-terminated */
+    const char *unknown; /* the first option that nobody knows, as it was written, or NULL */
+    char **rest;         /* after --, NULL-terminated */
     const char *api_url;
     const char *key;
     int timeout_s;
@@ -77,18 +79,35 @@ int cli_fail(enum cli_exit code, const char *fmt, ...)
 /* server.c: fills api_url and key, once, from flags, environment, or a server of this machine. */
 int cli_find_server(struct cli *c);
 
-/* call.c: path begins with '/' below /api/v2; body is borrowed, may be NULL.  *ret is the caller's. */
+/* call.c: any answer is CLI_OK: its status and JSON (NULL when it is none); else why there was no answer. */
+int cli_ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status, json_t **ret);
+/* Says what the server said against it. */
+int cli_refused(struct cli *c, int status, json_t *answer);
+/* path begins with '/' below /api/v2; body is borrowed, may be NULL.  *ret is the caller's. */
 int cli_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret);
 /* Follows pages until the end (or --limit); *ret is the first answer with all of array `key` in it. */
 int cli_call_list(struct cli *c, const char *path, const char *key, const char *cursor_key, json_t **ret);
 /* Waits for every operation of an answer, unless --no-wait. */
 int cli_wait(struct cli *c, const char *project, json_t *answer);
+/* The answer of a DELETE: JSON when asked for, else a word on standard error, where messages go. */
+int cli_show_deleted(struct cli *c, json_t *answer, const char *noun, const char *name);
 /* After DELETE of a project, whose answer names no operations (Neon's shape): waits for those that are open.
  */
 int cli_wait_gone(struct cli *c, const char *project);
 int cli_project(struct cli *c, const char *ref,
                 const char **ret);                 /* ref NULL: --project, MERE_PROJECT, the only one */
 const char *cli_enc(struct cli *c, const char *s); /* percent-encoded, in the arena */
+
+/* catalogue.c: the branch of --branch, else the default one, as a path; and what to call it. */
+int cli_branch_path(struct cli *c, const char *project, const char *ref, const char **ret_path,
+                    const char **ret_name);
+/* The one database ("databases") or role ("roles") of a branch; or, of several, their names and the option to
+ * choose with. */
+int cli_only_one(struct cli *c, const char *branch_path, const char *branch, const char *noun,
+                 enum cli_option option, const char **ret);
+
+/* main.c */
+const char *cli_option_name(enum cli_option o); /* "database" */
 
 /* show.c */
 int cli_show_list(struct cli *c, json_t *answer, const char *key, const struct cli_column *cols, size_t n);
@@ -111,6 +130,16 @@ int cli_endpoints_delete(struct cli *c);
 int cli_endpoints_start(struct cli *c);
 int cli_endpoints_suspend(struct cli *c);
 int cli_endpoints_restart(struct cli *c);
+int cli_databases_list(struct cli *c);
+int cli_databases_create(struct cli *c);
+int cli_databases_get(struct cli *c);
+int cli_databases_delete(struct cli *c);
+int cli_roles_list(struct cli *c);
+int cli_roles_create(struct cli *c);
+int cli_roles_get(struct cli *c);
+int cli_roles_delete(struct cli *c);
+int cli_roles_reset_password(struct cli *c);
+int cli_roles_password(struct cli *c);
 int cli_operations_list(struct cli *c);
 int cli_operations_get(struct cli *c);
 int cli_url(struct cli *c);

@@ -9,7 +9,7 @@
 #include "base/text.h"
 #include "version.h"
 
-#define GLOBAL_OPTIONS  "json project api-url api-key-file help version"
+#define GLOBAL_OPTIONS  "json api-url api-key-file help version"
 #define WAITING_OPTIONS "timeout no-wait"
 
 struct command {
@@ -27,32 +27,48 @@ static const struct command COMMANDS[] = {
     { "projects", "create", "[NAME]", 0, 1,
       "name pg-version branch database role suspend-timeout timeout no-wait",
       "make a project: a Postgres with a branch, a database and a role", cli_projects_create },
-    { "projects", "get", "[PROJECT]", 0, 1, "", "show one", cli_projects_get },
+    { "projects", "get", "[PROJECT]", 0, 1, "project", "show one", cli_projects_get },
     { "projects", "delete", "PROJECT", 1, 1, WAITING_OPTIONS, "delete a project and all its branches",
       cli_projects_delete },
-    { "branches", "list", "", 0, 0, "search limit", "list branches", cli_branches_list },
+    { "branches", "list", "", 0, 0, "project search limit", "list branches", cli_branches_list },
     { "branches", "create", "[NAME]", 0, 1,
-      "name parent no-endpoint durability suspend-timeout timeout no-wait",
+      "project name parent no-endpoint durability suspend-timeout timeout no-wait",
       "branch off: a copy-on-write copy, with an endpoint", cli_branches_create },
-    { "branches", "get", "BRANCH", 1, 1, "", "show one", cli_branches_get },
-    { "branches", "delete", "BRANCH", 1, 1, WAITING_OPTIONS, "delete a branch", cli_branches_delete },
-    { "endpoints", "list", "", 0, 0, "branch", "list endpoints", cli_endpoints_list },
-    { "endpoints", "create", "[BRANCH]", 0, 1, "branch name type suspend-timeout timeout no-wait",
+    { "branches", "get", "BRANCH", 1, 1, "project", "show one", cli_branches_get },
+    { "branches", "delete", "BRANCH", 1, 1, "project " WAITING_OPTIONS, "delete a branch",
+      cli_branches_delete },
+    { "endpoints", "list", "", 0, 0, "project branch", "list endpoints", cli_endpoints_list },
+    { "endpoints", "create", "[BRANCH]", 0, 1, "project branch name type suspend-timeout timeout no-wait",
       "give a branch an endpoint", cli_endpoints_create },
-    { "endpoints", "get", "ENDPOINT|BRANCH", 1, 1, "", "show one", cli_endpoints_get },
-    { "endpoints", "delete", "ENDPOINT|BRANCH", 1, 1, WAITING_OPTIONS, "delete an endpoint; the branch stays",
-      cli_endpoints_delete },
-    { "endpoints", "start", "ENDPOINT|BRANCH", 1, 1, WAITING_OPTIONS,
+    { "endpoints", "get", "ENDPOINT|BRANCH", 1, 1, "project", "show one", cli_endpoints_get },
+    { "endpoints", "delete", "ENDPOINT|BRANCH", 1, 1, "project " WAITING_OPTIONS,
+      "delete an endpoint; the branch stays", cli_endpoints_delete },
+    { "endpoints", "start", "ENDPOINT|BRANCH", 1, 1, "project " WAITING_OPTIONS,
       "start it now (a connect does that, too)", cli_endpoints_start },
-    { "endpoints", "suspend", "ENDPOINT|BRANCH", 1, 1, WAITING_OPTIONS, "stop it until somebody connects",
-      cli_endpoints_suspend },
-    { "endpoints", "restart", "ENDPOINT|BRANCH", 1, 1, WAITING_OPTIONS, "stop and start it",
+    { "endpoints", "suspend", "ENDPOINT|BRANCH", 1, 1, "project " WAITING_OPTIONS,
+      "stop it until somebody connects", cli_endpoints_suspend },
+    { "endpoints", "restart", "ENDPOINT|BRANCH", 1, 1, "project " WAITING_OPTIONS, "stop and start it",
       cli_endpoints_restart },
-    { "operations", "list", "", 0, 0, "limit", "list operations, newest first", cli_operations_list },
-    { "operations", "get", "ID", 1, 1, "", "show one", cli_operations_get },
-    { "url", NULL, "[BRANCH]", 0, 1, "branch database role", "print a connection string, password included",
-      cli_url },
-    { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "branch database role", "run psql on a branch", cli_psql },
+    { "databases", "list", "", 0, 0, "project branch", "list the databases of a branch", cli_databases_list },
+    { "databases", "create", "NAME", 1, 1, "project branch role " WAITING_OPTIONS, "make a database",
+      cli_databases_create },
+    { "databases", "get", "NAME", 1, 1, "project branch", "show one", cli_databases_get },
+    { "databases", "delete", "NAME", 1, 1, "project branch " WAITING_OPTIONS, "drop a database",
+      cli_databases_delete },
+    { "roles", "list", "", 0, 0, "project branch", "list the roles of a branch", cli_roles_list },
+    { "roles", "create", "NAME", 1, 1, "project branch no-login " WAITING_OPTIONS,
+      "make a role; shows its password", cli_roles_create },
+    { "roles", "get", "NAME", 1, 1, "project branch", "show one", cli_roles_get },
+    { "roles", "delete", "NAME", 1, 1, "project branch " WAITING_OPTIONS, "drop a role", cli_roles_delete },
+    { "roles", "password", "NAME", 1, 1, "project branch", "print its password", cli_roles_password },
+    { "roles", "reset-password", "NAME", 1, 1, "project branch " WAITING_OPTIONS,
+      "give it a new password and show that", cli_roles_reset_password },
+    { "operations", "list", "", 0, 0, "project limit", "list operations, newest first", cli_operations_list },
+    { "operations", "get", "ID", 1, 1, "project", "show one", cli_operations_get },
+    { "url", NULL, "[BRANCH]", 0, 1, "project branch database role",
+      "print a connection string, password included", cli_url },
+    { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "project branch database role", "run psql on a branch",
+      cli_psql },
 };
 
 static const struct {
@@ -64,6 +80,25 @@ static const struct {
     CLI_OPTIONS(X)
 #undef X
 };
+
+/* What an option means to one command, where that is not what it means to most. */
+static const struct {
+    const char *noun, *verb, *option, *help;
+} MEANINGS[] = {
+    { "projects", "create", "name", "its name (default: its id)" },
+    { "projects", "create", "branch", "what its branch is called (default: main)" },
+    { "projects", "create", "database", "what its database is called (default: neondb)" },
+    { "projects", "create", "role", "what the owner of its database is called (default: DATABASE_owner)" },
+    { "projects", "create", "suspend-timeout",
+      "its endpoints suspend after this long without activity (-1: never)" },
+    { "databases", "create", "role", "its owner (not needed when there is one role)" },
+    { "branches", "create", "name", "its name (default: its id)" },
+};
+
+const char *cli_option_name(enum cli_option o)
+{
+    return OPTIONS[o].name;
+}
 
 int cli_fail(enum cli_exit code, const char *fmt, ...)
 {
@@ -91,9 +126,18 @@ static bool list_has(const char *list, const char *word)
     return false;
 }
 
+/* Without a command: what most of them know. */
 static bool option_allowed(const struct command *cmd, const char *name)
 {
-    return list_has(GLOBAL_OPTIONS, name) || (cmd != NULL && list_has(cmd->options, name));
+    return list_has(GLOBAL_OPTIONS, name) || list_has(cmd != NULL ? cmd->options : "project", name);
+}
+
+/* "mere branches get BRANCH", in the arena; words false: without what follows the verb. */
+static const char *usage_of(struct cli *c, const struct command *cmd, bool words)
+{
+    return arena_printf(c->arena, "mere %s%s%s%s%s", cmd->noun, cmd->verb != NULL ? " " : "",
+                        cmd->verb != NULL ? cmd->verb : "", words && cmd->args[0] != '\0' ? " " : "",
+                        words ? cmd->args : "");
 }
 
 /* Edits between two short words (insert, delete, replace); longer words than 31 are never close to anything.
@@ -133,22 +177,24 @@ static void suggest(const char *word, const char *candidate, const char **best, 
     }
 }
 
-static int unknown_word(const char *kind, const char *word, const char *best, const char *prefix)
+/* given: as it was written, dashes and perhaps =VALUE included. */
+static int unknown_option(struct cli *c, const struct command *cmd, const char *given)
 {
-    if (best != NULL)
-        return cli_fail(CLI_USAGE, "there is no %s \"%s\"; did you mean %s%s?", kind, word, prefix, best);
-    return cli_fail(CLI_USAGE, "there is no %s \"%s\"; see mere --help", kind, word);
-}
-
-static int unknown_option(const struct command *cmd, const char *name)
-{
-    const char *best = NULL;
+    const char *word = arena_strndup(c->arena, given, strcspn(given, "=")), *best = NULL;
+    const char *what = cmd != NULL ? usage_of(c, cmd, false) : "mere";
     size_t best_distance = 3;
 
     for (size_t i = 0; i < N_ELEMENTS(OPTIONS); i++)
         if (option_allowed(cmd, OPTIONS[i].name))
-            suggest(name, OPTIONS[i].name, &best, &best_distance);
-    return unknown_word("option", name, best, "--");
+            suggest(word + strspn(word, "-"), OPTIONS[i].name, &best, &best_distance);
+    if (best != NULL)
+        return cli_fail(CLI_USAGE, "%s has no option %s; did you mean --%s? (%s --help)", what, word, best,
+                        what);
+    if (cmd != NULL && cmd->fn == cli_psql)
+        return cli_fail(
+            CLI_USAGE, "mere psql has no option %s; psql's own options go after --: mere psql [BRANCH] -- %s",
+            word, word);
+    return cli_fail(CLI_USAGE, "%s has no option %s (%s --help)", what, word, what);
 }
 
 static int unknown_command(const char *noun, const char *verb)
@@ -166,7 +212,9 @@ static int unknown_command(const char *noun, const char *verb)
             suggest(verb, COMMANDS[i].verb, &best, &best_distance);
     }
     if (!noun_known)
-        return unknown_word("command", noun, best, "mere ");
+        return best != NULL
+                   ? cli_fail(CLI_USAGE, "there is no command \"%s\"; did you mean mere %s?", noun, best)
+                   : cli_fail(CLI_USAGE, "there is no command \"%s\"; see mere --help", noun);
     if (verb == NULL)
         return cli_fail(CLI_USAGE, "mere %s needs a verb; see mere %s --help", noun, noun);
     return best != NULL ? cli_fail(CLI_USAGE, "there is no mere %s %s; did you mean %s?", noun, verb, best)
@@ -192,13 +240,13 @@ static const struct command *find_command(const char *noun, const char *verb)
     return NULL;
 }
 
-static void print_command(const struct command *cmd)
+static const char *meaning(const struct command *cmd, size_t option)
 {
-    char usage[96];
-
-    snprintf(usage, sizeof(usage), "mere %s%s%s %s", cmd->noun, cmd->verb != NULL ? " " : "",
-             cmd->verb != NULL ? cmd->verb : "", cmd->args);
-    printf("  %-40s %s\n", usage, cmd->help);
+    for (size_t i = 0; cmd != NULL && cmd->verb != NULL && i < N_ELEMENTS(MEANINGS); i++)
+        if (strcmp(MEANINGS[i].noun, cmd->noun) == 0 && strcmp(MEANINGS[i].verb, cmd->verb) == 0 &&
+            strcmp(MEANINGS[i].option, OPTIONS[option].name) == 0)
+            return MEANINGS[i].help;
+    return OPTIONS[option].help;
 }
 
 static void print_options(const struct command *cmd)
@@ -209,12 +257,12 @@ static void print_options(const struct command *cmd)
             continue;
         snprintf(usage, sizeof(usage), "--%s %s", OPTIONS[i].name,
                  OPTIONS[i].arg != NULL ? OPTIONS[i].arg : "");
-        printf("  %-28s %s\n", usage, OPTIONS[i].help);
+        printf("  %-28s %s\n", usage, meaning(cmd, i));
     }
 }
 
 /* Help for everything, for a noun, or for one command. */
-static void print_help(const struct command *cmd, const char *noun)
+static void print_help(struct cli *c, const struct command *cmd, const char *noun)
 {
     if (cmd == NULL && noun == NULL)
         puts("mere - projects, branches and endpoints of a Mere server\n\n"
@@ -226,12 +274,11 @@ static void print_help(const struct command *cmd, const char *noun)
     puts(cmd != NULL ? "Usage:" : "Commands:");
     for (size_t i = 0; i < N_ELEMENTS(COMMANDS); i++)
         if (cmd != NULL ? cmd == &COMMANDS[i] : noun == NULL || noun_is(COMMANDS[i].noun, noun))
-            print_command(&COMMANDS[i]);
+            printf("  %-40s %s\n", usage_of(c, &COMMANDS[i], true), COMMANDS[i].help);
     puts("\nOptions:");
     print_options(cmd);
-    puts("\nExit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or precondition, 5 key refused "
-         "or missing,\n"
-         "6 timed out, 7 server unreachable.");
+    puts("\nExit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, refused value or precondition,\n"
+         "5 key refused or missing, 6 timed out, 7 server unreachable.");
 }
 
 /* One option at argv[*i]; *i is left on its last word. */
@@ -257,7 +304,9 @@ static int take_option(struct cli *c, int argc, char **argv, int *i)
         }
         return CLI_OK;
     }
-    return unknown_option(NULL, name);
+    if (c->unknown == NULL) /* said once the command is known */
+        c->unknown = argv[*i];
+    return CLI_OK;
 }
 
 /* Splits the words into options, plain words (c->args) and what follows `--`. */
@@ -267,6 +316,9 @@ static int parse(struct cli *c, int argc, char **argv)
 
     c->args = arena_alloc(c->arena, (size_t)(argc + 1) * sizeof(*c->args));
     c->rest = nothing;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (!text_is_utf8(argv[i], strlen(argv[i]))) /* JSON could not say it: it would be left out */
+            return cli_fail(CLI_USAGE, "word %d of the command is not UTF-8", i);
     for (int i = 1; i < argc; i++) {
         int rc = CLI_OK;
 
@@ -289,12 +341,13 @@ static int check_usage(struct cli *c, const struct command *cmd)
 {
     int64_t n;
 
+    if (c->unknown != NULL)
+        return unknown_option(c, cmd, c->unknown);
     for (size_t o = 0; o < OPT_COUNT; o++)
         if (c->opt[o] != NULL && !option_allowed(cmd, OPTIONS[o].name))
-            return unknown_option(cmd, OPTIONS[o].name);
+            return unknown_option(c, cmd, arena_printf(c->arena, "--%s", OPTIONS[o].name));
     if (c->n_args < cmd->min_args || c->n_args > cmd->max_args)
-        return cli_fail(CLI_USAGE, "usage: mere %s%s%s %s", cmd->noun, cmd->verb != NULL ? " " : "",
-                        cmd->verb != NULL ? cmd->verb : "", cmd->args);
+        return cli_fail(CLI_USAGE, "usage: %s", usage_of(c, cmd, true));
     if (c->rest[0] != NULL && cmd->fn != cli_psql)
         return cli_fail(CLI_USAGE, "nothing may follow -- here");
     c->timeout_s = 60;
@@ -329,13 +382,15 @@ static int run(struct cli *c, int argc, char **argv)
     noun = c->n_args > 0 ? c->args[0] : NULL;
     verb = c->n_args > 1 ? c->args[1] : NULL;
     cmd = noun != NULL ? find_command(noun, verb) : NULL;
+    if (c->unknown != NULL && cmd == NULL && c->opt[OPT_HELP] == NULL)
+        return unknown_option(c, NULL, c->unknown);
     if (noun == NULL && c->opt[OPT_HELP] == NULL) {
         dup2(STDERR_FILENO, STDOUT_FILENO); /* unasked for, help is a message and not an answer */
-        print_help(NULL, NULL);
+        print_help(c, NULL, NULL);
         return CLI_USAGE;
     }
     if (c->opt[OPT_HELP] != NULL) {
-        print_help(cmd, noun);
+        print_help(c, cmd, noun);
         return CLI_OK;
     }
     if (cmd == NULL)

@@ -170,15 +170,6 @@ int cli_projects_get(struct cli *c)
                     COLUMNS(PROJECT));
 }
 
-/* The answer of a DELETE: JSON when asked for, else a word on standard error, where messages go. */
-static int show_deleted(struct cli *c, json_t *answer, const char *noun, const char *name)
-{
-    if (c->opt[OPT_JSON] != NULL)
-        return cli_show_one(c, answer, NULL, NULL, 0);
-    fprintf(stderr, "%s %s deleted\n", noun, name);
-    return CLI_OK;
-}
-
 int cli_projects_delete(struct cli *c)
 {
     json_auto_t *answer = NULL;
@@ -190,7 +181,7 @@ int cli_projects_delete(struct cli *c)
             cli_call(c, "DELETE", arena_printf(c->arena, "/projects/%s", cli_enc(c, project)), NULL, &answer);
     if (rc == CLI_OK)
         rc = cli_wait_gone(c, project);
-    return rc != CLI_OK ? rc : show_deleted(c, answer, "project", c->args[0]);
+    return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "project", c->args[0]);
 }
 
 /* --- branches --- */
@@ -300,7 +291,7 @@ int cli_branches_delete(struct cli *c)
                       NULL, &answer);
     if (rc == CLI_OK)
         rc = cli_wait(c, project, answer);
-    return rc != CLI_OK ? rc : show_deleted(c, answer, "branch", c->args[0]);
+    return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "branch", c->args[0]);
 }
 
 /* --- endpoints --- */
@@ -396,7 +387,7 @@ int cli_endpoints_delete(struct cli *c)
         rc = cli_call(c, "DELETE", path, NULL, &answer);
     if (rc == CLI_OK)
         rc = cli_wait(c, project, answer);
-    return rc != CLI_OK ? rc : show_deleted(c, answer, "endpoint", cli_text(c, answer, "endpoint.id"));
+    return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "endpoint", cli_text(c, answer, "endpoint.id"));
 }
 
 /* POST .../start and the like, then how it stands after the waiting. */

@@ -10,12 +10,29 @@
 
 #include "base/text.h"
 
+/* What the server cannot choose, in the words of this command: it speaks of parameters of the query. */
+static int ask_to_choose(struct cli *c, const char *project, const char *branch, int status, json_t *refusal)
+{
+    static const struct {
+        enum cli_option option;
+        const char *noun;
+    } CHOICES[] = { { OPT_DATABASE, "databases" }, { OPT_ROLE, "roles" } };
+    const char *path, *name, *one;
+    int rc =
+        status == 400 ? cli_branch_path(c, project, branch, &path, &name) : cli_refused(c, status, refusal);
+
+    for (size_t i = 0; rc == CLI_OK && i < N_ELEMENTS(CHOICES); i++)
+        if (c->opt[CHOICES[i].option] == NULL)
+            rc = cli_only_one(c, path, name, CHOICES[i].noun, CHOICES[i].option, &one);
+    return rc != CLI_OK ? rc : cli_refused(c, status, refusal);
+}
+
 /* connection_uri of the branch named by word or option; without one the API takes the default branch. */
 static int connection_uri(struct cli *c, json_t **ret_answer, const char **ret)
 {
     const char *branch = c->n_args > 0 ? c->args[0] : c->opt[OPT_BRANCH];
     const char *project, *path;
-    int rc;
+    int rc, status;
 
     if (c->n_args > 0 && c->opt[OPT_BRANCH] != NULL)
         return cli_fail(CLI_USAGE, "\"%s\" and \"%s\": name the branch once", c->args[0], c->opt[OPT_BRANCH]);
@@ -29,9 +46,11 @@ static int connection_uri(struct cli *c, json_t **ret_answer, const char **ret)
         path = arena_printf(c->arena, "%sdatabase_name=%s&", path, cli_enc(c, c->opt[OPT_DATABASE]));
     if (c->opt[OPT_ROLE] != NULL)
         path = arena_printf(c->arena, "%srole_name=%s&", path, cli_enc(c, c->opt[OPT_ROLE]));
-    rc = cli_call(c, "GET", arena_strndup(c->arena, path, strlen(path) - 1), NULL, ret_answer);
+    rc = cli_ask(c, "GET", arena_strndup(c->arena, path, strlen(path) - 1), NULL, &status, ret_answer);
     if (rc != CLI_OK)
         return rc;
+    if (status != 200)
+        return ask_to_choose(c, project, branch, status, *ret_answer);
     *ret = cli_text(c, *ret_answer, "uri");
     if ((*ret)[0] == '\0')
         return cli_fail(CLI_FAILURE, "the server gave no connection string");

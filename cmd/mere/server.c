@@ -8,6 +8,7 @@
  */
 #include "cli.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -118,19 +119,61 @@ static bool answers(const char *api)
     return httpc_call(&req, &status, &body, &err) == 0;
 }
 
-/* Loopback addresses only, spelt plainly. */
+/* What a URL says of the place; false when that cannot be told, as with a user name in it. */
+struct place {
+    bool tls;
+    char host[64];
+    int64_t port;
+};
+
+static bool read_place(const char *url, struct place *ret)
+{
+    const char *host = strstr(url, "://"), *end, *port;
+    char number[8];
+
+    *ret = (struct place){ .tls = text_starts_with(url, "https:") };
+    if (host == NULL || strchr(url, '@') != NULL)
+        return false;
+    host += 3;
+    end = host + (host[0] == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/"));
+    if (end > host + strlen(host) || (size_t)(end - host) >= sizeof(ret->host))
+        return false;
+    memcpy(ret->host, host, (size_t)(end - host));
+    ret->port = ret->tls ? 443 : 80;
+    if (end[0] != ':')
+        return end[0] == '\0' || end[0] == '/';
+    port = end + 1;
+    if (strcspn(port, "/") >= sizeof(number))
+        return false;
+    snprintf(number, sizeof(number), "%.*s", (int)strcspn(port, "/"), port);
+    return text_to_i64(number, 0, 65535, &ret->port);
+}
+
+/* Loopback, spelt plainly. */
+static bool is_loopback(const struct place *p)
+{
+    return strcasecmp(p->host, "localhost") == 0 || strcmp(p->host, "127.0.0.1") == 0 ||
+           strcmp(p->host, "[::1]") == 0;
+}
+
 static bool is_this_machine(const char *url)
 {
-    static const char *const PREFIXES[] = { "http://127.0.0.1",  "http://localhost",  "http://[::1]",
-                                            "https://127.0.0.1", "https://localhost", "https://[::1]" };
+    struct place p;
 
-    for (size_t i = 0; i < N_ELEMENTS(PREFIXES); i++) {
-        size_t n = strlen(PREFIXES[i]);
-        if (strncmp(url, PREFIXES[i], n) == 0 && (url[n] == '\0' || url[n] == ':' || url[n] == '/') &&
-            strchr(url, '@') == NULL)
-            return true;
-    }
-    return false;
+    return read_place(url, &p) && is_loopback(&p);
+}
+
+/* Is what was asked for (url) the server that says of itself to be at api?  It may have been asked for by any
+ * name of this machine, and it may serve all addresses. */
+static bool is_server(const char *api, const char *url)
+{
+    struct place a, u;
+
+    if (strcmp(api, url) == 0)
+        return true;
+    return read_place(api, &a) && read_place(url, &u) && a.tls == u.tls && a.port == u.port &&
+           is_loopback(&u) &&
+           (is_loopback(&a) || strcmp(a.host, "0.0.0.0") == 0 || strcmp(a.host, "[::]") == 0);
 }
 
 /* The one server to talk to among those found: by URL when one was given, else the only one that answers. */
@@ -140,7 +183,7 @@ static int choose(struct cli *c, struct local_server *list, size_t n, const stru
 
     *ret = NULL;
     for (size_t i = 0; i < n; i++) {
-        if (c->api_url != NULL && strcmp(c->api_url, list[i].api) != 0)
+        if (c->api_url != NULL && !is_server(list[i].api, c->api_url))
             continue;
         if (n > 1 && c->api_url == NULL && !answers(list[i].api))
             continue;
@@ -154,8 +197,6 @@ static int choose(struct cli *c, struct local_server *list, size_t n, const stru
     return CLI_OK;
 }
 
-/* ./data/admin.key belongs to the server whose state file names the same file; without one, to the default
- * address. */
 static const struct local_server *server_of_key(struct local_server *list, size_t n, const char *key_file)
 {
     for (size_t i = 0; i < n; i++)
@@ -164,20 +205,54 @@ static const struct local_server *server_of_key(struct local_server *list, size_
     return NULL;
 }
 
+/* ./data/admin.key belongs to the server whose state file names the same file; without one, to any on this
+ * machine.  NULL when it is not there or for another server. */
+static const char *key_of_here(struct cli *c, struct local_server *list, size_t n,
+                               const struct local_server **ret)
+{
+    struct err err = ERR_INIT;
+    const char *path;
+
+    *ret = NULL;
+    if (fs_realpath(c->arena, "data/admin.key", &path, &err) < 0)
+        return NULL;
+    *ret = server_of_key(list, n, path);
+    if (c->api_url == NULL ||
+        (*ret != NULL ? is_server((*ret)->api, c->api_url) : is_this_machine(c->api_url)))
+        return path;
+    *ret = NULL;
+    return NULL;
+}
+
+/* Where nobody is, a key would not help. */
+static int no_key(struct cli *c, bool url_given)
+{
+    if (is_this_machine(c->api_url) && !answers(c->api_url))
+        return cli_fail(CLI_UNREACHABLE, "no server answers at %s%s", c->api_url,
+                        url_given
+                            ? "; is it running?"
+                            : " and none was found elsewhere on this machine; start one with make run, or "
+                              "say where it is with --api-url");
+    if (is_this_machine(c->api_url) && access("data/admin.key", R_OK) < 0 && errno == EACCES)
+        return cli_fail(CLI_AUTH,
+                        "no key is known for %s; that in data/admin.key cannot be read: run as the user who "
+                        "started the server, or with sudo",
+                        c->api_url);
+    return cli_fail(CLI_AUTH,
+                    "no key is known for %s; put it in MERE_API_KEY or name a file with --api-key-file",
+                    c->api_url);
+}
+
 static int find_local(struct cli *c)
 {
     struct err err = ERR_INIT;
     struct local_server list[16];
     const struct local_server *found = NULL;
-    const char *key_file = NULL;
+    bool url_given = c->api_url != NULL;
     size_t n = find_states(c, list, N_ELEMENTS(list));
+    const char *key_file = key_of_here(c, list, n, &found);
     int rc;
 
-    if (fs_realpath(c->arena, "data/admin.key", &key_file, &err) == 0) {
-        found = server_of_key(list, n, key_file);
-        if (found != NULL && c->api_url != NULL && strcmp(found->api, c->api_url) != 0)
-            found = NULL, key_file = NULL;
-    }
     if (key_file == NULL) {
         rc = choose(c, list, n, &found);
         if (rc != CLI_OK)
@@ -188,16 +263,8 @@ static int find_local(struct cli *c)
         c->api_url = found != NULL ? found->api : DEFAULT_URL;
     if (c->key != NULL)
         return CLI_OK;
-    /* A key that was found must not leave the machine: loopback, or what the server that left it says of
-     * itself. */
-    if (!is_this_machine(c->api_url) && (found == NULL || strcmp(found->api, c->api_url) != 0))
-        return cli_fail(CLI_AUTH, "no key for %s: put it in MERE_API_KEY or name a file with --api-key-file",
-                        c->api_url);
     if (key_file == NULL)
-        return cli_fail(
-            CLI_AUTH,
-            "no server of this machine has left its key: start one with make run, or give its key in "
-            "MERE_API_KEY or with --api-key-file");
+        return no_key(c, url_given);
     if (read_key(c, key_file, &c->key, &err) < 0)
         return cli_fail(CLI_AUTH,
                         "the key in %s cannot be read; run as the user who started the server, or with sudo",

@@ -122,3 +122,11 @@ int cli_show_one(struct cli *c, json_t *answer, const char *key, const struct cl
     }
     return CLI_OK;
 }
+
+int cli_show_deleted(struct cli *c, json_t *answer, const char *noun, const char *name)
+{
+    if (c->opt[OPT_JSON] != NULL)
+        return show_json(answer);
+    fprintf(stderr, "%s %s deleted\n", noun, name);
+    return CLI_OK;
+}

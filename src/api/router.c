@@ -18,8 +18,8 @@ static size_t segment_len(const char *s)
     return strcspn(s, "/");
 }
 
-/* Does the path have the shape of the pattern?  No segment of a path may be empty. */
-static bool shape_fits(const char *pattern, const char *path)
+/* Does the path have the shape of the pattern, or begin with it?  No segment of a path may be empty. */
+static bool shape_fits(const char *pattern, const char *path, bool begins)
 {
     while (*pattern == '/' && *path == '/') {
         size_t want = segment_len(++pattern), have = segment_len(++path);
@@ -29,7 +29,17 @@ static bool shape_fits(const char *pattern, const char *path)
         pattern += want;
         path += have;
     }
-    return *pattern == '\0' && *path == '\0';
+    return *pattern == '\0' && (*path == '\0' || begins);
+}
+
+/* Whoever brings a client along should learn that it is not the path that is wrong. */
+static int not_found(const char *path, struct err *err)
+{
+    for (size_t i = 0; i < N_ELEMENTS(NOT_YET); i++)
+        if (shape_fits(NOT_YET[i].pattern, path, true))
+            return err_set(err, ERR_NOT_FOUND, "Mere does not have this yet: %s; nothing was changed",
+                           NOT_YET[i].what);
+    return err_set(err, ERR_NOT_FOUND, "there is nothing at this path");
 }
 
 static int add_param(struct http_req *req, const char *name, size_t name_len, const char *value,
@@ -84,14 +94,14 @@ const struct route *router_find(struct http_req *req, const char **ret_allow, st
 
     *ret_allow = NULL;
     req->n_path_params = 0;
-    while (first < N_ELEMENTS(ROUTES) && !shape_fits(ROUTES[first].pattern, req->path))
+    while (first < N_ELEMENTS(ROUTES) && !shape_fits(ROUTES[first].pattern, req->path, false))
         first++;
     for (size_t i = first; i < N_ELEMENTS(ROUTES) && strcmp(ROUTES[i].pattern, ROUTES[first].pattern) == 0;
          i++)
         if (strcmp(ROUTES[i].method, req->method) == 0)
             return read_params(req, ROUTES[i].pattern, err) < 0 ? NULL : &ROUTES[i];
     if (first == N_ELEMENTS(ROUTES)) {
-        err_set(err, ERR_NOT_FOUND, "there is nothing at this path");
+        not_found(req->path, err);
         return NULL;
     }
     *ret_allow = allowed(req->arena, first);

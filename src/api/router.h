@@ -19,6 +19,12 @@ struct route {
     size_t body_max; /* bytes */
 };
 
+/* How paths begin that clients may ask for and that nobody serves yet. */
+struct not_yet {
+    const char *pattern;
+    const char *what; /* "snapshots" */
+};
+
 /*
  * The route of req->method and req->path, with req->path_params filled (percent-decoded; an encoded '/'
  * inside a segment stays in the value). NULL: ERR_NOT_FOUND, or ERR_METHOD with *ret_allow = "GET, POST" (in

@@ -189,16 +189,17 @@ static int from_line(struct arena *a, const struct config_key *keys, size_t n, s
 static int from_file(struct arena *a, const struct config_key *keys, size_t n, struct setting *all,
                      const char *path, bool may_be_absent, const char *file_key, struct err *err)
 {
+    struct err why = ERR_INIT;
     char *text, *line, *rest;
     size_t len;
 
-    if (fs_read(a, path, FILE_MAX_BYTES, &text, &len, err) < 0) {
-        if (err->code == ERR_NOT_FOUND && may_be_absent) {
-            *err = (struct err)ERR_INIT;
+    if (fs_read(a, path, FILE_MAX_BYTES, &text, &len, &why) < 0) {
+        if (why.code == ERR_NOT_FOUND && may_be_absent)
             return 0;
-        }
-        return err_set(err, ERR_INVALID, "the configuration file %s cannot be read: %.200s", path,
-                       err->detail);
+        return err_set(err, ERR_INVALID, "the configuration file %s cannot be read: %.300s", path,
+                       why.code == ERR_NOT_FOUND ? "it does not exist"
+                       : why.detail[0] != '\0'   ? why.detail
+                                                 : why.msg);
     }
     if (strlen(text) != len)
         return err_set(err, ERR_INVALID, "the configuration file %s is not a text file", path);

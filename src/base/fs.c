@@ -44,11 +44,11 @@ int fs_mkdir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *er
     return set_owner(fd, path, mode, uid, gid, err);
 }
 
-int fs_read(struct arena *a, const char *path, size_t max, char **ret, size_t *ret_len, struct err *err)
+/* O_NONBLOCK: opening a fifo would wait for its writer, and some devices wait likewise. */
+static int open_regular(const char *path, int flags, struct err *err)
 {
-    auto_fd fd = open(path, O_RDONLY | O_CLOEXEC);
-    auto_buf b = { 0 };
-    char *text;
+    auto_fd fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
+    struct stat st;
 
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
         err_set(err, ERR_NOT_FOUND, "a file is missing on the server");
@@ -56,6 +56,24 @@ int fs_read(struct arena *a, const char *path, size_t max, char **ret, size_t *r
     }
     if (fd < 0)
         return err_sys(err, "open %s", path);
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, "stat %s", path);
+    if (!S_ISREG(st.st_mode)) {
+        err_set(err, ERR_INTERNAL, "a file on the server is not a regular file");
+        return err_detail(err, "%s has mode %06o", path, (unsigned)st.st_mode);
+    }
+    return TAKE_FD(fd);
+}
+
+static int read_regular(struct arena *a, const char *path, int flags, size_t max, char **ret, size_t *ret_len,
+                        struct err *err)
+{
+    auto_fd fd = open_regular(path, flags, err);
+    auto_buf b = { 0 };
+    char *text;
+
+    if (fd < 0)
+        return -1;
     for (;;) { /* to its end, not to its size: files under /proc have none */
         ssize_t n;
 
@@ -82,6 +100,17 @@ int fs_read(struct arena *a, const char *path, size_t max, char **ret, size_t *r
     if (ret_len != NULL)
         *ret_len = b.len;
     return 0;
+}
+
+int fs_read(struct arena *a, const char *path, size_t max, char **ret, size_t *ret_len, struct err *err)
+{
+    return read_regular(a, path, 0, max, ret, ret_len, err);
+}
+
+int fs_read_nofollow(struct arena *a, const char *path, size_t max, char **ret, size_t *ret_len,
+                     struct err *err)
+{
+    return read_regular(a, path, O_NOFOLLOW, max, ret, ret_len, err);
 }
 
 static int write_all(int fd, const char *path, const void *data, size_t len, struct err *err)

@@ -11,9 +11,12 @@
  * leave). */
 int fs_mkdir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *err) MUST_CHECK;
 /* Whole file into the arena, NUL-terminated; at most max bytes, else ERR_TOO_LARGE.  ERR_NOT_FOUND when
- * absent. */
+ * absent.  Never waits: what is not a regular file (a fifo, a device, a directory) is ERR_INTERNAL. */
 int fs_read(struct arena *a, const char *path, size_t max, char **ret, size_t *ret_len,
             struct err *err) MUST_CHECK;
+/* The same for a file that lies where others than us may write: a link there is refused, too. */
+int fs_read_nofollow(struct arena *a, const char *path, size_t max, char **ret, size_t *ret_len,
+                     struct err *err) MUST_CHECK;
 /* Temporary file, fsync, rename, fsync of the directory. */
 int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct err *err) MUST_CHECK;
 /* The same without the syncs, for files made anew at each start. */

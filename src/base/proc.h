@@ -48,12 +48,6 @@ bool proc_wait_exit(int pidfd, int timeout_ms); /* true: it has exited */
  */
 int proc_run(struct arena *a, const char *const *argv, int timeout_ms, const char **ret_out,
              struct err *err) MUST_CHECK;
-/* The same under another uid and gid (root only; uid 0 = as we are), through the exec helper; ERR_INTERNAL
- * without one. */
-int proc_run_as(struct arena *a, const char *const *argv, uid_t uid, gid_t gid, int timeout_ms,
-                const char **ret_out, struct err *err) MUST_CHECK;
-/* The absolute path of mere-exec, borrowed for the life of the process; set once before any thread starts. */
-void proc_set_exec_helper(const char *path);
 
 const char *proc_boot_id(void); /* cached; MERE_TEST_BOOT_ID overrides it in crash-point builds */
 /*

@@ -20,13 +20,6 @@
 #define TAIL_MAX   300
 #define REAP_MS    5000 /* a killed process that has not gone by then hangs in the kernel */
 
-static const char *exec_helper;
-
-void proc_set_exec_helper(const char *path)
-{
-    exec_helper = path;
-}
-
 /* Takes what the pipe has now; false at its end. */
 static bool drain(int fd, struct buf *out)
 {
@@ -117,9 +110,7 @@ static int timed_out(const struct proc_identity *id, int pidfd, const char *prog
     return err_detail(err, "%s: not finished after %d ms", program, timeout_ms);
 }
 
-/* program: what is named in errors, argv[0] or what the helper runs. */
-static int run(struct arena *a, const char *const *argv, const char *program, int timeout_ms,
-               const char **ret_out, struct err *err)
+int proc_run(struct arena *a, const char *const *argv, int timeout_ms, const char **ret_out, struct err *err)
 {
     auto_fd pidfd = -1;
     auto_fd out_fd = -1;
@@ -142,7 +133,7 @@ static int run(struct arena *a, const char *const *argv, const char *program, in
     if (rc < 0)
         return -1;
     if (!watch(pidfd, out_fd, timeout_ms, &out))
-        return timed_out(&id, pidfd, program, timeout_ms, err);
+        return timed_out(&id, pidfd, argv[0], timeout_ms, err);
     status = proc_reap(pidfd);
     drain(out_fd, &out);
     keep_printable(&out);
@@ -151,34 +142,5 @@ static int run(struct arena *a, const char *const *argv, const char *program, in
         if (*ret_out == NULL)
             return err_memory(err);
     }
-    return status == 0 ? 0 : failed(program, status, &out, err);
-}
-
-int proc_run(struct arena *a, const char *const *argv, int timeout_ms, const char **ret_out, struct err *err)
-{
-    return run(a, argv, argv[0], timeout_ms, ret_out, err);
-}
-
-int proc_run_as(struct arena *a, const char *const *argv, uid_t uid, gid_t gid, int timeout_ms,
-                const char **ret_out, struct err *err)
-{
-    auto_free const char **full = NULL;
-    char uid_text[24], gid_text[24];
-    size_t n = 0;
-
-    if (uid == 0)
-        return proc_run(a, argv, timeout_ms, ret_out, err);
-    if (exec_helper == NULL) {
-        err_set(err, ERR_INTERNAL, "the server could not do this; its log says why");
-        return err_detail(err, "run %s as another user: the path of mere-exec is not set", argv[0]);
-    }
-    while (argv[n] != NULL)
-        n++;
-    snprintf(uid_text, sizeof(uid_text), "%lu", (unsigned long)uid);
-    snprintf(gid_text, sizeof(gid_text), "%lu", (unsigned long)gid);
-    full = xcalloc(n + 7, sizeof(*full));
-    memcpy(full, (const char *[]){ exec_helper, "--uid", uid_text, "--gid", gid_text, "--" },
-           6 * sizeof(*full));
-    memcpy(full + 6, argv, n * sizeof(*full));
-    return run(a, full, argv[0], timeout_ms, ret_out, err);
+    return status == 0 ? 0 : failed(argv[0], status, &out, err);
 }

@@ -275,8 +275,16 @@ bool text_is_utf8(const char *s, size_t len)
 /* What a reader sees as a blank at the edge of a name. */
 static bool is_blank(uint32_t c)
 {
-    return c == ' ' || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200B) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000 || c == 0xFEFF;
+    return c == ' ' || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+/* What a reader does not see, or what makes the text around it read in another order: two names that look the
+ * same must be the same. */
+static bool is_hidden(uint32_t c)
+{
+    return (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) ||
+           c == 0xFEFF;
 }
 
 bool text_is_name(const char *s, size_t max)
@@ -288,7 +296,7 @@ bool text_is_name(const char *s, size_t max)
         return false;
     for (size_t i = 0, n; i < len; i += n) {
         n = utf8_sequence((const unsigned char *)s + i, len - i, &c);
-        if (n == 0 || c < 0x20 || (c >= 0x7F && c <= 0x9F) || (i == 0 && is_blank(c)))
+        if (n == 0 || c < 0x20 || (c >= 0x7F && c <= 0x9F) || is_hidden(c) || (i == 0 && is_blank(c)))
             return false;
     }
     return !is_blank(c);

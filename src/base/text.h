@@ -26,7 +26,8 @@ const char *text_time(int64_t us, char out[TIME_TEXT_SIZE]);
 const char *text_time_us(int64_t us, char out[TIME_TEXT_SIZE]);
 
 bool text_is_utf8(const char *s, size_t len); /* valid UTF-8, no surrogates, no overlong forms */
-/* 1..max bytes of valid UTF-8 without control characters (U+0000..1F, 7F..9F) and without leading or trailing
+/* 1..max bytes of valid UTF-8 without control characters (U+0000..1F, 7F..9F), without characters that have
+ * no width or turn the direction of text (U+200B..F, 202A..E, 2066..9, FEFF), and without leading or trailing
  * blank. */
 bool text_is_name(const char *s, size_t max);
 /* Time does not depend on where the two differ (only on len). */

@@ -7,8 +7,10 @@
 #include "pg/control.h"
 #include "pg/walseg.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/file.h>
 
 static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method,
                          uint32_t tli, uint64_t redo, struct image *ret, struct err *err)
@@ -179,20 +181,48 @@ int capture_running(const struct env *env, struct arena *a, const struct branch 
     return rc;
 }
 
-int capture_complete(const struct env *env, struct arena *a, const struct image *image, struct err *err)
+/* One at a time for each image: the directory itself is the lock. */
+static int lock_image(const struct env *env, struct arena *a, const char *image_id, int *ret_fd,
+                      struct err *err)
+{
+    const char *path = store_path(env->store, a, image_id);
+    *ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_fd < 0 || flock(*ret_fd, LOCK_EX) < 0)
+        return err_sys(err, "lock %s", path);
+    return 0;
+}
+
+static int read_image(const struct env *env, struct arena *a, const char *image_id, struct image *ret,
+                      struct err *err)
+{
+    auto_dbc *c = NULL;
+    return db_read(env->db, &c, err) < 0 ? -1 : image_get(c, a, image_id, ret, err);
+}
+
+int capture_complete(const struct env *env, struct arena *a, const char *image_id, struct err *err)
 {
     struct pg_control control;
-    const char *pgdata = env_pgdata(env, a, image->id);
+    struct image image;
+    const char *pgdata = env_pgdata(env, a, image_id);
+    auto_fd lock_fd = -1;
+    if (read_image(env, a, image_id, &image, err) < 0)
+        return -1;
+    if (strcmp(image.state, "snapped") != 0)
+        return 0;
+    if (lock_image(env, a, image_id, &lock_fd, err) < 0 || read_image(env, a, image_id, &image, err) < 0)
+        return -1;
+    if (strcmp(image.state, "snapped") != 0)
+        return 0;
     if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
         return -1;
-    if (volume_gather_wal(env, image->branch_id, (uint32_t)image->tli, image->redo_lsn, image->lsn,
-                          control.system_id, env_image_wal(env, a, image->id), err) < 0)
+    if (volume_gather_wal(env, image.branch_id, (uint32_t)image.tli, image.redo_lsn, image.lsn,
+                          control.system_id, env_image_wal(env, a, image_id), err) < 0)
         return -1;
-    if (sync_image(env, a, image->id, err) < 0)
+    if (sync_image(env, a, image_id, err) < 0)
         return -1;
     CRASH_POINT("capture.completed");
     auto_dbc *c = NULL;
-    if (db_write(env->db, &c, err) < 0 || image_set_state(c, image->id, "ready", err) < 0)
+    if (db_write(env->db, &c, err) < 0 || image_set_state(c, image_id, "ready", err) < 0)
         return -1;
     return db_commit(c, err);
 }

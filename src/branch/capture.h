@@ -33,8 +33,9 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
  */
 int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
                     struct image *ret, struct err *err) MUST_CHECK;
-/* Brings the WAL beside a snapped image and makes it ready. */
-int capture_complete(const struct env *env, struct arena *a, const struct image *image,
+/* Brings the WAL beside a snapped image and makes it ready; nothing to do for a ready one.  Whoever comes
+ * while it is under way waits for it. */
+int capture_complete(const struct env *env, struct arena *a, const char *image_id,
                      struct err *err) MUST_CHECK;
 
 /* Forgets an image that did not come to be: volume to trash, row gone. */

@@ -3,6 +3,7 @@
 #include "base/crypt.h"
 #include "base/fs.h"
 #include "base/proc.h"
+#include "pg/conf.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -47,6 +48,12 @@ int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct 
 
 int env_prepare(const struct env *env, struct err *err)
 {
+    /* As root a compute sees none of these paths but the short ones under <run>/mnt. */
+    if (!env->as_root &&
+        (pg_conf_check_path(env->data_dir, err) < 0 || pg_conf_check_path(env->bin_dir, err) < 0))
+        return -1;
+    if (pg_conf_check_path(env->run_dir, err) < 0)
+        return -1;
     auto_arena *a = arena_new(0);
     static const char *const DATA_DIRS[] = { "wal", "locks", "logs" };
     static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal" };

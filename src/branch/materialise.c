@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "branch/capture.h"
 #include "branch/volume.h"
 #include "pg/control.h"
 #include "pg/walseg.h"
@@ -41,7 +42,7 @@ static int place_wal(const struct env *env, struct arena *a, const struct branch
 
 static int make_volume(const struct env *env, struct arena *a, struct branch *b, struct err *err)
 {
-    if (set_volume(env, b, "making", err) < 0)
+    if (capture_complete(env, a, b->image_id, err) < 0 || set_volume(env, b, "making", err) < 0)
         return -1;
     if (store_remove(env->store, b->id, err) < 0 || volume_make_wal(env, b->id, true, err) < 0)
         return -1;

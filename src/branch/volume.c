@@ -111,26 +111,28 @@ int volume_make_wal(const struct env *env, const char *branch, bool fresh, struc
     return 0;
 }
 
-/* 1: copied and checked; 0: not there, or recycled under us. */
-static int try_copy(const struct env *env, const char *from, const char *to, uint64_t segno,
+/* 1: copied, and the first `bytes` of it checked; 0: not there, or recycled under us. */
+static int try_copy(const struct env *env, const char *from, const char *to, uint64_t segno, uint64_t bytes,
                     uint64_t system_id, struct err *err)
 {
+    struct err why = ERR_INIT;
+    (void)unlink(to);
     if (!fs_exists(from))
         return 0;
-    (void)unlink(to);
-    if (fs_copy_sparse(from, to, 0600, env->uid, env->gid, err) < 0)
-        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    if (fs_copy_sparse(from, to, 0600, env->uid, env->gid, &why) < 0) {
+        if (!fs_exists(from))
+            return 0;
+        *err = why;
+        return -1;
+    }
     auto_fd fd = open(to, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_sys(err, "open %s", to);
-    struct err why = ERR_INIT;
-    if (walseg_check(fd, segno, system_id, &why) < 0)
-        return 0;
-    return 1;
+    return walseg_check(fd, segno, system_id, &why) == 0 && walseg_check_pages(fd, segno, bytes, &why) == 0;
 }
 
 static int gather_segment(const struct env *env, const char *branch, uint32_t tli, uint64_t segno,
-                          uint64_t system_id, const char *dir, struct err *err)
+                          uint64_t bytes, uint64_t system_id, const char *dir, struct err *err)
 {
     auto_arena *a = arena_new(0);
     char name[WALSEG_NAME_SIZE];
@@ -141,7 +143,7 @@ static int gather_segment(const struct env *env, const char *branch, uint32_t tl
     /* A live segment may be recycled while it is read; by then it has been archived. */
     const char *const tries[] = { archived, live, archived };
     for (size_t i = 0; i < N_ELEMENTS(tries); i++) {
-        int rc = try_copy(env, tries[i], to, segno, system_id, err);
+        int rc = try_copy(env, tries[i], to, segno, bytes, system_id, err);
         if (rc != 0)
             return rc < 0 ? -1 : 0;
     }
@@ -181,7 +183,8 @@ int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, u
     if (fs_mkdir(dir, 0700, env->uid, env->gid, err) < 0 || fs_remove_tree(dir, true, err) < 0)
         return -1;
     for (uint64_t segno = walseg_no(from); segno <= last; segno++)
-        if (gather_segment(env, branch, tli, segno, system_id, dir, err) < 0)
+        if (gather_segment(env, branch, tli, segno, segno == walseg_no(to) ? to % WALSEG_SIZE : WALSEG_SIZE,
+                           system_id, dir, err) < 0)
             return -1;
     walseg_name(tli, last, name);
     auto_free char *path = xasprintf("%s/%s", dir, name);

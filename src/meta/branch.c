@@ -22,6 +22,7 @@ static const struct field BRANCH[] = {
     FIELD(branch, volume, F_STR, 0, 0),
     FIELD(branch, tli, F_I64, 0, 0),
     FIELD(branch, head_lsn, F_LSN, 0, 0),
+    FIELD(branch, boot_id, F_STR, 0, 0),
     FIELD(branch, annotations, F_JSON, 0, 0),
     FIELD(branch, state_changed_at, F_TIME, 0, 0),
     FIELD(branch, created_at, F_TIME, 0, 0),
@@ -29,7 +30,8 @@ static const struct field BRANCH[] = {
 };
 #define COLUMNS                                                                                              \
     "id, project_id, name, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, "       \
-    "durability, image_id, volume, tli, head_lsn, annotations, state_changed_at, created_at, updated_at"
+    "durability, image_id, volume, tli, head_lsn, boot_id, annotations, state_changed_at, created_at, "      \
+    "updated_at"
 
 static const struct noun BRANCH_NOUN = {
     .name = "branch",
@@ -52,7 +54,10 @@ int branch_get(struct dbc *c, struct arena *a, const char *project_id, const cha
         return -1;
     bind_text(st, ":project", project_id);
     bind_text(st, ":ref", ref);
-    return row_get(c, st, &BRANCH_NOUN, a, ret, err);
+    int rc = row_find(c, st, &BRANCH_NOUN, a, ret, err);
+    if (rc == 0)
+        return err_set(err, ERR_NOT_FOUND, "branch not found: \"%.256s\"", ref);
+    return rc < 0 ? -1 : 0;
 }
 
 static const char SQL_BRANCH_GET_ID[] = "SELECT " COLUMNS " FROM branch WHERE id = :id";
@@ -226,7 +231,8 @@ static int name_taken(const struct branch *b, struct err *err)
 static const char SQL_BRANCH_INSERT[] =
     "INSERT INTO branch (" COLUMNS
     ") VALUES (:id, :project_id, :name, :state, :parent_id, :parent_lsn, :parent_timestamp, :is_default,"
-    " :is_protected, :durability, :image_id, :volume, :tli, :head_lsn, :annotations, :state_changed_at, "
+    " :is_protected, :durability, :image_id, :volume, :tli, :head_lsn, :boot_id, :annotations, "
+    ":state_changed_at, "
     ":created_at, :updated_at)";
 
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
@@ -337,6 +343,18 @@ int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct 
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":volume", volume);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_SET_BOOT[] = "UPDATE branch SET boot_id = :boot WHERE id = :id";
+
+int branch_set_boot(struct dbc *c, const char *id, const char *boot_id, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_SET_BOOT, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_text(st, ":boot", boot_id);
     return stmt_change(c, st, &BRANCH_NOUN, err);
 }
 

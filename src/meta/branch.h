@@ -22,12 +22,13 @@ struct branch {
     const char *volume;      /* none, making, ready */
     int64_t tli;             /* 0 = never started */
     uint64_t head_lsn;       /* 0 = not cleanly suspended */
+    const char *boot_id;     /* of the boot in which it last ran without syncing, or NULL */
     const char *annotations; /* JSON object of strings */
     int64_t state_changed_at, created_at, updated_at;
 };
 
-/* ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found".  Never gives one
- * being deleted. */
+/* ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found: \"ref\"".  Never
+ * gives one being deleted. */
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err) MUST_CHECK;
 int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch *ret,
@@ -64,6 +65,7 @@ int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct 
 int branch_set_tli(struct dbc *c, const char *id, int64_t tli, struct err *err) MUST_CHECK;
 int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn,
                     struct err *err) MUST_CHECK; /* 0 clears */
+int branch_set_boot(struct dbc *c, const char *id, const char *boot_id, struct err *err) MUST_CHECK;
 /* The row and its roles and databases; images and endpoints must be gone or re-owned.  Children being deleted
  * lose the link. */
 int branch_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;

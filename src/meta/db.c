@@ -16,6 +16,7 @@
 
 #include "meta/migrate.h"
 #include "meta/row.h"
+#include "meta/shm.h"
 
 #define READERS_MAX 16
 #define CACHE_SLOTS                                                                                          \
@@ -236,6 +237,7 @@ int db_open(const char *path, struct db **ret, struct err *err)
 
     if (make_file(path, err) < 0)
         return -1;
+    shm_write_in_place(path);
     db = xcalloc(1, sizeof(*db));
     db->path = xstrdup(path);
     pthread_mutex_init(&db->write_mutex, NULL);

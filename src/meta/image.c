@@ -90,7 +90,7 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
 static const char SQL_IMAGE_SUPERSEDED[] =
     "SELECT " COLUMNS
     " FROM image AS i WHERE branch_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)"
-    " AND (state = 'trash' OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE "
+    " AND (state IN ('trash', 'snapped') OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE "
     "newer.branch_id = i.branch_id"
     " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at))))"
     " ORDER BY created_at, id";
@@ -154,16 +154,4 @@ int image_delete(struct dbc *c, const char *id, struct err *err)
     bind_text(let_go, ":id", id);
     bind_text(st, ":id", id);
     return stmt_run(c, let_go, NULL, err) < 0 ? -1 : stmt_run(c, st, NULL, err);
-}
-
-static const char SQL_IMAGE_COUNT_USERS[] =
-    "SELECT count(*) FROM branch WHERE image_id = :id AND volume <> 'ready'";
-
-int image_count_users(struct dbc *c, const char *id, int64_t *ret, struct err *err)
-{
-    auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_IMAGE_COUNT_USERS, &st, err) < 0)
-        return -1;
-    bind_text(st, ":id", id);
-    return stmt_number(c, st, ret, err);
 }

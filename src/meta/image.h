@@ -30,7 +30,8 @@ int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_
 int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
                struct err *err) MUST_CHECK;
 /* Images in state ready that no branch is cloned from (branch.image_id) and that are not the newest of their
- * branch, and all in state trash: what a sweep may remove.  Templates are never among them. */
+ * branch, those in state snapped (they come with a branch), and all in state trash: what a sweep may remove.
+ * Templates are never among them. */
 int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
                           struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
@@ -39,7 +40,5 @@ int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHE
 int image_set_state(struct dbc *c, const char *id, const char *state, struct err *err) MUST_CHECK;
 /* Branches being deleted let go of it; one that lives and is cloned from it is ERR_INTERNAL. */
 int image_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
-/* How many branches (any state) are cloned from it and have no volume of their own yet. */
-int image_count_users(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
 
 #endif

@@ -130,11 +130,3 @@ int project_delete(struct dbc *c, const char *id, struct err *err)
     bind_text(st, ":id", id);
     return stmt_run(c, st, NULL, err);
 }
-
-static const char SQL_PROJECT_COUNT[] = "SELECT count(*) FROM project WHERE state = 'ready'";
-
-int project_count(struct dbc *c, int64_t *ret, struct err *err)
-{
-    auto_stmt *st = NULL;
-    return stmt_get(c, SQL_PROJECT_COUNT, &st, err) < 0 ? -1 : stmt_number(c, st, ret, err);
-}

@@ -35,6 +35,5 @@ int project_set_state(struct dbc *c, const char *id, const char *state, int64_t 
                       struct err *err) MUST_CHECK;
 int project_delete(struct dbc *c, const char *id,
                    struct err *err) MUST_CHECK; /* the row; branches must be gone */
-int project_count(struct dbc *c, int64_t *ret, struct err *err) MUST_CHECK;
 
 #endif

@@ -5,23 +5,25 @@
  */
 #include "meta/role.h"
 
+#include "base/id.h"
 #include "meta/row.h"
 
 static const struct field ROLE[] = {
     FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),
-    FIELD(role, no_login, F_BOOL, 0, 0),   FIELD(role, state, F_STR, 0, 0),
-    FIELD(role, created_at, F_TIME, 0, 0), FIELD(role, updated_at, F_TIME, 0, 0),
+    FIELD(role, no_login, F_BOOL, 0, 0),   FIELD(role, made_name, F_STR, 0, 0),
+    FIELD(role, state, F_STR, 0, 0),       FIELD(role, created_at, F_TIME, 0, 0),
+    FIELD(role, updated_at, F_TIME, 0, 0),
 };
 /* sealed, a blob, comes last and is read by hand. */
-#define ROLE_COLUMNS "branch_id, name, no_login, state, created_at, updated_at, sealed"
+#define ROLE_COLUMNS "branch_id, name, no_login, made_name, state, created_at, updated_at, sealed"
 
 static const struct field DATABASE[] = {
     FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
     FIELD(database, name, F_STR, 0, 0),        FIELD(database, owner_name, F_STR, 0, 0),
-    FIELD(database, state, F_STR, 0, 0),       FIELD(database, created_at, F_TIME, 0, 0),
-    FIELD(database, updated_at, F_TIME, 0, 0),
+    FIELD(database, made_name, F_STR, 0, 0),   FIELD(database, state, F_STR, 0, 0),
+    FIELD(database, created_at, F_TIME, 0, 0), FIELD(database, updated_at, F_TIME, 0, 0),
 };
-#define DATABASE_COLUMNS "id, branch_id, name, owner_name, state, created_at, updated_at"
+#define DATABASE_COLUMNS "id, branch_id, name, owner_name, made_name, state, created_at, updated_at"
 
 static const struct noun DATABASE_NOUN = {
     .name = "database",
@@ -85,9 +87,23 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
     return *ret != NULL ? 0 : -1;
 }
 
+static const char SQL_ROLE_FIND_SEALED[] =
+    "SELECT " ROLE_COLUMNS " FROM role WHERE sealed IS NOT NULL AND state <> 'dropping' LIMIT 1";
+
+int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found, struct err *err)
+{
+    auto_stmt *st = NULL;
+    int rc;
+    if (stmt_get(c, SQL_ROLE_FIND_SEALED, &st, err) < 0)
+        return -1;
+    rc = row_find(c, st, &ROLE_NOUN, a, ret, err);
+    *ret_found = rc == 1;
+    return rc < 0 ? -1 : 0;
+}
+
 static const char SQL_ROLE_INSERT[] =
     "INSERT INTO role (" ROLE_COLUMNS
-    ") VALUES (:branch_id, :name, :no_login, :state, :created_at, :updated_at, :sealed)";
+    ") VALUES (:branch_id, :name, :no_login, :made_name, :state, :created_at, :updated_at, :sealed)";
 
 int role_insert(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -103,8 +119,9 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
     return -1;
 }
 
-static const char SQL_ROLE_UPDATE[] = "UPDATE role SET sealed = :sealed, state = :state, updated_at = "
-                                      ":updated_at WHERE branch_id = :branch_id AND name = :name";
+static const char SQL_ROLE_UPDATE[] =
+    "UPDATE role SET sealed = :sealed, state = :state, updated_at = max(:updated_at, updated_at + 1)"
+    " WHERE branch_id = :branch_id AND name = :name";
 
 int role_update(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -116,16 +133,69 @@ int role_update(struct dbc *c, const struct role *r, struct err *err)
     return stmt_change(c, st, &ROLE_NOUN, err);
 }
 
-static const char SQL_ROLE_DELETE[] = "DELETE FROM role WHERE branch_id = :branch AND name = :name";
+const char *role_dropping_name(struct arena *a)
+{
+    return arena_printf(a, "\001%s", id_uuid(a));
+}
 
-int role_delete(struct dbc *c, const char *branch_id, const char *name, struct err *err)
+/* What the statements of one family share; not each of them names all of it. */
+static void bind_change(sqlite3_stmt *st, const char *dropping, int64_t now_us)
+{
+    if (sqlite3_bind_parameter_index(st, ":dropping") > 0)
+        bind_text(st, ":dropping", dropping);
+    if (sqlite3_bind_parameter_index(st, ":now") > 0)
+        bind_i64(st, ":now", now_us);
+}
+
+static int run_role(struct dbc *c, const char *sql, const struct role *r, const char *dropping,
+                    int64_t now_us, struct err *err)
 {
     auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_ROLE_DELETE, &st, err) < 0)
+    if (stmt_get(c, sql, &st, err) < 0)
         return -1;
-    bind_text(st, ":branch", branch_id);
-    bind_text(st, ":name", name);
+    bind_struct(st, &ROLE_NOUN, r);
+    if (sqlite3_bind_parameter_index(st, ":sealed") > 0)
+        bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    bind_change(st, dropping, now_us);
     return stmt_run(c, st, NULL, err);
+}
+
+static const char SQL_ROLE_BEGIN_DROP[] =
+    "UPDATE role SET made_name = coalesce(made_name, name), name = :dropping, state = 'dropping',"
+    " updated_at = max(:now, updated_at + 1) WHERE branch_id = :branch_id AND name = :name";
+
+int role_begin_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    return run_role(c, SQL_ROLE_BEGIN_DROP, r, role_dropping_name(a), now_us, err);
+}
+
+/* The first takes the row away where the name was taken, and then the second finds nothing. */
+static const char SQL_ROLE_GIVE_UP[] =
+    "DELETE FROM role WHERE branch_id = :branch_id AND name = :name AND state = 'dropping' AND EXISTS"
+    " (SELECT 1 FROM role AS newer WHERE newer.branch_id = :branch_id AND newer.name = :made_name)";
+static const char SQL_ROLE_UNDO_DROP[] =
+    "UPDATE role SET name = made_name, made_name = NULL, state = 'ready', updated_at = max(:now, updated_at "
+    "+ 1)"
+    " WHERE branch_id = :branch_id AND name = :name AND state = 'dropping'";
+
+int role_undo_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err)
+{
+    return run_role(c, SQL_ROLE_GIVE_UP, r, NULL, now_us, err) < 0
+               ? -1
+               : run_role(c, SQL_ROLE_UNDO_DROP, r, NULL, now_us, err);
+}
+
+static const char SQL_ROLE_SETTLE[] =
+    "UPDATE role SET sealed = :sealed, state = 'ready', updated_at = max(:now, updated_at + 1)"
+    " WHERE branch_id = :branch_id AND name = :name AND state = 'creating' AND updated_at = :updated_at";
+static const char SQL_ROLE_SETTLE_DROP[] =
+    "DELETE FROM role WHERE branch_id = :branch_id AND name = :name AND state = 'dropping'";
+
+int role_settle(struct dbc *c, const struct role *r, int64_t now_us, struct err *err)
+{
+    bool drop = strcmp(r->state, "dropping") == 0;
+    return run_role(c, drop ? SQL_ROLE_SETTLE_DROP : SQL_ROLE_SETTLE, r, NULL, now_us, err);
 }
 
 static const char SQL_DATABASE_GET[] =
@@ -167,9 +237,10 @@ static int database_taken(const struct database *d, struct err *err)
     return -1;
 }
 
-static const char SQL_DATABASE_INSERT[] = "INSERT INTO database (branch_id, name, owner_name, state, "
-                                          "created_at, updated_at) VALUES (:branch_id, :name, :owner_name,"
-                                          " :state, :created_at, :updated_at) RETURNING id";
+static const char SQL_DATABASE_INSERT[] = "INSERT INTO database (branch_id, name, owner_name, made_name, "
+                                          "state, created_at, updated_at) VALUES (:branch_id, :name, "
+                                          ":owner_name, :made_name, :state, :created_at, :updated_at)"
+                                          " RETURNING id";
 
 int database_insert(struct dbc *c, struct database *d, struct err *err)
 {
@@ -180,8 +251,9 @@ int database_insert(struct dbc *c, struct database *d, struct err *err)
     return stmt_number(c, st, &d->id, err) < 0 ? database_taken(d, err) : 0;
 }
 
-static const char SQL_DATABASE_UPDATE[] = "UPDATE database SET name = :name, owner_name = :owner_name, state "
-                                          "= :state, updated_at = :updated_at WHERE id = :id";
+static const char SQL_DATABASE_UPDATE[] =
+    "UPDATE database SET name = :name, made_name = :made_name, owner_name = :owner_name, state = :state,"
+    " updated_at = max(:updated_at, updated_at + 1) WHERE id = :id";
 
 int database_update(struct dbc *c, const struct database *d, struct err *err)
 {
@@ -192,15 +264,49 @@ int database_update(struct dbc *c, const struct database *d, struct err *err)
     return stmt_change(c, st, &DATABASE_NOUN, err) < 0 ? database_taken(d, err) : 0;
 }
 
-static const char SQL_DATABASE_DELETE[] = "DELETE FROM database WHERE id = :id";
-
-int database_delete(struct dbc *c, int64_t id, struct err *err)
+static int run_database(struct dbc *c, const char *sql, const struct database *d, const char *dropping,
+                        int64_t now_us, struct err *err)
 {
     auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_DATABASE_DELETE, &st, err) < 0)
+    if (stmt_get(c, sql, &st, err) < 0)
         return -1;
-    bind_i64(st, ":id", id);
+    bind_struct(st, &DATABASE_NOUN, d);
+    bind_change(st, dropping, now_us);
     return stmt_run(c, st, NULL, err);
+}
+
+static const char SQL_DATABASE_BEGIN_DROP[] =
+    "UPDATE database SET made_name = coalesce(made_name, name), name = :dropping, state = 'dropping',"
+    " updated_at = max(:now, updated_at + 1) WHERE id = :id";
+
+int database_begin_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    return run_database(c, SQL_DATABASE_BEGIN_DROP, d, role_dropping_name(a), now_us, err);
+}
+
+static const char SQL_DATABASE_UNDO_DROP[] =
+    "UPDATE database SET name = made_name, made_name = NULL, state = 'ready', updated_at = max(:now, "
+    "updated_at + 1)"
+    " WHERE id = :id AND state = 'dropping' AND NOT EXISTS"
+    " (SELECT 1 FROM database AS newer WHERE newer.branch_id = :branch_id AND newer.name = :made_name)";
+
+int database_undo_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err)
+{
+    return run_database(c, SQL_DATABASE_UNDO_DROP, d, NULL, now_us, err);
+}
+
+/* Whatever was asked for since, Postgres now calls it :name. */
+static const char SQL_DATABASE_SETTLE[] =
+    "UPDATE database SET made_name = CASE name WHEN :name THEN NULL ELSE :name END,"
+    " state = CASE updated_at WHEN :updated_at THEN 'ready' ELSE state END,"
+    " updated_at = max(:now, updated_at + 1) WHERE id = :id";
+static const char SQL_DATABASE_SETTLE_DROP[] = "DELETE FROM database WHERE id = :id AND state = 'dropping'";
+
+int database_settle(struct dbc *c, const struct database *d, int64_t now_us, struct err *err)
+{
+    bool drop = strcmp(d->state, "dropping") == 0;
+    return run_database(c, drop ? SQL_DATABASE_SETTLE_DROP : SQL_DATABASE_SETTLE, d, NULL, now_us, err);
 }
 
 int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
@@ -218,7 +324,8 @@ int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const
         to.sealed = NULL;
         to.sealed_len = 0;
         to.created_at = to.updated_at = now_us;
-        if (reseal(arg, a, &roles[i], &to, err) < 0 || role_insert(c, &to, err) < 0)
+        bool keeps = strcmp(to.state, "dropping") != 0;
+        if ((keeps && reseal(arg, a, &roles[i], &to, err) < 0) || role_insert(c, &to, err) < 0)
             return -1;
     }
     for (size_t i = 0; i < n_databases; i++) {

@@ -12,7 +12,8 @@ struct role {
     const uint8_t *sealed; /* the password as crypt_seal made it; NULL = not stored */
     size_t sealed_len;
     bool no_login;
-    const char *state; /* creating, ready, dropping */
+    const char *made_name; /* in Postgres, while that is not `name`; NULL = name */
+    const char *state;     /* creating, ready, dropping */
     int64_t created_at, updated_at;
 };
 
@@ -21,7 +22,8 @@ struct database {
     const char *branch_id;
     const char *name;
     const char *owner_name;
-    const char *state; /* creating, ready, dropping */
+    const char *made_name; /* as of a role */
+    const char *state;     /* creating (or to be altered), ready, dropping */
     int64_t created_at, updated_at;
 };
 
@@ -34,8 +36,14 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
 int role_insert(struct dbc *c, const struct role *r,
                 struct err *err) MUST_CHECK; /* ERR_CONFLICT role already exists */
 int role_update(struct dbc *c, const struct role *r,
-                struct err *err) MUST_CHECK; /* sealed, state, updated_at */
-int role_delete(struct dbc *c, const char *branch_id, const char *name, struct err *err) MUST_CHECK;
+                struct err *err) MUST_CHECK; /* sealed, state, updated_at (which always grows) */
+/* From here on the name is free: the row is called otherwise until the role is gone from Postgres. */
+int role_begin_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
+/* Postgres will not drop it: it is there again, unless its name was taken meanwhile; then the row goes. */
+int role_undo_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
+/* What was asked for in r (as it was read) is done in Postgres: the row becomes ready with r's sealed, or
+ * goes when it was a drop.  A row that was changed since is left as it is: somebody wants something newer. */
+int role_settle(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
 
 int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name,
                  struct database *ret, struct err *err) MUST_CHECK;
@@ -43,8 +51,13 @@ int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool wi
                   struct database **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 int database_insert(struct dbc *c, struct database *d, struct err *err) MUST_CHECK; /* sets d->id */
 int database_update(struct dbc *c, const struct database *d,
-                    struct err *err) MUST_CHECK; /* by id: name, owner_name, state, updated_at */
-int database_delete(struct dbc *c, int64_t id, struct err *err) MUST_CHECK;
+                    struct err *err) MUST_CHECK; /* by id: name, made_name, owner_name, state, updated_at */
+/* As those of roles.  A name that was taken meanwhile stays with the new one, and the drop is tried again. */
+int database_begin_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;
+int database_undo_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;
+int database_settle(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;
+/* A name for a row of state dropping; in the arena. */
+const char *role_dropping_name(struct arena *a);
 
 /* Copies roles and databases of one branch to another (a fork): states kept, sealed passwords as given by
  * reseal. */
@@ -52,6 +65,9 @@ typedef int (*role_reseal_fn)(void *arg, struct arena *a, const struct role *fro
                               struct err *err);
 int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
                   int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err) MUST_CHECK;
+/* Some role with a sealed password (not one being dropped): what the key can be tried on. */
+int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found,
+                     struct err *err) MUST_CHECK;
 /* Is anything of this branch waiting to be made or dropped? */
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err) MUST_CHECK;
 

@@ -15,6 +15,19 @@
 #define BACKUP_TIMEOUT_MS 600000
 #define DDL_TIMEOUT_MS    60000
 
+/*
+ * What users may set in postgresql.conf does not reach this session: no time limit of theirs ends its work,
+ * and nothing of what it says is logged, sent back or shown (a crash, too, would log the statement that is
+ * shown), because passwords' verifiers are part of it.
+ */
+static const char SESSION[] =
+    "-c search_path=pg_catalog -c default_transaction_read_only=off -c synchronous_commit=on "
+    "-c default_transaction_isolation=read\\ committed -c lock_timeout=10s -c statement_timeout=0 "
+    "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
+    "-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1 "
+    "-c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 -c log_min_messages=warning "
+    "-c log_min_error_statement=panic -c client_min_messages=warning -c track_activities=off";
+
 struct pg_admin {
     pthread_mutex_t mutex;
     PGconn *conn;
@@ -48,43 +61,6 @@ static int connect_wait(PGconn *conn, int timeout_ms)
     return 0;
 }
 
-int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err)
-{
-    auto_free char *port = xasprintf("%d", PG_PORT);
-    const char *const keys[] = { "host", "port", "user", "dbname", "application_name", "options", NULL };
-    const char *const values[] = {
-        socket_dir,
-        port,
-        PG_ADMIN_ROLE,
-        "postgres",
-        "mered",
-        "-c search_path=pg_catalog -c default_transaction_read_only=off -c synchronous_commit=on "
-        "-c lock_timeout=10s -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0",
-        NULL
-    };
-    struct pg_admin *p = xcalloc(1, sizeof(*p));
-    pthread_mutex_init(&p->mutex, NULL);
-    p->conn = PQconnectStartParams(keys, values, 0);
-    if (!p->conn || PQstatus(p->conn) == CONNECTION_BAD || connect_wait(p->conn, timeout_ms) < 0) {
-        err_set(err, ERR_UNAVAILABLE, "the compute does not answer");
-        err_detail(err, "admin session: %s", p->conn ? PQerrorMessage(p->conn) : "out of memory");
-        pg_admin_close(p);
-        return -1;
-    }
-    p->version = PQserverVersion(p->conn);
-    *ret = p;
-    return 0;
-}
-
-void pg_admin_close(struct pg_admin *p)
-{
-    if (!p)
-        return;
-    PQfinish(p->conn);
-    pthread_mutex_destroy(&p->mutex);
-    free(p);
-}
-
 static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
 {
     const char *message = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
@@ -104,33 +80,68 @@ static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
     return err_detail(err, "%s %s", state ? state : "-", more ? more : PQerrorMessage(p->conn));
 }
 
-/* One statement, result in *ret (cleared by the caller).  The mutex is held by the caller. */
+/* The session is of no use any more: its answer would be taken for the next one's. */
+static int drop_session(struct pg_admin *p, enum err_code code, const char *why, struct err *err)
+{
+    PQfinish(p->conn);
+    p->conn = NULL;
+    return err_set(err, code, "%s", why);
+}
+
+/* Waits for the next result, NULL when there is none left.  -1: the session is lost. */
+static int next_result(struct pg_admin *p, int64_t deadline_ms, PGresult **ret, struct err *err)
+{
+    while (PQisBusy(p->conn)) {
+        if (wait_socket(p->conn, POLLIN, deadline_ms) < 0)
+            return drop_session(p, ERR_TIMEOUT, "the compute did not answer in time", err);
+        if (!PQconsumeInput(p->conn))
+            return failed(p, NULL, err);
+    }
+    PGresult *r = PQgetResult(p->conn);
+    ExecStatusType st = PQresultStatus(r);
+    if (st == PGRES_COPY_IN || st == PGRES_COPY_OUT || st == PGRES_COPY_BOTH) {
+        /* Nothing of ours copies, and libpq would give this result for ever. */
+        PQclear(r);
+        return drop_session(p, ERR_UNAVAILABLE, "the compute answered something else than was asked", err);
+    }
+    *ret = r;
+    return 0;
+}
+
+static bool is_good(const PGresult *r)
+{
+    ExecStatusType st = PQresultStatus(r);
+    return st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK;
+}
+
+/*
+ * One statement, result in *ret (cleared by the caller).  The mutex is held by the caller.  The commit comes
+ * behind the statement's own result, so that an error may still follow a good one: then nothing was done.
+ */
 static int run(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms,
                PGresult **ret, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + timeout_ms;
+    auto_result *kept = NULL;
     if (!PQsendQueryParams(p->conn, sql, n, NULL, params, NULL, NULL, 0))
         return failed(p, NULL, err);
-    while (PQisBusy(p->conn)) {
-        if (wait_socket(p->conn, POLLIN, deadline) < 0) {
-            /* The session is of no use any more: its answer would be taken for the next one's. */
-            PQfinish(p->conn);
-            p->conn = NULL;
-            return err_set(err, ERR_TIMEOUT, "the compute did not answer in %d ms", timeout_ms);
+    for (;;) {
+        PGresult *r = NULL;
+        if (next_result(p, deadline, &r, err) < 0)
+            return -1;
+        if (!r)
+            break;
+        if (!kept || !is_good(r)) {
+            PQclear(kept);
+            kept = r;
+        } else {
+            PQclear(r);
         }
-        if (!PQconsumeInput(p->conn))
-            return failed(p, NULL, err);
     }
-    PGresult *r = PQgetResult(p->conn), *next;
-    while ((next = PQgetResult(p->conn)) != NULL)
-        PQclear(next);
-    ExecStatusType st = PQresultStatus(r);
-    if (st != PGRES_TUPLES_OK && st != PGRES_COMMAND_OK) {
-        failed(p, r, err);
-        PQclear(r);
-        return -1;
-    }
-    *ret = r;
+    if (!is_good(kept))
+        return failed(p, kept, err);
+    *ret = kept;
+    kept = NULL;
     return 0;
 }
 
@@ -142,6 +153,56 @@ static int query(struct pg_admin *p, const char *sql, int n, const char *const *
                      : err_set(err, ERR_UNAVAILABLE, "the session with the compute was lost");
     pthread_mutex_unlock(&p->mutex);
     return rc;
+}
+
+/* What else a server says is for its own log. */
+static void ignore_notice(void *arg, const PGresult *r)
+{
+    (void)arg;
+    (void)r;
+}
+
+/* Not among the options of the connection, because an older server would refuse them for it. */
+static int lift_transaction_timeout(struct pg_admin *p, int timeout_ms, struct err *err)
+{
+    auto_result *r = NULL;
+    return query(p, "SET transaction_timeout = 0", 0, NULL, timeout_ms, &r, err);
+}
+
+int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err)
+{
+    auto_free char *port = xasprintf("%d", PG_PORT);
+    const char *const keys[] = { "host", "port", "user", "dbname", "application_name", "options", NULL };
+    const char *const values[] = { socket_dir, port, PG_ADMIN_ROLE, "postgres", "mered", SESSION, NULL };
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    struct pg_admin *p = xcalloc(1, sizeof(*p));
+    pthread_mutex_init(&p->mutex, NULL);
+    p->conn = PQconnectStartParams(keys, values, 0);
+    if (!p->conn || PQstatus(p->conn) == CONNECTION_BAD || connect_wait(p->conn, timeout_ms) < 0) {
+        err_set(err, ERR_UNAVAILABLE, "the compute does not answer");
+        err_detail(err, "admin session: %s", p->conn ? PQerrorMessage(p->conn) : "out of memory");
+        pg_admin_close(p);
+        return -1;
+    }
+    PQsetNoticeReceiver(p->conn, ignore_notice, NULL);
+    (void)PQsetErrorVerbosity(p->conn, PQERRORS_TERSE); /* a line of the statement is none for the log */
+    p->version = PQserverVersion(p->conn);
+    int64_t left = deadline - clock_mono_ms();
+    if (p->version >= 170000 && lift_transaction_timeout(p, left > 0 ? (int)left : 0, err) < 0) {
+        pg_admin_close(p);
+        return -1;
+    }
+    *ret = p;
+    return 0;
+}
+
+void pg_admin_close(struct pg_admin *p)
+{
+    if (!p)
+        return;
+    PQfinish(p->conn);
+    pthread_mutex_destroy(&p->mutex);
+    free(p);
 }
 
 static int query_lsn(struct pg_admin *p, const char *sql, int n, const char *const *params, int timeout_ms,
@@ -292,26 +353,28 @@ int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err)
     return there ? ddl(p, "DROP ROLE", name, "", NULL, "", NULL, err) : 0;
 }
 
-int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *owner, struct err *err)
+static int end_sessions(struct pg_admin *p, const char *database, struct err *err)
 {
-    bool there;
-    if (database_exists(p, name, &there, err) < 0)
-        return -1;
-    return there ? ddl(p, "ALTER DATABASE", name, " OWNER TO ", owner, "", NULL, err)
-                 : ddl(p, "CREATE DATABASE", name, " OWNER ", owner, "", NULL, err);
+    bool any;
+    return exists(p, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1",
+                  database, &any, err);
 }
 
-int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner,
-                            struct err *err)
+int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const char *name, const char *owner,
+                             struct err *err)
 {
-    bool there;
+    bool there, renamed = false;
+    if (made_name && database_exists(p, made_name, &renamed, err) < 0)
+        return -1;
+    /* Sessions in it would stand in the way, as they would of a drop. */
+    if (renamed && (end_sessions(p, made_name, err) < 0 ||
+                    ddl(p, "ALTER DATABASE", made_name, " RENAME TO ", name, "", NULL, err) < 0))
+        return -1;
     if (database_exists(p, name, &there, err) < 0)
         return -1;
-    if (there && new_owner && ddl(p, "ALTER DATABASE", name, " OWNER TO ", new_owner, "", NULL, err) < 0)
-        return -1;
-    if (there && new_name)
-        return ddl(p, "ALTER DATABASE", name, " RENAME TO ", new_name, "", NULL, err);
-    return 0;
+    /* template0: nobody can be connected to it, which would stand in the way. */
+    return there ? ddl(p, "ALTER DATABASE", name, " OWNER TO ", owner, "", NULL, err)
+                 : ddl(p, "CREATE DATABASE", name, " TEMPLATE template0 OWNER ", owner, "", NULL, err);
 }
 
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err)

@@ -48,10 +48,9 @@ int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verif
                          struct err *err) MUST_CHECK;
 /* ERR_CONFLICT with Postgres's sentence when objects depend on it. */
 int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
-int pg_admin_database_ensure(struct pg_admin *p, const char *name, const char *owner,
+/* made_name: what it may be called until now, or NULL. */
+int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const char *name, const char *owner,
                              struct err *err) MUST_CHECK;
-int pg_admin_database_alter(struct pg_admin *p, const char *name, const char *new_name, const char *new_owner,
-                            struct err *err) MUST_CHECK;
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
 
 /* Names nobody may use: pg_*, ours, template and postgres databases. */

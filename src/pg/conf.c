@@ -4,6 +4,8 @@
 #include "base/fs.h"
 #include "pg/settings.h"
 
+#include <string.h>
+
 static const char HBA[] = "# Made by mered at each start.\n"
                           "local replication all           reject\n"
                           "local all         " PG_ADMIN_ROLE " peer map=mere\n"
@@ -88,6 +90,30 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         argv[at++] = settings[i];
     }
     return argv;
+}
+
+int pg_conf_check_path(const char *path, struct err *err)
+{
+    /* The first four act inside the double quotes of a shell; % is Postgres's, the comma divides directories.
+     */
+    static const char SPECIAL[] = "\"$`\\%,";
+    size_t len = strlen(path);
+    for (size_t i = 0; i < len; i++) {
+        char c = path[i];
+        bool control = (c >= 0 && c < ' ') || c == 0x7f;
+        if (control)
+            return err_set(err, ERR_INVALID,
+                           "a path of Mere may not have a line break or another control character in it: "
+                           "the one it was given has 0x%02X at byte %zu; choose another directory",
+                           (unsigned)c, i + 1);
+        if (strchr(SPECIAL, c))
+            return err_set(
+                err, ERR_INVALID,
+                "a path of Mere may not have any of \" $ ` \\ %% , in it, because Postgres could not "
+                "use it: \"%.300s\" has %c; choose another directory",
+                path, c);
+    }
+    return 0;
 }
 
 const char *pg_conf_socket(struct arena *a, const char *socket_dir)

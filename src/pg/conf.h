@@ -37,6 +37,13 @@ struct pg_conf {
 int pg_conf_write(const struct pg_conf *conf, struct err *err) MUST_CHECK;
 /* The NULL-terminated argv of postgres, in the arena. */
 const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf);
+/*
+ * May this path stand in a compute's configuration as it is?  Its commands pass through a shell and
+ * Postgres's own placeholders, its socket directory is one of a list: ERR_INVALID, in one sentence, for a
+ * path with a character that means something there.  For every path of struct pg_conf, where the compute sees
+ * the machine's own paths.
+ */
+int pg_conf_check_path(const char *path, struct err *err) MUST_CHECK;
 /* The path of the socket file. */
 const char *pg_conf_socket(struct arena *a, const char *socket_dir);
 

@@ -1,9 +1,10 @@
 /*
  * control.h - reading a cluster's own account of itself: pg_control, timeline history, postmaster.pid
  *
- * Plain file reading, no libpq.  Only the head of pg_control is read (up to the timeline of the last
- * checkpoint), which has had one layout in versions 14 to 18; the unit test compares it with what
- * pg_controldata says.
+ * Plain file reading, no libpq, any thread.  The files belong to whoever runs the compute: links, fifos and
+ * the like in their place are refused, and nothing here waits.  Of pg_control the head is used (up to the
+ * timeline of the last checkpoint), which has had one layout in versions 14 to 18; the unit test compares it
+ * with what pg_controldata says.
  */
 #ifndef MERE_PG_CONTROL_H
 #define MERE_PG_CONTROL_H
@@ -29,6 +30,7 @@ struct pg_control {
     uint32_t tli;        /* its timeline */
 };
 
+/* ERR_UNAVAILABLE: it is just being written (its checksum does not fit, again and again); read it later. */
 int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err) MUST_CHECK;
 
 /* The last line of 0000000N.history: where timeline tli left its parent.  ERR_NOT_FOUND when there is no such

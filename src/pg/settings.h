@@ -13,9 +13,10 @@
 
 #include <jansson.h>
 
-/* obj: {name: "value"} as Neon's pg_settings.  ERR_INVALID with pointer (prefix + "/name") for a name that is
- * not on the list or a value that is malformed or out of range. */
-int pg_settings_check(json_t *obj, const char *pointer_prefix, struct err *err) MUST_CHECK;
+/* obj: {name: "value"} as Neon's pg_settings, for a cluster of version pg_major.  ERR_INVALID with pointer
+ * (prefix + "/name") for a name that is not on the list or that the version does not have, and for a value
+ * that is malformed, out of range, or not to be had on this machine (a time zone, a locale). */
+int pg_settings_check(json_t *obj, int64_t pg_major, const char *pointer_prefix, struct err *err) MUST_CHECK;
 /* Appends "name = 'value'" lines; obj has been checked.  NULL is fine. */
 void pg_settings_render(json_t *obj, struct buf *out);
 /* The value of max_connections in obj, or the default. */

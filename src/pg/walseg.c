@@ -84,6 +84,22 @@ int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err)
     return 0;
 }
 
+int walseg_check_pages(int fd, uint64_t segno, uint64_t bytes, struct err *err)
+{
+    uint8_t head[SHORT_HEADER];
+    uint64_t address;
+    for (uint64_t at = 0; at < bytes; at += WALSEG_PAGE) {
+        if (pread(fd, head, sizeof(head), (off_t)at) != sizeof(head))
+            return err_sys(err, "read of a WAL segment");
+        memcpy(&address, head + AT_PAGEADDR, sizeof(address));
+        bool empty = head[AT_MAGIC] == 0 && head[AT_MAGIC + 1] == 0 && address == 0;
+        if (!empty && (head[AT_MAGIC + 1] != MAGIC_HIGH_BYTE || address != segno * WALSEG_SIZE + at))
+            return err_set(err, ERR_INVALID, "its page at %" PRIX64 " is of WAL address %" PRIX64,
+                           segno * WALSEG_SIZE + at, address);
+    }
+    return 0;
+}
+
 static uint64_t page_header(uint64_t page_start)
 {
     return page_start % WALSEG_SIZE == 0 ? LONG_HEADER : SHORT_HEADER;

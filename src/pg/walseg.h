@@ -29,6 +29,10 @@ static inline uint64_t walseg_no(uint64_t lsn)
  */
 int walseg_check(int fd, uint64_t segno, uint64_t system_id, struct err *err) MUST_CHECK;
 
+/* Do the pages in its first `bytes` say that they are of this segment (or are empty, behind a switch)?  A
+ * live segment may have been recycled while it was read. */
+int walseg_check_pages(int fd, uint64_t segno, uint64_t bytes, struct err *err) MUST_CHECK;
+
 /* Where the record that starts at lsn ends (the LSN the next one may start at), read from the segment in dir.
  */
 int walseg_record_end(const char *dir, uint32_t tli, uint64_t lsn, uint64_t *ret_end,

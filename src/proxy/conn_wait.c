@@ -50,12 +50,26 @@ void conn_act_ask(struct conn *c)
               c->route->name, c->route->database);
 }
 
+/* Into a database that is not the one it named a client must never come, whoever made the mistake. */
+static void refuse_other(struct conn *c, const char *ep)
+{
+    log_event(LOG_ERROR, "conn", "mered answered with another endpoint; refused", "asked", c->route->name,
+              "answer", ep, NULL);
+    conn_set_error(c, "58000", "Try again; the log of mere-proxy says more.",
+                   "the control plane answered for another endpoint than \"%s\"", c->route->name);
+    conn_event(c, EV_SAY);
+}
+
 void conn_answer(struct waker_guest *guest, const char *ep, const struct wire_error *error)
 {
     struct conn *c = LIST_OWNER(guest, struct conn, waiter);
 
     if (error != NULL) {
         conn_refuse(c, error);
+        return;
+    }
+    if (c->route->kind == ROUTE_ENDPOINT && strcmp(c->route->name, ep) != 0) {
+        refuse_other(c, ep);
         return;
     }
     snprintf(c->ep, sizeof(c->ep), "%s", ep);

@@ -345,11 +345,6 @@ void doors_release_all(struct doors *all)
     }
 }
 
-const char *door_id(const struct door *d)
-{
-    return d->id;
-}
-
 const char *door_socket(const struct door *d)
 {
     return d->socket;

@@ -62,7 +62,6 @@ void door_gone(struct doors *all, const char *id, uint64_t g);
 /* The wake socket broke: whoever shut a door cannot go on with it. */
 void doors_release_all(struct doors *all);
 
-const char *door_id(const struct door *d);
 const char *door_socket(const struct door *d); /* of the generation last learned */
 uint64_t door_generation(const struct door *d);
 int door_max(const struct door *d);

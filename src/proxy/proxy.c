@@ -416,8 +416,3 @@ const char *proxy_host(const struct proxy *p)
 {
     return p->listeners[0].host;
 }
-
-int proxy_port(const struct proxy *p)
-{
-    return p->port;
-}

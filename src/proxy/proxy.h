@@ -35,6 +35,5 @@ void proxy_stop(struct proxy *p);
 void proxy_free(struct proxy *p); /* accepts NULL */
 
 const char *proxy_host(const struct proxy *p); /* numeric */
-int proxy_port(const struct proxy *p);
 
 #endif

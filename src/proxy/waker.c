@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/crypt.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -403,6 +404,9 @@ struct waker *waker_new(struct loop *l, const char *path, const char *host, int 
                          .arg = arg,
                          .stream = { .fd = -1 } };
     list_init(&w->asks);
+    /* anywhere in the lower half of what a number may be: an answer to an earlier proxy fits none of ours */
+    crypt_random(&w->last_r, sizeof(w->last_r));
+    w->last_r >>= 2;
     w->backoff_ms = BACKOFF_MIN_MS;
     w->retry = loop_timer_new(l, try_connect, w);
     loop_timer_set(w->retry, 0);

@@ -10,29 +10,12 @@
 #include "pg/control.h"
 #include "pg/settings.h"
 
-#include <signal.h>
 #include <string.h>
 
-static int kill_strays(struct sched *s, struct arena *a, const char *branch_id, struct err *err)
+static int mark_lost(struct sched *s, const struct branch *b, struct err *err)
 {
-    int64_t *pids;
-    size_t n;
-    if (proc_holders(a, env_lock(&s->env, a, branch_id), &pids, &n, err) < 0)
-        return -1;
-    for (size_t i = 0; i < n; i++)
-        (void)kill((pid_t)pids[i], SIGKILL);
-    return 0;
-}
-
-/* The machine went down under a branch that did not sync: what is on disk may be anything. */
-static int damage_relaxed(struct sched *s, const struct endpoint *e, const struct branch *b, struct err *err)
-{
-    bool same_boot = strcmp(e->process.boot_id, proc_boot_id()) == 0 || e->process.boot_id[0] == '\0';
-    if (strcmp(b->durability, "relaxed") != 0 || same_boot || strcmp(b->volume, "ready") != 0 ||
-        strcmp(b->state, "ready") != 0)
-        return 0;
-    log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
     auto_dbc *c = NULL;
+    log_event(LOG_WARN, "start", "a relaxed branch did not survive the machine's crash", "br", b->id, NULL);
     if (db_write(s->env.db, &c, err) < 0 ||
         branch_set_state(c, b->id, "ready", "damaged", clock_wall_us(), err) < 0)
         return -1;
@@ -60,6 +43,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
     c->who = e->process;
     supervise_watch(c);
+    supervise_join_group(c); /* we may have ended between its spawn and that */
     if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {
         compute_found(c, COMPUTE_RUNNING);
         idle_begin(&c->idle, clock_wall_us());
@@ -91,13 +75,13 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
     bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
     if (free_lock < 0)
         return -1;
+    if (free_lock == 1 && supervise_is_lost(&b) && strcmp(b.state, "ready") == 0 && mark_lost(s, &b, err) < 0)
+        return -1;
     if (free_lock == 1 && quiet && strcmp(e->desired, "deleted") != 0)
         return 0;
     struct compute *c = compute_get(s, e);
     c->deleted = strcmp(e->desired, "deleted") == 0;
     if (free_lock == 1) {
-        if (damage_relaxed(s, e, &b, err) < 0)
-            return -1;
         c->lock_fd = TAKE_FD(lock_fd);
         compute_found(c, COMPUTE_CAPTURING);
         supervise_capture(c);
@@ -111,7 +95,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         return 0;
     }
     /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
-    if (kill_strays(s, a, b.id, err) < 0)
+    if (supervise_kill_holders(&s->env, a, b.id, err) < 0)
         return -1;
     compute_found(c, COMPUTE_STOPPING);
     supervise_exited(c);

@@ -25,9 +25,11 @@ static const struct transition TABLE[COMPUTE_N_STATES][EVENT_N] = {
 
     [COMPUTE_PREPARING][EVENT_PREPARED] = { COMPUTE_STARTING, supervise_spawn,
                                             "volume and configuration are there" },
+    [COMPUTE_PREPARING][EVENT_WANT_STOP] = { COMPUTE_CAPTURING, supervise_capture, "not wanted any more" },
     [COMPUTE_PREPARING][EVENT_ERROR] = { COMPUTE_FAILED, supervise_failed, "could not be prepared" },
 
     [COMPUTE_STARTING][EVENT_READY] = { COMPUTE_RUNNING, supervise_release, "postgres accepts connections" },
+    [COMPUTE_STARTING][EVENT_WANT_STOP] = { COMPUTE_STOPPING, supervise_stop, "not wanted any more" },
     [COMPUTE_STARTING][EVENT_EXITED] = { COMPUTE_FAILED, supervise_failed, "postgres ended while starting" },
     [COMPUTE_STARTING][EVENT_ERROR] = { COMPUTE_STOPPING, supervise_stop_now, "it is not what it should be" },
     [COMPUTE_STARTING][EVENT_TIMEOUT] = { COMPUTE_STOPPING, supervise_stop_now, "not ready in time" },
@@ -103,8 +105,10 @@ void compute_event(struct compute *c, enum compute_event ev)
         t->act(c);
     ops_compute_changed(c);
     compute_step(c);
-    if (is_starting(from) && !is_starting(t->next))
-        compute_step_all(s); /* a place at the gate is free */
+    if ((is_starting(from) && !is_starting(t->next)) || t->next == COMPUTE_STOPPED)
+        compute_step_all(s); /* a place at the gate, or the branch, is free */
+    if (s->stopping)
+        loop_kick(s->loop); /* it may have been the last */
 }
 
 void compute_found(struct compute *c, enum compute_state st)
@@ -122,12 +126,22 @@ void compute_fail(struct compute *c, enum err_code code, const char *why)
 
 void compute_want(struct compute *c, bool run, bool force)
 {
-    run = run && !c->s->stopping; /* what still waits to start does so in our next life */
+    if (c->s->stopping) { /* what still waits to start does so in our next life */
+        run = false;
+        force = true;
+    }
     c->want_run = run;
     c->force = !run && force;
     if (run && c->state == COMPUTE_STOPPED && c->wake_started_ms == 0)
         c->wake_started_ms = clock_mono_ms();
     compute_step(c);
+}
+
+/* An endpoint that was deleted may still be stopping when another one of its branch is asked for; and a
+ * branch may be asked for before it is forked. */
+static bool branch_is_free(const struct compute *c)
+{
+    return !compute_of_branch(c->s, c->branch_id, c) && !ops_forking(c->s, c->branch_id);
 }
 
 void compute_step(struct compute *c)
@@ -136,15 +150,18 @@ void compute_step(struct compute *c)
         return;
     switch (c->state) {
     case COMPUTE_STOPPED:
-        if (c->want_run && !c->s->stopping && c->s->n_starting < c->s->max_starting)
+        if (c->want_run && !c->s->stopping && c->s->n_starting < c->s->max_starting && branch_is_free(c))
             compute_event(c, EVENT_WANT_RUN);
+        break;
+    case COMPUTE_STARTING:
+        if (!c->want_run && c->force)
+            compute_event(c, EVENT_WANT_STOP);
         break;
     case COMPUTE_RUNNING:
         if (!c->want_run)
             compute_event(c, EVENT_WANT_STOP);
         break;
     case COMPUTE_PREPARING:
-    case COMPUTE_STARTING:
     case COMPUTE_DRAINING:
     case COMPUTE_STOPPING:
     case COMPUTE_CAPTURING:
@@ -169,6 +186,16 @@ struct compute *compute_find(struct sched *s, const char *endpoint_id)
     for (struct compute *c = s->computes[bucket(endpoint_id)]; c; c = c->next)
         if (strcmp(c->id, endpoint_id) == 0)
             return c;
+    return NULL;
+}
+
+struct compute *compute_of_branch(struct sched *s, const char *branch_id, const struct compute *but)
+{
+    for (size_t i = 0; i < N_ELEMENTS(s->computes); i++)
+        for (struct compute *c = s->computes[i]; c; c = c->next)
+            if (c != but && c->state != COMPUTE_STOPPED && c->state != COMPUTE_FAILED &&
+                strcmp(c->branch_id, branch_id) == 0)
+                return c;
     return NULL;
 }
 
@@ -202,7 +229,7 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
 
 void compute_forget(struct compute *c)
 {
-    if (c->state != COMPUTE_STOPPED || c->want_run || c->waiters || c->pins > 0 || c->admin_busy ||
+    if (c->state != COMPUTE_STOPPED || c->want_run || c->waiters || c->pins > 0 || c->tasks > 0 ||
         c->start_op[0])
         return;
     struct compute **p = &c->s->computes[bucket(c->id)];
@@ -257,7 +284,7 @@ struct longest {
 static void find_longest_waiting(struct compute *c, void *arg)
 {
     struct longest *l = arg;
-    if (c->state == COMPUTE_STOPPED && c->want_run && c->pins == 0 &&
+    if (c->state == COMPUTE_STOPPED && c->want_run && c->pins == 0 && branch_is_free(c) &&
         (!l->c || c->wake_started_ms < l->c->wake_started_ms))
         l->c = c;
 }

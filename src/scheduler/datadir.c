@@ -3,28 +3,77 @@
 #include "base/crypt.h"
 #include "base/fs.h"
 #include "base/id.h"
+#include "base/text.h"
+#include "scheduler/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define CERTIFICATE_DAYS 3650
 
-static int make_dir(const char *path, struct err *err)
+/* What is there before anything else: of the file system's making, or of a first start that ended at once. */
+static bool counts_as_nothing(const char *name)
+{
+    return strcmp(name, "lost+found") == 0 || strcmp(name, "lock") == 0 ||
+           text_starts_with(name, "admin.key.");
+}
+
+/* Somebody else's files are not ours to live among, nor their directory to close: looked at before anything
+ * is changed. */
+static int is_ours(struct arena *a, const char *path, bool *ret, struct err *err)
+{
+    const char **names;
+    size_t n, others = 0;
+    if (fs_list(a, path, &names, &n, err) < 0)
+        return err_set(err, ERR_PRECONDITION,
+                       "cannot look into %s; nothing was changed, choose another --data", path);
+    *ret = false;
+    for (size_t i = 0; i < n; i++) {
+        *ret = *ret || strcmp(names[i], "mere.db") == 0 || strcmp(names[i], "admin.key") == 0;
+        others += !counts_as_nothing(names[i]);
+    }
+    if (*ret || others == 0)
+        return 0;
+    return err_set(
+        err, ERR_PRECONDITION,
+        "%s holds other things and no Mere; nothing was changed: choose an empty or a new directory "
+        "for --data",
+        path);
+}
+
+/* An existing directory keeps its mode, unless it is ours and others could write in it. */
+static int take_dir(struct arena *a, const char *path, struct err *err)
 {
     struct stat st;
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return err_set(err, ERR_PRECONDITION, "cannot make the data directory %s: %s; nothing was started",
-                       path, strerror(errno));
+    bool ours;
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
         return err_set(err, ERR_PRECONDITION, "%s is not a directory; choose another --data", path);
     if (st.st_uid != geteuid())
         return err_set(err, ERR_PRECONDITION,
                        "%s belongs to another user; run mered as its owner or choose another --data", path);
-    if ((st.st_mode & 0777) != 0700 && chmod(path, 0700) < 0)
-        return err_sys(err, "chmod %s", path);
-    return 0;
+    if (is_ours(a, path, &ours, err) < 0)
+        return -1;
+    if ((st.st_mode & 022) == 0)
+        return 0;
+    if (!ours)
+        return err_set(err, ERR_PRECONDITION,
+                       "others may write in %s; nothing was changed: chmod 700 it, or choose a new directory "
+                       "for --data",
+                       path);
+    return chmod(path, 0700) < 0 ? err_sys(err, "chmod %s", path) : 0;
+}
+
+static int make_dir(struct arena *a, const char *path, struct err *err)
+{
+    if (mkdir(path, 0700) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return err_set(err, ERR_PRECONDITION, "cannot make the data directory %s: %s; nothing was started",
+                       path, strerror(errno));
+    return take_dir(a, path, err);
 }
 
 static int take_lock(struct arena *a, struct datadir *d, struct err *err)
@@ -57,30 +106,61 @@ static int read_admin_key(struct arena *a, struct datadir *d, struct err *err)
     return 0;
 }
 
-static int read_secret(struct arena *a, struct datadir *d, struct err *err)
+/* A stored password to try the key on. */
+static int find_sealed(struct arena *a, struct db *db, struct role *ret, bool *ret_found, struct err *err)
 {
+    auto_dbc *c = NULL;
+    return db_read(db, &c, err) < 0 ? -1 : role_find_sealed(c, a, ret, ret_found, err);
+}
+
+#define SECRET_WANTED                                                                                        \
+    "the passwords stored in mere.db cannot be read; nothing was started: put back the secret.key that "     \
+    "belongs to this directory"
+
+int datadir_secret(struct arena *a, struct datadir *d, struct db *db, struct err *err)
+{
+    struct err why = ERR_INIT;
+    struct role r;
+    const char *path = arena_printf(a, "%s/secret.key", d->path), *plain;
     char *data;
     size_t len;
-    const char *path = arena_printf(a, "%s/secret.key", d->path);
+    bool found;
+    if (find_sealed(a, db, &r, &found, err) < 0)
+        return -1;
     if (!fs_exists(path)) {
+        if (found)
+            return err_set(err, ERR_PRECONDITION, "%s is missing, and without it " SECRET_WANTED, path);
         crypt_random(d->secret, sizeof(d->secret));
         return fs_write_atomic(path, d->secret, sizeof(d->secret), 0600, err);
     }
-    if (fs_read(a, path, sizeof(d->secret), &data, &len, err) < 0)
+    if (fs_read(a, path, sizeof(d->secret), &data, &len, err) < 0 && err->code != ERR_TOO_LARGE)
         return -1;
-    if (len != sizeof(d->secret))
-        return err_set(err, ERR_PRECONDITION, "%s is damaged; without it the stored passwords cannot be read",
-                       path);
+    if (err->code == ERR_TOO_LARGE || len != sizeof(d->secret))
+        return err_set(err, ERR_PRECONDITION, "%s is damaged, and without it " SECRET_WANTED, path);
     memcpy(d->secret, data, sizeof(d->secret));
+    if (found && secret_open_with(d->secret, a, &r, &plain, &why) < 0)
+        return err_set(err, ERR_PRECONDITION, "%s is another key, with which " SECRET_WANTED, path);
     return 0;
 }
 
 int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct err *err)
 {
     *ret = (struct datadir){ .lock_fd = -1 };
-    if (make_dir(path, err) < 0 || fs_realpath(a, path, &ret->path, err) < 0 || take_lock(a, ret, err) < 0)
+    if (make_dir(a, path, err) < 0 || fs_realpath(a, path, &ret->path, err) < 0 || take_lock(a, ret, err) < 0)
         return -1;
-    return read_admin_key(a, ret, err) < 0 ? -1 : read_secret(a, ret, err);
+    return read_admin_key(a, ret, err);
+}
+
+/* Here, where it can be said; mere-proxy would only end over it. */
+static int check_readable(const char *path, struct err *err)
+{
+    auto_fd fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    char byte;
+    ssize_t n = fd < 0 ? -1 : read(fd, &byte, 1);
+    if (n == 1)
+        return 0;
+    return err_set(err, ERR_PRECONDITION, "cannot read %s, which mere-proxy needs for TLS: %s", path,
+                   n < 0 ? strerror(errno) : "it is empty");
 }
 
 int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key,
@@ -88,12 +168,9 @@ int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, co
 {
     if (!cert != !key)
         return err_set(err, ERR_INVALID, "tls-cert and tls-key go together; only one of them was given");
-    if (cert && (access(cert, R_OK) < 0 || access(key, R_OK) < 0))
-        return err_set(err, ERR_PRECONDITION, "cannot read the certificate %s or its key: %s", cert,
-                       strerror(errno));
     d->tls_cert = cert ? cert : arena_printf(a, "%s/tls.crt", d->path);
     d->tls_key = key ? key : arena_printf(a, "%s/tls.key", d->path);
     if (cert || (fs_exists(d->tls_cert) && fs_exists(d->tls_key)))
-        return 0;
+        return check_readable(d->tls_cert, err) < 0 ? -1 : check_readable(d->tls_key, err);
     return crypt_make_certificate(d->tls_cert, d->tls_key, names, n_names, CERTIFICATE_DAYS, err);
 }

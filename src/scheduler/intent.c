@@ -5,6 +5,7 @@
 
 #include "base/cgroup.h"
 #include "base/clock.h"
+#include "base/crypt.h"
 #include "base/text.h"
 #include "pg/settings.h"
 
@@ -43,10 +44,14 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
 
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what, struct err *err)
 {
+    /* Clients and proxies take these two out of a path, so that a request would reach something else. */
+    if (text_is_name(name, max) && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0))
+        return err_field(err, ERR_INVALID, pointer, "%s may not be \"%s\"", what, name);
     if (!text_is_name(name, max))
         return err_field(err, ERR_INVALID, pointer,
-                         "%s must be 1 to %zu bytes of printable UTF-8, without a blank at either end", what,
-                         max);
+                         "%s must be 1 to %zu bytes of printable UTF-8, without a blank at either end and "
+                         "without invisible characters",
+                         what, max);
     return 0;
 }
 
@@ -98,8 +103,8 @@ static char *settings_pointer(const char *pointer)
                      last != NULL && strcmp(last, "/default_endpoint_settings") == 0 ? "" : "/settings");
 }
 
-int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, const char *pointer,
-                          struct err *err)
+int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
+                          const char *pointer, struct err *err)
 {
     auto_free char *p_type = xasprintf("%s/type", pointer), *p_name = xasprintf("%s/name", pointer);
     auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer),
@@ -121,7 +126,7 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, con
         json_auto_t *obj = json_loads(spec->pg_settings, 0, NULL);
         if (!json_is_object(obj))
             return err_field(err, ERR_INVALID, p_settings, "pg_settings must be an object of strings");
-        if (pg_settings_check(obj, p_settings, err) < 0)
+        if (pg_settings_check(obj, pg_version, p_settings, err) < 0)
             return -1;
     }
     return check_cu(s, spec, pointer, err);
@@ -183,7 +188,7 @@ int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct 
                           .max_cu = s->info.default_max_cu,
                           .created_at = now,
                           .updated_at = now };
-    if (intent_check_endpoint(s, spec, pointer, err) < 0)
+    if (intent_check_endpoint(s, spec, p->pg_version, pointer, err) < 0)
         return -1;
     project_defaults(p, a, &e);
     apply_spec(&e, spec);
@@ -230,7 +235,10 @@ int intent_new_role(struct sched *s, struct arena *a, const struct project *p, c
                           .state = "creating",
                           .created_at = now,
                           .updated_at = now };
-    *ret_plain = no_login ? NULL : id_password(a);
-    (void)p;
-    return no_login ? 0 : secret_seal(s, a, branch_id, name, *ret_plain, ret, err);
+    const char *kept;
+    *ret_plain = kept = no_login ? NULL : id_password(a);
+    /* A password that is not to be stored is not even stored until the role is made: its verifier is. */
+    if (kept && !p->store_passwords && crypt_scram_verifier(a, *ret_plain, &kept, err) < 0)
+        return -1;
+    return no_login ? 0 : secret_seal(s, a, branch_id, name, kept, ret, err);
 }

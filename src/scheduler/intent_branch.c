@@ -156,7 +156,7 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
             load_parent(c, a, project_id, spec->parent, &parent, err) < 0 ||
             insert_child(s, c, a, &parent, spec, ret, &wait, err) < 0 ||
-            intent_fill(s, c, a, ret, true, err) < 0 || db_commit(c, err) < 0)
+            intent_fill(s, c, a, ret, ret->project.store_passwords, err) < 0 || db_commit(c, err) < 0)
             return -1;
     }
     CRASH_POINT("branch.inserted");

@@ -59,10 +59,9 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
                            const struct endpoint_spec *spec, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
-    if (intent_check_endpoint(s, spec, "/endpoint", err) < 0)
-        return -1;
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0 ||
+        intent_check_endpoint(s, spec, ret->project.pg_version, "/endpoint", err) < 0)
         return -1;
     struct endpoint *e = &ret->endpoints[0];
     if (spec->branch_id && strcmp(spec->branch_id, e->branch_id) != 0)

@@ -16,9 +16,9 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
 int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
                         const struct project *p, const char *branch_id, const struct endpoint_spec *spec,
                         const char *pointer, struct err *err) MUST_CHECK;
-/* Ranges of a spec's members; pointer is that of the object they stand in. */
-int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, const char *pointer,
-                          struct err *err) MUST_CHECK;
+/* Ranges of a spec's members, in a project of pg_version; pointer is that of the object they stand in. */
+int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
+                          const char *pointer, struct err *err) MUST_CHECK;
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what,
                       struct err *err) MUST_CHECK;
 int intent_check_role_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
@@ -26,10 +26,12 @@ int intent_check_database_name(const char *name, const char *pointer, struct err
 /* project (live) and branch (live) of a request, into the outcome. */
 int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch,
                 struct outcome *out, struct err *err) MUST_CHECK;
-/* Roles with clear passwords, databases and endpoints of out->branch into the outcome. */
+/* Roles, databases and endpoints of out->branch into the outcome; the clear passwords of the roles too, when
+ * asked for: only where the project stores passwords. */
 int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, bool passwords,
                 struct err *err) MUST_CHECK;
-/* A role row with a fresh sealed password; *ret_plain. */
+/* A role row with a fresh password in *ret_plain; sealed in the row, or its verifier alone where the project
+ * does not store passwords. */
 int intent_new_role(struct sched *s, struct arena *a, const struct project *p, const char *branch_id,
                     const char *name, bool no_login, struct role *ret, const char **ret_plain,
                     struct err *err) MUST_CHECK;

@@ -30,7 +30,7 @@ static int check_version(struct sched *s, int64_t version, struct err *err)
                      "Postgres %" PRId64 " is not installed here; installed: %s", version, have);
 }
 
-static int check_common(struct sched *s, const struct project_spec *spec, struct err *err)
+static int check_common(struct sched *s, const struct project_spec *spec, int64_t pg_version, struct err *err)
 {
     int64_t keep = spec->history_retention_seconds;
     if (spec->name && intent_check_name(spec->name, 256, "/project/name", "a project name", err) < 0)
@@ -41,21 +41,20 @@ static int check_common(struct sched *s, const struct project_spec *spec, struct
     if (spec->region_id && strcmp(spec->region_id, s->info.region_id) != 0)
         return err_field(err, ERR_INVALID, "/project/region_id", "there is one region here: \"%s\"",
                          s->info.region_id);
-    return intent_check_endpoint(s, &spec->endpoint, "/project/default_endpoint_settings", err);
+    return intent_check_endpoint(s, &spec->endpoint, pg_version, "/project/default_endpoint_settings", err);
 }
 
 static int insert_roles(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
-                        const char *role, const char *database, struct err *err)
+                        const char *role, const char *database, const char **ret_plain, struct err *err)
 {
     int64_t now = clock_wall_us();
     struct role r;
-    const char *plain;
     struct database d = { .branch_id = out->branch.id,
                           .name = database,
                           .owner_name = role,
                           .created_at = now,
                           .updated_at = now };
-    if (intent_new_role(s, a, &out->project, out->branch.id, role, false, &r, &plain, err) < 0 ||
+    if (intent_new_role(s, a, &out->project, out->branch.id, role, false, &r, ret_plain, err) < 0 ||
         role_insert(c, &r, err) < 0)
         return -1;
     /* What the template brings along and nobody asked for goes at the first start; what it has as asked need
@@ -66,7 +65,8 @@ static int insert_roles(struct sched *s, struct dbc *c, struct arena *a, struct 
     if (database_insert(c, &d, err) < 0)
         return -1;
     struct database old = { .branch_id = out->branch.id,
-                            .name = PG_TEMPLATE_DATABASE,
+                            .name = role_dropping_name(a),
+                            .made_name = PG_TEMPLATE_DATABASE,
                             .owner_name = PG_TEMPLATE_ROLE,
                             .state = "dropping",
                             .created_at = now,
@@ -74,7 +74,8 @@ static int insert_roles(struct sched *s, struct dbc *c, struct arena *a, struct 
     if (!own_database && database_insert(c, &old, err) < 0)
         return -1;
     struct role old_role = { .branch_id = out->branch.id,
-                             .name = PG_TEMPLATE_ROLE,
+                             .name = role_dropping_name(a),
+                             .made_name = PG_TEMPLATE_ROLE,
                              .state = "dropping",
                              .created_at = now,
                              .updated_at = now };
@@ -124,7 +125,7 @@ static int check_names(struct arena *a, const struct project_spec *spec, const c
 int intent_project_create(struct sched *s, struct arena *a, const struct project_spec *spec,
                           struct outcome *ret, struct err *err)
 {
-    const char *role, *database;
+    const char *role, *database, *plain;
     int64_t now = clock_wall_us();
     *ret = (struct outcome){ 0 };
     ret->project = (struct project){ .id = id_project(a),
@@ -141,19 +142,22 @@ int intent_project_create(struct sched *s, struct arena *a, const struct project
     ret->project.history_retention_seconds = spec->history_retention_seconds == INTENT_UNSET
                                                  ? RETENTION_DEFAULT_SECONDS
                                                  : spec->history_retention_seconds;
-    if (check_common(s, spec, err) < 0 || check_version(s, ret->project.pg_version, err) < 0 ||
+    if (check_common(s, spec, ret->project.pg_version, err) < 0 ||
+        check_version(s, ret->project.pg_version, err) < 0 ||
         check_names(a, spec, &role, &database, err) < 0 || sched_space(s, err) < 0)
         return -1;
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || project_insert(c, &ret->project, err) < 0 ||
-        insert_root(c, a, ret, spec, err) < 0 || insert_roles(s, c, a, ret, role, database, err) < 0 ||
+        insert_root(c, a, ret, spec, err) < 0 ||
+        insert_roles(s, c, a, ret, role, database, &plain, err) < 0 ||
         intent_add_endpoint(
             s, c, a, ret, &ret->project, ret->branch.id,
             &(struct endpoint_spec){ .suspend_timeout_seconds = INTENT_UNSET, .disabled = -1 },
             "/project/default_endpoint_settings", err) < 0 ||
         intent_add_operation(c, a, ret, "create_timeline", "finished", ret->branch.id, NULL, NULL, err) < 0 ||
-        intent_fill(s, c, a, ret, true, err) < 0)
+        intent_fill(s, c, a, ret, false, err) < 0)
         return -1;
+    ret->passwords[0] = plain; /* of the one role there is */
     return db_commit(c, err);
 }
 
@@ -166,7 +170,7 @@ int intent_project_update(struct sched *s, struct arena *a, const char *project_
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
-        read(arg, &ret->project, &spec, err) < 0 || check_common(s, &spec, err) < 0)
+        read(arg, &ret->project, &spec, err) < 0 || check_common(s, &spec, ret->project.pg_version, err) < 0)
         return -1;
     struct project *p = &ret->project;
     p->name = spec.name ? spec.name : p->name;

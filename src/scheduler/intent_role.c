@@ -5,16 +5,14 @@
 
 #include "base/clock.h"
 
-#include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ROLES_MAX     500
 #define DATABASES_MAX 500
 
-static int add_apply(struct dbc *c, struct arena *a, struct outcome *out, const char *args, struct err *err)
+static int add_apply(struct dbc *c, struct arena *a, struct outcome *out, struct err *err)
 {
-    return intent_add_operation(c, a, out, "apply_config", "scheduling", out->branch.id, NULL, args, err);
+    return intent_add_operation(c, a, out, "apply_config", "scheduling", out->branch.id, NULL, NULL, err);
 }
 
 static int commit_and_kick(struct sched *s, struct dbc *c, struct err *err)
@@ -56,7 +54,7 @@ int intent_role_create(struct sched *s, struct arena *a, const char *project_id,
     if (n >= ROLES_MAX)
         return err_set(err, ERR_INVALID, "a branch has at most %d roles", ROLES_MAX);
     if (intent_new_role(s, a, &ret->project, ret->branch.id, name, no_login, &r, &plain, err) < 0 ||
-        role_insert(c, &r, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
+        role_insert(c, &r, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_role(a, ret, &r, plain);
     return commit_and_kick(s, c, err);
@@ -79,9 +77,7 @@ int intent_role_delete(struct sched *s, struct arena *a, const char *project_id,
             return err_set(err, ERR_INVALID,
                            "role \"%s\" owns database \"%s\"; give it another owner or delete it first", name,
                            dbs[i].name);
-    r.state = "dropping";
-    r.updated_at = clock_wall_us();
-    if (role_update(c, &r, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
+    if (role_begin_drop(c, &r, clock_wall_us(), err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_role(a, ret, &r, NULL);
     return commit_and_kick(s, c, err);
@@ -102,7 +98,7 @@ int intent_role_reset_password(struct sched *s, struct arena *a, const char *pro
     if (intent_new_role(s, a, &ret->project, ret->branch.id, name, false, &fresh, &plain, err) < 0)
         return -1;
     fresh.created_at = r.created_at;
-    if (role_update(c, &fresh, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
+    if (role_update(c, &fresh, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_role(a, ret, &fresh, plain);
     return commit_and_kick(s, c, err);
@@ -133,17 +129,10 @@ int intent_database_create(struct sched *s, struct arena *a, const char *project
                           .state = "creating",
                           .created_at = now,
                           .updated_at = now };
-    if (database_insert(c, &d, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
+    if (database_insert(c, &d, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_database(a, ret, &d);
     return commit_and_kick(s, c, err);
-}
-
-static char *alter_args(const char *name, const char *new_name, const char *new_owner)
-{
-    json_auto_t *args =
-        json_pack("{s:s, s:s*, s:s*}", "database", name, "name", new_name, "owner_name", new_owner);
-    return json_dumps(args, JSON_COMPACT);
 }
 
 int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
@@ -151,7 +140,7 @@ int intent_database_update(struct sched *s, struct arena *a, const char *project
                            struct err *err)
 {
     struct role owner;
-    struct database d, other;
+    struct database d;
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if ((new_name && intent_check_database_name(new_name, "/database/name", err) < 0) ||
@@ -162,18 +151,16 @@ int intent_database_update(struct sched *s, struct arena *a, const char *project
         return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name",
                                                       "role not found: \"%.63s\"", new_owner)
                                           : -1;
-    struct err ignored = ERR_INIT;
-    if (new_name && strcmp(new_name, name) != 0 &&
-        database_get(c, a, ret->branch.id, new_name, &other, &ignored) == 0)
-        return err_field(err, ERR_CONFLICT, "/database/name", "database already exists; database_name:\"%s\"",
-                         new_name);
-    char *args = alter_args(name, new_name && strcmp(new_name, name) != 0 ? new_name : NULL, new_owner);
-    int rc = add_apply(c, a, ret, arena_strdup(a, args), err);
-    free(args);
-    if (rc < 0)
-        return -1;
-    d.name = new_name ? new_name : d.name;
+    /* What it is called in Postgres stays known until it is called otherwise. */
+    if (new_name && strcmp(new_name, d.name) != 0) {
+        d.made_name = d.made_name ? d.made_name : d.name;
+        d.name = new_name;
+    }
     d.owner_name = new_owner ? new_owner : d.owner_name;
+    d.state = "creating";
+    d.updated_at = clock_wall_us();
+    if (database_update(c, &d, err) < 0 || add_apply(c, a, ret, err) < 0)
+        return -1;
     give_database(a, ret, &d);
     return commit_and_kick(s, c, err);
 }
@@ -187,9 +174,7 @@ int intent_database_delete(struct sched *s, struct arena *a, const char *project
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
         database_get(c, a, ret->branch.id, name, &d, err) < 0)
         return -1;
-    d.state = "dropping";
-    d.updated_at = clock_wall_us();
-    if (database_update(c, &d, err) < 0 || add_apply(c, a, ret, NULL, err) < 0)
+    if (database_begin_drop(c, &d, clock_wall_us(), err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_database(a, ret, &d);
     return commit_and_kick(s, c, err);

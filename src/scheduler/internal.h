@@ -77,6 +77,8 @@ struct task {
     struct task *next;
     struct sched *s;
     struct arena *a;
+    struct compute *c;            /* it works for this one, which is not forgotten meanwhile; or NULL */
+    bool slow;                    /* may take minutes: never on the last workers, which starts need */
     void (*run)(struct task *t);  /* on a worker; may fill err and rc */
     void (*done)(struct task *t); /* on the loop thread; the task is freed afterwards */
     int rc;
@@ -137,8 +139,8 @@ struct compute {
     bool want_run;
     bool force;   /* the wanted stop may cut sessions that are active */
     bool deleted; /* the row goes once it is stopped */
-    bool crashed; /* the exit we are handling was not asked for */
     int pins;     /* jobs that need its state to stay; no stop and no start meanwhile */
+    int tasks;    /* under way for it */
     int64_t generation;
     int64_t state_since_ms;
 
@@ -172,14 +174,15 @@ struct compute {
 
     struct waiter *waiters;
     enum err_code error_code;
-    char error[256];      /* why the last start failed */
-    int64_t starts_ms[5]; /* ring of the last failures */
+    char error[256]; /* why the last start failed */
     int n_failures;
 };
 
 struct compute *compute_find(struct sched *s, const char *endpoint_id);
 /* Finds or makes it (state as the row's process tells only after adoption; STOPPED when new). */
 struct compute *compute_get(struct sched *s, const struct endpoint *e);
+/* One of this branch, other than `but`, that is neither stopped nor failed; or NULL. */
+struct compute *compute_of_branch(struct sched *s, const char *branch_id, const struct compute *but);
 void computes_free(struct sched *s);    /* all of them, at the end; nothing is stopped */
 void compute_forget(struct compute *c); /* frees a stopped one nobody needs */
 void compute_want(struct compute *c, bool run, bool force);
@@ -202,6 +205,8 @@ void supervise_prepare(struct compute *c);
 void supervise_spawn(struct compute *c);
 void supervise_release(struct compute *c); /* ready: let the waiting in, record it */
 void supervise_failed(struct compute *c);
+/* The machine went down while it ran without syncing: what is on disk may be anything. */
+bool supervise_is_lost(const struct branch *b);
 /* Finds out why a start ended, where nothing is known yet. */
 void supervise_explain(struct compute *c);
 /* How clients are told why it does not start. */
@@ -220,6 +225,10 @@ void supervise_look_at_status(struct compute *c);
 void supervise_join_group(struct compute *c); /* beside the start */
 
 /* ---- adopt.c ---- */
+
+/* Kills every process that holds the lock of this branch's computes; in a worker or at start. */
+int supervise_kill_holders(const struct env *env, struct arena *a, const char *branch_id,
+                           struct err *err) MUST_CHECK;
 
 /* At start: finds what survived us and leaves the compute in its true state. */
 int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err) MUST_CHECK;
@@ -252,6 +261,8 @@ void supervise_clear(
 void ops_look(struct sched *s);
 /* At the end: forgets what is still open; its rows stay. */
 void ops_free(struct sched *s);
+/* The branch is still being forked: nothing of it can start. */
+bool ops_forking(struct sched *s, const char *branch_id);
 /* A compute changed state: finish what waited for it, go on with what was blocked. */
 void ops_compute_changed(struct compute *c);
 
@@ -262,17 +273,25 @@ struct op {
     struct sched *s;
     struct arena *a;
     struct operation row;
-    bool running; /* it has begun */
-    bool tasked;  /* a task has it: hands off until its done() */
+    char parent_id[ID_MAX + 1]; /* of a fork: the branch it is made from */
+    bool acknowledged;          /* of a fork: it is fixed and told; only its image may be incomplete */
+    bool running;               /* it has begun */
+    int64_t retry_ms;           /* not before (clock_mono_ms) */
+    bool tasked;                /* a task has it: hands off until its done() */
 };
+/* Its task did not succeed, but may: looked at again, at once or after a while. */
+void ops_retry(struct op *op, bool at_once);
 /* Final status: commits it, unlinks and frees the op, steps everything. error NULL = finished. */
 void ops_finish(struct op *op, const char *status, const char *error);
 void job_fork_start(struct op *op);
+/* A branch that was never acknowledged as ready leaves nothing behind, nor do those that wait for it. */
+void job_fork_undo(struct op *op);
 void job_delete_start(struct op *op);
 void job_apply_start(struct op *op, struct compute *c);
-/* Applies all waiting role and database rows of a branch; in a worker. */
+/* Applies all waiting role and database rows of a branch; in a worker.  What Postgres refuses to drop is
+ * there to stay, except at a start, where it is left to an operation. */
 int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
-                      struct err *err) MUST_CHECK;
+                      bool at_start, struct err *err) MUST_CHECK;
 
 /* ---- wake.c ---- */
 
@@ -299,6 +318,9 @@ struct keeper_spec {
     gid_t gid;
 };
 int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *err) MUST_CHECK;
+/* Any thread, once the loop runs: 0 when mere-proxy has said where it listens; else why there is no use in
+ * waiting longer: it ended, a signal came, the time is up. */
+int keeper_wait(struct sched *s, struct err *err) MUST_CHECK;
 /* mere-proxy said HELLO. */
 void keeper_hello(struct sched *s, int64_t pid, const char *host, int port);
 void keeper_stop(struct sched *s, bool keep);
@@ -312,5 +334,8 @@ int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const c
                 struct role *ret, struct err *err) MUST_CHECK;
 int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
                 struct err *err) MUST_CHECK;
+/* The same before there is a scheduler: of a row that has something sealed, with a key of 32 bytes. */
+int secret_open_with(const uint8_t *key, struct arena *a, const struct role *r, const char **ret_plain,
+                     struct err *err) MUST_CHECK;
 
 #endif

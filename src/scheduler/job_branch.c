@@ -16,15 +16,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ADMIN_OPEN_MS 10000
+#define ADMIN_OPEN_MS  10000
+#define FORK_TRIES     3
+#define COMPLETE_TRIES 20 /* then it is left to the start that needs it */
 
 /* ---- fork ---- */
 
 struct fork_job {
-    struct task t;
+    struct task t; /* its compute is the parent's, pinned, or NULL */
     struct op *op;
-    struct compute *parent; /* pinned, or NULL when the parent has none in memory */
     bool hot;
+    bool acknowledged; /* the fork is fixed and told */
     char branch_id[ID_MAX + 1];
     char parent_endpoint[ID_MAX + 1];
     struct pg_admin *admin;
@@ -38,11 +40,12 @@ static int read_pair(struct fork_job *j, struct branch *child, struct branch *pa
     return branch_get_id(c, j->t.a, child->parent_id, parent, err);
 }
 
-static int commit_fork(struct fork_job *j, const struct image *image, struct err *err)
+/* taken: the image's row is still as it was when the image was begun. */
+static int commit_fork(struct fork_job *j, const struct image *image, bool taken, struct err *err)
 {
     auto_dbc *c = NULL;
     int64_t now = clock_wall_us();
-    if (db_write(j->t.s->env.db, &c, err) < 0 || image_update(c, image, err) < 0 ||
+    if (db_write(j->t.s->env.db, &c, err) < 0 || (taken && image_update(c, image, err) < 0) ||
         branch_set_fork(c, j->branch_id, image->lsn, now, image->id, now, err) < 0 || db_commit(c, err) < 0)
         return -1;
     sched_changed(j->t.s);
@@ -73,7 +76,7 @@ static int fork_cold(struct fork_job *j, const struct branch *parent, struct err
         if (capture_cold(&s->env, j->t.a, parent, &image, err) < 0)
             return -1;
     }
-    return commit_fork(j, &image, err);
+    return commit_fork(j, &image, false, err);
 }
 
 static int fork_running(struct fork_job *j, const struct branch *parent, struct err *err)
@@ -87,7 +90,7 @@ static int fork_running(struct fork_job *j, const struct branch *parent, struct 
         return -1;
     CRASH_POINT("fork.captured");
     image.state = "snapped";
-    if (commit_fork(j, &image, err) < 0) {
+    if (commit_fork(j, &image, true, err) < 0) {
         struct err ignored = ERR_INIT;
         (void)!capture_discard(&s->env, image.id, &ignored);
         return -1;
@@ -107,10 +110,8 @@ static int fork_branch(struct fork_job *j, struct err *err)
         return -1;
     if (read_pair(j, &child, &parent, err) < 0 || get_image(j, child.image_id, &image, err) < 0)
         return -1;
-    /* The branch has been acknowledged: completing its image can be tried again as often as it takes. */
-    if (strcmp(image.state, "snapped") == 0)
-        return capture_complete(&j->t.s->env, j->t.a, &image, err);
-    return 0;
+    j->acknowledged = true;
+    return capture_complete(&j->t.s->env, j->t.a, image.id, err);
 }
 
 static void fork_run(struct task *t)
@@ -118,37 +119,59 @@ static void fork_run(struct task *t)
     t->rc = fork_branch((struct fork_job *)t, &t->err);
 }
 
-/* A branch that was never acknowledged as ready leaves nothing behind. */
-static bool undo_fork(struct op *op)
+/* Their operations find them gone at the next look. */
+static int delete_waiting(struct dbc *c, struct arena *a, const struct branch *b, struct err *err)
+{
+    struct branch *all;
+    struct endpoint *list;
+    size_t n_all, n;
+    if (branch_list_all(c, a, b->project_id, &all, &n_all, err) < 0 ||
+        endpoint_list(c, a, NULL, b->id, true, &list, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n_all; i++)
+        if (all[i].parent_id && strcmp(all[i].parent_id, b->id) == 0 &&
+            delete_waiting(c, a, &all[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < n; i++)
+        if (endpoint_delete(c, list[i].id, err) < 0)
+            return -1;
+    return branch_delete(c, b->id, err);
+}
+
+void job_fork_undo(struct op *op)
 {
     auto_dbc *c = NULL;
     struct err err = ERR_INIT;
     struct branch b;
-    struct endpoint *list;
-    size_t n;
     if (db_write(op->s->env.db, &c, &err) < 0 || branch_get_id(c, op->a, op->row.branch_id, &b, &err) < 0)
-        return false;
+        goto failed;
     if (strcmp(b.state, "init") != 0)
-        return false;
-    if (endpoint_list(c, op->a, NULL, b.id, true, &list, &n, &err) < 0)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (endpoint_delete(c, list[i].id, &err) < 0)
-            return false;
-    if (branch_delete(c, b.id, &err) < 0 || db_commit(c, &err) < 0) {
-        log_event(LOG_ERROR, "fork", "cannot undo a branch", "br", op->row.branch_id, "error", err.msg,
-                  "detail", err.detail, NULL);
-        return false;
-    }
-    return true;
+        return;
+    if (delete_waiting(c, op->a, &b, &err) < 0 || db_commit(c, &err) < 0)
+        goto failed;
+    return;
+failed:
+    log_event(LOG_ERROR, "fork", "cannot undo a branch", "br", op->row.branch_id, "error", err.msg, "detail",
+              err.detail, NULL);
+}
+
+/* The parent changed under us: look again.  An acknowledged branch only goes on: its image is completed by
+ * this operation, or by the start that needs it. */
+static bool goes_on(const struct fork_job *j)
+{
+    const struct err *err = &j->t.err;
+    if (j->op->acknowledged)
+        return j->op->row.failures_count < COMPLETE_TRIES;
+    return err_retryable(err->code) && err->code != ERR_DISK_FULL && j->op->row.failures_count < FORK_TRIES;
 }
 
 static void fork_done(struct task *t)
 {
     struct fork_job *j = (struct fork_job *)t;
     struct op *op = j->op;
-    struct compute *parent = j->parent;
+    struct compute *parent = t->c;
     op->tasked = false;
+    op->acknowledged = j->acknowledged;
     if (parent) {
         if (j->hot)
             supervise_give_back(parent, j->admin);
@@ -159,17 +182,29 @@ static void fork_done(struct task *t)
     } else {
         log_event(LOG_WARN, "fork", "fork failed", "br", j->branch_id, "error", t->err.msg, "detail",
                   t->err.detail, NULL);
-        if (err_retryable(t->err.code) && op->row.failures_count < 3 && t->err.code != ERR_DISK_FULL) {
-            op->row.failures_count++; /* the parent changed under us: look again */
-            op->running = false;
+        if (goes_on(j)) {
+            ops_retry(op, !op->acknowledged);
         } else {
-            (void)undo_fork(op);
+            job_fork_undo(op);
             ops_finish(op, "failed", t->err.msg);
         }
     }
     if (parent)
         compute_step(parent);
-    ops_look(t->s);
+    compute_step_all(t->s);
+}
+
+/* The parent's compute as it is at this moment: pinned, with its session where it runs. */
+static void take_parent(struct fork_job *j, struct compute *c)
+{
+    j->t.c = c;
+    j->hot = c->state == COMPUTE_RUNNING;
+    c->pins++;
+    snprintf(j->parent_endpoint, sizeof(j->parent_endpoint), "%s", c->id);
+    if (j->hot) {
+        j->admin = c->admin;
+        c->admin_busy = true;
+    }
 }
 
 void job_fork_start(struct op *op)
@@ -180,23 +215,17 @@ void job_fork_start(struct op *op)
     struct err err = ERR_INIT;
     bool found = false;
     j->op = op;
+    j->t.slow = true;
+    op->tasked = true;
     snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
-    if (read_pair(j, &child, &parent, &err) == 0) {
+    if (read_pair(j, &child, &parent, &err) == 0 && strcmp(child.state, "init") == 0) {
+        struct compute *running = compute_of_branch(op->s, parent.id, NULL);
         auto_dbc *c = NULL;
-        if (db_read(op->s->env.db, &c, &err) == 0 &&
-            endpoint_find_writer(c, j->t.a, parent.id, &e, &found, &err) < 0)
-            found = false;
-    }
-    if (found) {
-        struct compute *c = compute_get(op->s, &e);
-        j->parent = c;
-        j->hot = c->state == COMPUTE_RUNNING;
-        c->pins++;
-        snprintf(j->parent_endpoint, sizeof(j->parent_endpoint), "%s", c->id);
-        if (j->hot) {
-            j->admin = c->admin;
-            c->admin_busy = true;
-        }
+        if (running)
+            take_parent(j, running);
+        else if (db_read(op->s->env.db, &c, &err) == 0 &&
+                 endpoint_find_writer(c, j->t.a, parent.id, &e, &found, &err) == 0 && found)
+            take_parent(j, compute_get(op->s, &e));
     }
     task_submit(&j->t);
 }
@@ -320,11 +349,10 @@ static void delete_done(struct task *t)
         ops_finish(op, "finished", NULL);
         return;
     }
-    /* A deletion only rolls forward: it is tried again at the next look. */
+    /* A deletion only rolls forward. */
     log_event(LOG_WARN, "delete", "not done yet", "br", j->branch_id, "error", t->err.msg, "detail",
               t->err.detail, NULL);
-    op->running = false;
-    op->row.failures_count++;
+    ops_retry(op, false);
 }
 
 void job_delete_start(struct op *op)
@@ -335,6 +363,8 @@ void job_delete_start(struct op *op)
     struct endpoint *list;
     size_t n;
     j->op = op;
+    j->t.slow = true;
+    op->tasked = true;
     snprintf(j->branch_id, sizeof(j->branch_id), "%s", op->row.branch_id);
     snprintf(j->project_id, sizeof(j->project_id), "%s", op->row.project_id);
     if (db_read(op->s->env.db, &db, &err) == 0 &&

@@ -8,32 +8,27 @@
 #include "base/log.h"
 #include "meta/project.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #define ADMIN_OPEN_MS 10000
 
-static int store_role(struct sched *s, struct role *r, const char *state, struct err *err)
+/* How a row is written after Postgres has said yes or no. */
+static int write_role(struct sched *s, const struct role *r,
+                      int (*how)(struct dbc *, const struct role *, int64_t, struct err *), struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0)
-        return -1;
-    r->state = state;
-    r->updated_at = clock_wall_us();
-    if ((state ? role_update(c, r, err) : role_delete(c, r->branch_id, r->name, err)) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || how(c, r, clock_wall_us(), err) < 0)
         return -1;
     return db_commit(c, err);
 }
 
-static int store_database(struct sched *s, struct database *d, const char *state, struct err *err)
+static int write_database(struct sched *s, const struct database *d,
+                          int (*how)(struct dbc *, const struct database *, int64_t, struct err *),
+                          struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0)
-        return -1;
-    d->state = state;
-    d->updated_at = clock_wall_us();
-    if ((state ? database_update(c, d, err) : database_delete(c, d->id, err)) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || how(c, d, clock_wall_us(), err) < 0)
         return -1;
     return db_commit(c, err);
 }
@@ -42,33 +37,24 @@ static int make_role(struct sched *s, struct arena *a, struct role *r, bool keep
                      struct pg_admin *admin, struct err *err)
 {
     const char *plain, *verifier = NULL;
-    if (r->sealed &&
-        (secret_open(s, a, r, &plain, err) < 0 || crypt_scram_verifier(a, plain, &verifier, err) < 0))
+    if (r->sealed && secret_open(s, a, r, &plain, err) < 0)
+        return -1;
+    /* Where passwords are not stored, what is sealed until now is the verifier. */
+    if (r->sealed && !keep_password)
+        verifier = plain;
+    else if (r->sealed && crypt_scram_verifier(a, plain, &verifier, err) < 0)
         return -1;
     if (pg_admin_role_ensure(admin, r->name, verifier, r->no_login, err) < 0)
         return err_wrap(err, "role");
     if (!keep_password)
         r->sealed = NULL;
-    return store_role(s, r, "ready", err);
+    return write_role(s, r, role_settle, err);
 }
 
-/* What cannot be dropped goes back to ready, and the operation says why. */
-static int drop_role(struct sched *s, struct role *r, struct pg_admin *admin, struct err *err)
+/* Not Postgres's no to one thing: the next one would fare the same. */
+static bool is_lost(const struct err *err)
 {
-    struct err ignored = ERR_INIT;
-    if (pg_admin_role_drop(admin, r->name, err) == 0)
-        return store_role(s, r, NULL, err);
-    (void)!store_role(s, r, "ready", &ignored);
-    return -1;
-}
-
-static int drop_database(struct sched *s, struct database *d, struct pg_admin *admin, struct err *err)
-{
-    struct err ignored = ERR_INIT;
-    if (pg_admin_database_drop(admin, d->name, err) == 0)
-        return store_database(s, d, NULL, err);
-    (void)!store_database(s, d, "ready", &ignored);
-    return -1;
+    return err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT;
 }
 
 static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bool *keep_passwords,
@@ -85,32 +71,146 @@ static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bo
     return database_list(c, a, branch_id, true, dbs, n_dbs, err);
 }
 
-int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
-                      struct err *err)
-{
+/* All that waits in one branch. */
+struct waiting {
+    struct sched *s;
+    struct arena *a;
+    const char *branch_id;
+    struct pg_admin *admin;
+    bool at_start; /* no operation is there to say why not: what Postgres refuses to drop goes on waiting */
+    bool keep_passwords;
     struct role *roles;
     struct database *dbs;
     size_t n_roles, n_dbs;
-    bool keep;
-    if (read_rows(s, a, branch_id, &keep, &roles, &n_roles, &dbs, &n_dbs, err) < 0)
-        return -1;
-    for (size_t i = 0; i < n_roles; i++)
-        if (strcmp(roles[i].state, "creating") == 0 && make_role(s, a, &roles[i], keep, admin, err) < 0)
-            return -1;
-    for (size_t i = 0; i < n_dbs; i++) {
-        if (strcmp(dbs[i].state, "creating") != 0)
+    bool failed; /* first: why the first one could not be applied */
+    struct err first;
+};
+
+/* One that could not be applied does not keep the others from it.  false: go no further. */
+static bool note(struct waiting *w, const char *what, const char *name, const struct err *why)
+{
+    log_event(LOG_INFO, "apply", "refused", "br", w->branch_id, what, name, "error", why->msg, "detail",
+              why->detail, NULL);
+    if (!w->failed)
+        err_set(&w->first, why->code, "%s \"%s\" was not applied: %s", what, name, why->msg);
+    w->failed = true;
+    return !is_lost(why);
+}
+
+static bool is_in(const char *state, const char *wanted)
+{
+    return strcmp(state, wanted) == 0;
+}
+
+/* A role of this name is still to be dropped first. */
+static bool role_in_the_way(const struct waiting *w, const char *name)
+{
+    for (size_t i = 0; i < w->n_roles; i++)
+        if (is_in(w->roles[i].state, "dropping") && strcmp(w->roles[i].made_name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool database_in_the_way(const struct waiting *w, const char *name)
+{
+    for (size_t i = 0; i < w->n_dbs; i++)
+        if (is_in(w->dbs[i].state, "dropping") && strcmp(w->dbs[i].made_name, name) == 0)
+            return true;
+    return false;
+}
+
+/* final: what cannot be dropped now is there to stay, and the operation says why. */
+static bool drop_roles(struct waiting *w, bool final)
+{
+    for (size_t i = 0; i < w->n_roles; i++) {
+        struct role *r = &w->roles[i];
+        struct err err = ERR_INIT;
+        if (!is_in(r->state, "dropping"))
             continue;
-        if (pg_admin_database_ensure(admin, dbs[i].name, dbs[i].owner_name, err) < 0 ||
-            store_database(s, &dbs[i], "ready", err) < 0)
-            return -1;
+        int rc = pg_admin_role_drop(w->admin, r->made_name, &err);
+        if (rc == 0)
+            rc = write_role(w->s, r, role_settle, &err);
+        else if (!final && !is_lost(&err))
+            continue;
+        else if (!is_lost(&err) && !w->at_start) {
+            struct err ignored = ERR_INIT;
+            (void)!write_role(w->s, r, role_undo_drop, &ignored);
+        }
+        r->state = "done";
+        if (rc < 0 && !note(w, "role", r->made_name, &err))
+            return false;
     }
-    for (size_t i = 0; i < n_dbs; i++)
-        if (strcmp(dbs[i].state, "dropping") == 0 && drop_database(s, &dbs[i], admin, err) < 0)
-            return -1;
-    for (size_t i = 0; i < n_roles; i++)
-        if (strcmp(roles[i].state, "dropping") == 0 && drop_role(s, &roles[i], admin, err) < 0)
-            return -1;
-    return 0;
+    return true;
+}
+
+static bool make_roles(struct waiting *w)
+{
+    for (size_t i = 0; i < w->n_roles; i++) {
+        struct role *r = &w->roles[i];
+        struct err err = ERR_INIT;
+        if (!is_in(r->state, "creating") || role_in_the_way(w, r->name))
+            continue;
+        int rc = make_role(w->s, w->a, r, w->keep_passwords, w->admin, &err);
+        r->state = "done";
+        if (rc < 0 && !note(w, "role", r->name, &err))
+            return false;
+    }
+    return true;
+}
+
+static bool drop_databases(struct waiting *w)
+{
+    for (size_t i = 0; i < w->n_dbs; i++) {
+        struct database *d = &w->dbs[i];
+        struct err err = ERR_INIT, ignored = ERR_INIT;
+        if (!is_in(d->state, "dropping"))
+            continue;
+        int rc = pg_admin_database_drop(w->admin, d->made_name, &err);
+        if (rc == 0)
+            rc = write_database(w->s, d, database_settle, &err);
+        else if (!is_lost(&err) && !w->at_start)
+            (void)!write_database(w->s, d, database_undo_drop, &ignored);
+        if (rc == 0)
+            d->state = "done";
+        else if (!note(w, "database", d->made_name, &err))
+            return false;
+    }
+    return true;
+}
+
+static int make_database(struct waiting *w, const struct database *d, struct err *err)
+{
+    if (database_in_the_way(w, d->name))
+        return err_set(err, ERR_CONFLICT, "the database of this name that was deleted is still there");
+    if (pg_admin_database_ensure(w->admin, d->made_name, d->name, d->owner_name, err) < 0)
+        return -1;
+    return write_database(w->s, d, database_settle, err);
+}
+
+static bool make_databases(struct waiting *w)
+{
+    for (size_t i = 0; i < w->n_dbs; i++) {
+        struct database *d = &w->dbs[i];
+        struct err err = ERR_INIT;
+        if (is_in(d->state, "creating") && make_database(w, d, &err) < 0 &&
+            !note(w, "database", d->name, &err))
+            return false;
+    }
+    return true;
+}
+
+int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
+                      bool at_start, struct err *err)
+{
+    struct waiting w = { .s = s, .a = a, .branch_id = branch_id, .admin = admin, .at_start = at_start };
+    if (read_rows(s, a, branch_id, &w.keep_passwords, &w.roles, &w.n_roles, &w.dbs, &w.n_dbs, err) < 0)
+        return -1;
+    /* A role may own what is dropped or given away here, and have the name of one that is made. */
+    (void)(drop_databases(&w) && drop_roles(&w, false) && make_roles(&w) && make_databases(&w) &&
+           drop_roles(&w, true) && make_roles(&w));
+    if (w.failed)
+        *err = w.first;
+    return w.failed ? -1 : 0;
 }
 
 /* ---- the operation ---- */
@@ -118,35 +218,10 @@ int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, s
 struct apply_job {
     struct task t;
     struct op *op;
-    struct compute *c;
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
-    const char *args;
     struct pg_admin *admin;
 };
-
-/* {"database": name, "name": new name, "owner_name": new owner}: what a PATCH asked for. */
-static int alter_database(struct apply_job *j, struct err *err)
-{
-    struct sched *s = j->t.s;
-    struct database d;
-    json_auto_t *args = j->args ? json_loads(j->args, 0, NULL) : NULL;
-    const char *name = json_string_value(json_object_get(args, "database"));
-    const char *new_name = json_string_value(json_object_get(args, "name")),
-               *new_owner = json_string_value(json_object_get(args, "owner_name"));
-    if (!name)
-        return 0;
-    {
-        auto_dbc *c = NULL;
-        if (db_read(s->env.db, &c, err) < 0 || database_get(c, j->t.a, j->branch_id, name, &d, err) < 0)
-            return -1;
-    }
-    if (pg_admin_database_alter(j->admin, name, new_name, new_owner, err) < 0)
-        return -1;
-    d.name = new_name ? new_name : d.name;
-    d.owner_name = new_owner ? new_owner : d.owner_name;
-    return store_database(s, &d, "ready", err);
-}
 
 static void apply_run(struct task *t)
 {
@@ -155,15 +230,17 @@ static void apply_run(struct task *t)
     if (!j->admin)
         t->rc = pg_admin_open(env_socket_dir(&t->s->env, t->a, j->id), ADMIN_OPEN_MS, &j->admin, &t->err);
     if (t->rc == 0)
-        t->rc = job_apply_pending(t->s, t->a, j->branch_id, j->admin, &t->err);
-    if (t->rc == 0)
-        t->rc = alter_database(j, &t->err);
+        t->rc = job_apply_pending(t->s, t->a, j->branch_id, j->admin, false, &t->err);
+    if (t->rc < 0 && is_lost(&t->err)) {
+        pg_admin_close(j->admin);
+        j->admin = NULL;
+    }
 }
 
 static void apply_done(struct task *t)
 {
     struct apply_job *j = (struct apply_job *)t;
-    struct compute *c = j->c;
+    struct compute *c = j->t.c;
     j->op->tasked = false;
     supervise_give_back(c, j->admin);
     c->pins--;
@@ -179,9 +256,9 @@ void job_apply_start(struct op *op, struct compute *c)
 {
     struct apply_job *j = task_new(op->s, sizeof(*j), apply_run, apply_done);
     j->op = op;
-    j->c = c;
+    op->tasked = true;
+    j->t.c = c;
     j->admin = c->admin;
-    j->args = arena_strdup(j->t.a, op->row.args);
     snprintf(j->id, sizeof(j->id), "%s", c->id);
     snprintf(j->branch_id, sizeof(j->branch_id), "%s", c->branch_id);
     c->pins++;

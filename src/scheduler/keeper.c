@@ -2,10 +2,12 @@
  * keeper.c - keeps one mere-proxy running: starts it, adopts it after our restart, starts it again when it
  * ends
  *
- * It outlives us like a compute; its identity and port are in the instance table.
+ * It outlives us like a compute; who it is and what it was started with are in the instance table, so that
+ * one that would not be started like that today is replaced.
  */
 #include "scheduler/internal.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "pg/conf.h"
 
@@ -18,20 +20,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define RESPAWN_MS 500
-#define STOP_MS    8000
+#define RESPAWN_MS     500
+#define STOP_MS        8000
+#define READY_MS       15000
+#define LAST_WORDS_MAX 2048
 
 struct keeper {
     struct sched *s;
     struct keeper_spec spec;
-    int port; /* what it listens on; 0 until the first HELLO */
+    char *setup; /* host and TLS files as text, to tell another setup by */
+    int port;    /* what it listens on; 0 until the first HELLO */
+    off_t log_from;
     struct proc_identity who;
     int pidfd;
     struct loop_fd *source;
     struct loop_timer *respawn;
     bool adopted; /* it is from an earlier life of ours */
+    bool ended;   /* before it ever was ready; under change_mutex */
 };
 
 uid_t keeper_uid(struct sched *s)
@@ -39,28 +47,62 @@ uid_t keeper_uid(struct sched *s)
     return s->env.as_root ? s->keeper->spec.uid : geteuid();
 }
 
+static char *log_path(const struct keeper *p)
+{
+    return xasprintf("%s/logs/proxy.log", p->s->env.data_dir);
+}
+
+/* A renewed certificate has the same name: the time tells. */
+static char *describe(const struct keeper_spec *spec)
+{
+    struct stat cert = { 0 }, key = { 0 };
+    (void)stat(spec->tls_cert, &cert);
+    (void)stat(spec->tls_key, &key);
+    return xasprintf("%s\n%s %jd.%09ld\n%s %jd.%09ld", spec->listen_host, spec->tls_cert,
+                     (intmax_t)cert.st_mtim.tv_sec, cert.st_mtim.tv_nsec, spec->tls_key,
+                     (intmax_t)key.st_mtim.tv_sec, key.st_mtim.tv_nsec);
+}
+
 static void remember(struct keeper *p)
 {
     auto_dbc *c = NULL;
     struct err err = ERR_INIT;
-    auto_free char *text =
-        xasprintf("%" PRId64 " %" PRId64 " %s %d", p->who.pid, p->who.start_time, p->who.boot_id, p->port);
+    auto_free char *text = xasprintf("%" PRId64 " %" PRId64 " %s %d\n%s", p->who.pid, p->who.start_time,
+                                     p->who.boot_id, p->port, p->setup);
     if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", text, &err) < 0 ||
         db_commit(c, &err) < 0)
         log_event(LOG_ERROR, "proxy", "cannot record mere-proxy", "detail", err.detail, NULL);
 }
 
-static int recall(struct keeper *p, struct err *err)
+/* Who it was, where it listened, and whether it was started with the setup of now. */
+static int recall(struct keeper *p, bool *ret_same, struct err *err)
 {
     auto_dbc *c = NULL;
     auto_arena *a = arena_new(0);
-    const char *text = NULL;
+    const char *text = NULL, *setup;
     if (db_read(p->s->env.db, &c, err) < 0 || instance_get(c, a, "proxy", &text, err) < 0)
         return -1;
     if (text && sscanf(text, "%" SCNd64 " %" SCNd64 " %39s %d", &p->who.pid, &p->who.start_time,
                        p->who.boot_id, &p->port) != 4)
         p->who.pid = 0;
+    setup = text ? strchr(text, '\n') : NULL;
+    *ret_same = setup && strcmp(setup + 1, p->setup) == 0 &&
+                (p->spec.listen_port == 0 || p->spec.listen_port == p->port);
     return 0;
+}
+
+/* One that cannot even start is the start's failure; one that served once is started again. */
+static bool gave_up(struct keeper *p)
+{
+    struct sched *s = p->s;
+    pthread_mutex_lock(&s->change_mutex);
+    p->ended = !s->proxy_ready && !p->adopted;
+    p->adopted = false;
+    s->changes++;
+    pthread_cond_broadcast(&s->change_cond);
+    bool ended = p->ended;
+    pthread_mutex_unlock(&s->change_mutex);
+    return ended;
 }
 
 static void on_end(void *arg, int fd, unsigned events)
@@ -72,7 +114,7 @@ static void on_end(void *arg, int fd, unsigned events)
     (void)proc_reap(fd);
     fd_close(&p->pidfd);
     p->who.pid = 0;
-    if (p->s->stopping)
+    if (p->s->stopping || gave_up(p))
         return;
     log_event(LOG_ERROR, "proxy", "mere-proxy ended; starting it again", NULL);
     loop_timer_set(p->respawn, RESPAWN_MS);
@@ -104,8 +146,9 @@ static int spawn(struct keeper *p, struct err *err)
         argv[n++] = arena_printf(a, "%u", (unsigned)p->spec.gid);
     }
     argv[n] = NULL;
-    const char *log_path = arena_printf(a, "%s/logs/proxy.log", s->env.data_dir);
-    auto_fd log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    auto_free char *log = log_path(p);
+    auto_fd log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    p->log_from = log_fd < 0 ? 0 : lseek(log_fd, 0, SEEK_END);
     struct proc_spec spec = {
         .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = -1
     };
@@ -125,6 +168,18 @@ static void on_respawn(void *arg)
                   NULL);
         loop_timer_set(p->respawn, RESPAWN_MS);
     }
+}
+
+/* Ends one of an earlier life.  Its port is free when this returns. */
+static void replace(struct keeper *p)
+{
+    log_event(LOG_INFO, "proxy", "mere-proxy was started with other settings; replacing it", NULL);
+    (void)proc_signal(p->pidfd, SIGTERM);
+    if (!proc_wait_exit(p->pidfd, STOP_MS)) {
+        (void)proc_signal(p->pidfd, SIGKILL);
+        (void)proc_wait_exit(p->pidfd, STOP_MS);
+    }
+    fd_close(&p->pidfd);
 }
 
 /* A port that is taken should be one clear sentence, not a proxy that ends again and again. */
@@ -153,28 +208,69 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
     p->s = s;
     p->spec = *spec;
     p->pidfd = -1;
+    p->setup = describe(spec);
     p->respawn = loop_timer_new(s->loop, on_respawn, p);
-    if (recall(p, err) < 0)
+    bool same;
+    if (recall(p, &same, err) < 0)
         return -1;
-    bool same_place = spec->listen_port == 0 || spec->listen_port == p->port;
     int alive = p->who.pid ? proc_adopt(&p->who, &p->pidfd, err) : 0;
     if (alive < 0)
         return -1;
-    if (alive == 1 && same_place) {
+    if (alive == 1 && same) {
         log_event(LOG_INFO, "proxy", "adopted mere-proxy", NULL);
         p->adopted = true;
         p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
         return 0;
     }
-    if (alive == 1) {
-        log_event(LOG_INFO, "proxy", "mere-proxy listens elsewhere; replacing it", NULL);
-        (void)proc_signal(p->pidfd, SIGTERM);
-        if (!proc_wait_exit(p->pidfd, STOP_MS))
-            (void)proc_signal(p->pidfd, SIGKILL);
-        fd_close(&p->pidfd);
-    }
+    if (alive == 1)
+        replace(p);
     p->port = spec->listen_port;
     return check_port(spec, err) < 0 ? -1 : spawn(p, err);
+}
+
+/* The end of what it wrote since it was started: its last line, without the time. */
+static const char *last_words(struct keeper *p, struct arena *a)
+{
+    auto_free char *path = log_path(p);
+    auto_fd fd = open(path, O_RDONLY | O_CLOEXEC);
+    char text[LAST_WORDS_MAX + 1];
+    off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    off_t from = size - p->log_from > LAST_WORDS_MAX ? size - LAST_WORDS_MAX : p->log_from;
+    ssize_t n = fd < 0 ? 0 : pread(fd, text, LAST_WORDS_MAX, from);
+    while (n > 0 && text[n - 1] == '\n')
+        n--;
+    if (n <= 0)
+        return "nothing";
+    text[n] = '\0';
+    const char *line = memrchr(text, '\n', (size_t)n), *rest;
+    line = line ? line + 1 : text;
+    rest = strchr(line, ' ');
+    return arena_strdup(a, rest && strcspn(line, "Z") < (size_t)(rest - line) ? rest + 1 : line);
+}
+
+static int how_it_failed(struct keeper *p, bool ended, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    auto_free char *log = log_path(p);
+    return err_set(err, ERR_UNAVAILABLE, "mere-proxy %s; the last it said: %.300s; its log is %s",
+                   ended ? "ended before it was ready" : "did not start in time", last_words(p, a), log);
+}
+
+int keeper_wait(struct sched *s, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + READY_MS;
+    for (;;) {
+        pthread_mutex_lock(&s->change_mutex);
+        bool ready = s->proxy_ready, signalled = s->signalled, ended = s->keeper->ended;
+        uint64_t seen = s->changes;
+        pthread_mutex_unlock(&s->change_mutex);
+        if (ready)
+            return 0;
+        if (signalled)
+            return err_set(err, ERR_UNAVAILABLE, "stopped by a signal before it was ready");
+        if (ended || !sched_wait_change(s, seen, deadline))
+            return how_it_failed(s->keeper, ended, err);
+    }
 }
 
 void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
@@ -217,6 +313,7 @@ void keeper_stop(struct sched *s, bool keep)
         (void)proc_reap(p->pidfd);
     }
     fd_close(&p->pidfd);
+    free(p->setup);
     free(p);
     s->keeper = NULL;
 }

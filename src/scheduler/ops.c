@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RETRY_MS 1000
+
 enum verdict { WAIT, GO, DONE };
 
 struct action {
@@ -136,51 +138,82 @@ static bool volume_has_head(const struct branch *b)
     return strcmp(b->volume, "ready") != 0 || b->head_lsn != 0;
 }
 
+/* A child that cannot be made goes, and those that wait for it. */
+static enum verdict fail_fork(struct op *op, const char *why)
+{
+    job_fork_undo(op);
+    ops_finish(op, "failed", why);
+    return DONE;
+}
+
+static bool parent_in_use(const struct op *op)
+{
+    for (const struct op *o = op->s->ops; o; o = o->next)
+        if (o != op && o->tasked && strcmp(o->parent_id, op->parent_id) == 0)
+            return true;
+    return false;
+}
+
+/* It stands still with a known end, or is brought to run: recovery first, then a fork of the running branch.
+ */
+static enum verdict look_stopped_parent(struct op *op, const struct branch *parent, const struct endpoint *e,
+                                        bool has_writer)
+{
+    struct compute *c = has_writer ? compute_get(op->s, e) : NULL;
+    if (volume_has_head(parent))
+        return parent_in_use(op) ? WAIT : GO; /* taking its image needs its lock */
+    if (!c)
+        return fail_fork(op,
+                         "the parent was not shut down cleanly and has no compute endpoint to recover it; "
+                         "add one and try again");
+    if (e->disabled)
+        return fail_fork(op,
+                         "the parent was not shut down cleanly and its endpoint is disabled; enable it and "
+                         "try again");
+    if (c->state == COMPUTE_FAILED)
+        return fail_fork(op, c->error);
+    compute_want(c, true, false);
+    return WAIT;
+}
+
+static int read_fork(struct op *op, struct arena *a, struct branch *child, struct branch *parent)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    if (db_read(op->s->env.db, &db, &err) < 0 || branch_get_id(db, a, op->row.branch_id, child, &err) < 0 ||
+        branch_get_id(db, a, child->parent_id, parent, &err) < 0)
+        return -1;
+    return 0;
+}
+
 /* The parent must stand still in one of two ways: suspended with a known end, or running. */
 static enum verdict look_fork(struct op *op)
 {
     auto_arena *a = arena_new(0);
-    struct sched *s = op->s;
     struct branch child, parent;
     struct endpoint e;
     bool found;
-    struct err err = ERR_INIT;
-    {
-        auto_dbc *db = NULL;
-        if (db_read(s->env.db, &db, &err) < 0 || branch_get_id(db, a, op->row.branch_id, &child, &err) < 0) {
-            ops_finish(op, "cancelled", "the branch is gone");
-            return DONE;
-        }
-        if (strcmp(child.state, "init") !=
-            0) /* forked before we were restarted: only its image may be incomplete */
-            return GO;
-        if (branch_get_id(db, a, child.parent_id, &parent, &err) < 0) {
-            ops_finish(op, "failed", "the parent branch is gone");
-            return DONE;
-        }
+    if (read_fork(op, a, &child, &parent) < 0) {
+        ops_finish(op, "cancelled", "the branch is gone");
+        return DONE;
     }
+    if (strcmp(child.state, "deleting") == 0) {
+        ops_finish(op, "cancelled", "the branch is being deleted");
+        return DONE;
+    }
+    op->acknowledged = strcmp(child.state, "init") != 0;
+    if (op->acknowledged)
+        return GO;
     if (strcmp(parent.state, "init") == 0)
         return WAIT;
-    if (writer_of(s, a, parent.id, &e, &found) < 0)
+    snprintf(op->parent_id, sizeof(op->parent_id), "%s", parent.id);
+    struct compute *c =
+        compute_of_branch(op->s, parent.id, NULL); /* also of an endpoint that is being deleted */
+    if (c)
+        return c->state == COMPUTE_RUNNING && !c->admin_busy ? GO : WAIT;
+    if (writer_of(op->s, a, parent.id, &e, &found) < 0)
         return WAIT;
-    struct compute *c = found ? compute_find(s, e.id) : NULL;
-    if (!c || c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED) {
-        if (volume_has_head(&parent))
-            return GO;
-        if (!found) {
-            ops_finish(op, "failed",
-                       "the parent was not shut down cleanly and has no compute endpoint to recover it; add "
-                       "one and try again");
-            return DONE;
-        }
-        if (c && c->state == COMPUTE_FAILED) {
-            ops_finish(op, "failed", c->error);
-            return DONE;
-        }
-        compute_want(compute_get(s, &e), true, false); /* recovery first, then a fork of the running branch */
-        return WAIT;
-    }
-    return c->state == COMPUTE_RUNNING && !c->admin_busy ? GO : WAIT;
+    return look_stopped_parent(op, &parent, &e, found);
 }
 
 /* An endpoint's own settings: a compute in memory takes them from its row. */
@@ -266,34 +299,19 @@ static const struct action ACTIONS[] = {
 
 /* ---- going ---- */
 
-static void pin_branch(struct op *op, const char *branch_id, int by)
+static void go(struct op *op)
 {
     auto_arena *a = arena_new(0);
     struct endpoint e;
     bool found;
-    if (!branch_id || writer_of(op->s, a, branch_id, &e, &found) < 0 || !found)
-        return;
-    struct compute *c = compute_get(op->s, &e);
-    c->pins += by;
-    if (by < 0)
-        compute_step(c);
-}
-
-static void go(struct op *op)
-{
-    auto_arena *a = arena_new(0);
     mark_running(op);
-    op->running = op->tasked = true;
-    if (strcmp(op->row.action, "create_branch") == 0) {
+    op->running = true;
+    if (strcmp(op->row.action, "create_branch") == 0)
         job_fork_start(op);
-    } else if (strcmp(op->row.action, "delete_timeline") == 0) {
+    else if (strcmp(op->row.action, "delete_timeline") == 0)
         job_delete_start(op);
-    } else {
-        struct endpoint e;
-        bool found;
-        if (writer_of(op->s, a, op->row.branch_id, &e, &found) == 0 && found)
-            job_apply_start(op, compute_get(op->s, &e));
-    }
+    else if (writer_of(op->s, a, op->row.branch_id, &e, &found) == 0 && found)
+        job_apply_start(op, compute_get(op->s, &e));
 }
 
 static enum verdict look(struct op *op)
@@ -316,7 +334,7 @@ static void look_again(struct sched *s)
         s->ops_again = false;
         for (struct op *op = s->ops, *next; op && !s->ops_again; op = next) {
             next = op->next;
-            if (op->tasked || behind_another(op))
+            if (op->tasked || behind_another(op) || op->retry_ms > clock_mono_ms())
                 continue;
             enum verdict v = look(op);
             if (v == GO)
@@ -335,7 +353,7 @@ static struct op *find_op(struct sched *s, int64_t seq)
     return NULL;
 }
 
-static struct op *adopt_row(struct sched *s, const struct operation *row)
+static void adopt_row(struct sched *s, const struct operation *row)
 {
     struct op *op = xcalloc(1, sizeof(*op)), **tail = &s->ops;
     op->s = s;
@@ -352,7 +370,6 @@ static struct op *adopt_row(struct sched *s, const struct operation *row)
     while (*tail)
         tail = &(*tail)->next;
     *tail = op;
-    return op;
 }
 
 static void load(struct sched *s)
@@ -372,9 +389,7 @@ static void load(struct sched *s)
         struct compute *c = list[i].endpoint_id ? compute_find(s, list[i].endpoint_id) : NULL;
         if (find_op(s, list[i].seq) || (c && strcmp(c->start_op, list[i].id) == 0))
             continue;
-        struct op *op = adopt_row(s, &list[i]);
-        if (strcmp(op->row.action, "create_branch") == 0)
-            pin_branch(op, op->row.branch_id, 1); /* no start of the child before its fork is complete */
+        adopt_row(s, &list[i]);
     }
 }
 
@@ -382,6 +397,15 @@ void ops_look(struct sched *s)
 {
     load(s);
     look_again(s);
+}
+
+bool ops_forking(struct sched *s, const char *branch_id)
+{
+    for (const struct op *op = s->ops; op; op = op->next)
+        if (!op->acknowledged && strcmp(op->row.action, "create_branch") == 0 &&
+            strcmp(op->row.branch_id, branch_id) == 0)
+            return true;
+    return false;
 }
 
 void ops_free(struct sched *s)
@@ -429,6 +453,13 @@ void ops_compute_changed(struct compute *c)
         look_again(c->s);
 }
 
+void ops_retry(struct op *op, bool at_once)
+{
+    op->tasked = op->running = false;
+    op->row.failures_count++;
+    op->retry_ms = at_once ? 0 : clock_mono_ms() + RETRY_MS; /* housekeeping looks again */
+}
+
 void ops_finish(struct op *op, const char *status, const char *error)
 {
     struct sched *s = op->s;
@@ -442,16 +473,15 @@ void ops_finish(struct op *op, const char *status, const char *error)
         log_event(LOG_ERROR, "ops", "cannot end an operation", "op", op->row.id, "error", err.msg, "detail",
                   err.detail, NULL);
     db_end(&db);
-    log_event(error ? LOG_WARN : LOG_INFO, "ops", status, "op", op->row.id, "action", op->row.action, "br",
-              op->row.branch_id, "error", error, NULL);
+    log_event(strcmp(status, "failed") == 0 ? LOG_WARN : LOG_INFO, "ops", status, "op", op->row.id, "action",
+              op->row.action, "br", op->row.branch_id, "error", error, NULL);
     struct op **p = &s->ops;
     while (*p != op)
         p = &(*p)->next;
     *p = op->next;
-    if (strcmp(op->row.action, "create_branch") == 0)
-        pin_branch(op, op->row.branch_id, -1);
     arena_free(op->a);
     free(op);
     sched_changed(s);
+    compute_step_all(s); /* who waited for its branch may start */
     look_again(s);
 }

@@ -5,6 +5,7 @@
 #include "scheduler/internal.h"
 
 #include "base/cgroup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "branch/materialise.h"
 #include "meta/image.h"
@@ -37,7 +38,6 @@ void supervise_unwatch_data(struct compute *c)
 
 struct finish {
     struct task t;
-    struct compute *c;
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
     int64_t generation;
@@ -67,25 +67,65 @@ static int verify_first(struct finish *f, struct err *err)
     return db_commit(c, err);
 }
 
+/* An operation that tries again and says why not, unless there is one for the branch already. */
+static int add_apply(struct finish *f, struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct branch b;
+    struct operation *open;
+    size_t n;
+    int64_t now = clock_wall_us();
+    if (db_write(f->t.s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 ||
+        operation_list_open(c, f->t.a, &open, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(open[i].action, "apply_config") == 0 && !open[i].endpoint_id && open[i].branch_id &&
+            strcmp(open[i].branch_id, b.id) == 0)
+            return 0;
+    struct operation o = { .id = id_uuid(f->t.a),
+                           .project_id = b.project_id,
+                           .branch_id = b.id,
+                           .action = "apply_config",
+                           .status = "scheduling",
+                           .created_at = now,
+                           .updated_at = now };
+    return operation_insert(c, &o, err) < 0 ? -1 : db_commit(c, err);
+}
+
+/* Whoever has all he needs is let in: what could not be applied goes on waiting, and is seen to. */
+static void apply_waiting(struct finish *f)
+{
+    struct task *t = &f->t;
+    struct err err = ERR_INIT;
+    if (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &err) == 0 &&
+        job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0)
+        return;
+    log_event(LOG_WARN, "start", "a role or database is not applied yet", "ep", f->id, "error", err.msg,
+              "detail", err.detail, NULL);
+    pg_admin_close(f->admin);
+    f->admin = NULL;
+    if (add_apply(f, &err) < 0)
+        log_event(LOG_ERROR, "start", "cannot make an operation", "ep", f->id, "error", err.msg, "detail",
+                  err.detail, NULL);
+    sched_kick(t->s);
+}
+
 static void finish_run(struct task *t)
 {
     struct finish *f = (struct finish *)t;
-    t->rc = 0;
-    if (f->first && verify_first(f, &t->err) < 0)
-        t->rc = -1;
-    if (t->rc == 0 && f->pending_roles &&
-        (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &t->err) < 0 ||
-         job_apply_pending(t->s, t->a, f->branch_id, f->admin, &t->err) < 0))
-        t->rc = -1;
+    t->rc = f->first ? verify_first(f, &t->err) : 0;
+    if (t->rc == 0 && f->pending_roles)
+        apply_waiting(f);
 }
 
 static void finish_done(struct task *t)
 {
     struct finish *f = (struct finish *)t;
-    struct compute *c = f->c;
+    struct compute *c = f->t.c;
     c->finishing = false;
     if (c->state != COMPUTE_STARTING || c->generation != f->generation) { /* it ended meanwhile */
         pg_admin_close(f->admin);
+        supervise_look_at_status(c); /* what is starting now may have waited for us */
         return;
     }
     if (t->rc < 0) {
@@ -108,7 +148,7 @@ static void server_ready(struct compute *c)
         return;
     }
     struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
-    f->c = c;
+    f->t.c = c;
     f->generation = c->generation;
     f->first = c->first;
     f->pending_roles = c->pending_roles;
@@ -162,7 +202,6 @@ void supervise_on_inotify(void *arg, int fd, unsigned events)
 
 struct join {
     struct task t;
-    struct compute *c;
     char id[ID_MAX + 1];
     int64_t pid, generation;
 };
@@ -176,10 +215,12 @@ static void join_run(struct task *t)
 static void join_done(struct task *t)
 {
     struct join *j = (struct join *)t;
-    struct compute *c = j->c;
-    if (c->state != COMPUTE_STARTING || c->generation != j->generation)
+    struct compute *c = j->t.c;
+    if (c->generation != j->generation)
         return;
     c->joining = false;
+    if (c->state != COMPUTE_STARTING)
+        return;
     if (t->rc < 0) {
         log_event(LOG_ERROR, "start", "no control group", "ep", c->id, "error", t->err.msg, "detail",
                   t->err.detail, NULL);
@@ -193,7 +234,7 @@ static void join_done(struct task *t)
 void supervise_join_group(struct compute *c)
 {
     struct join *j = task_new(c->s, sizeof(*j), join_run, join_done);
-    j->c = c;
+    j->t.c = c;
     j->pid = c->who.pid;
     j->generation = c->generation;
     snprintf(j->id, sizeof(j->id), "%s", c->id);

@@ -22,7 +22,6 @@
 
 #define HOUSEKEEPING_MS      2000
 #define SWEEP_EVERY          15 /* housekeepings */
-#define PROXY_READY_MS       15000
 #define WORKERS              6
 #define DEFAULT_MIN_CU       0.25
 #define DEFAULT_MAX_CU       2.0
@@ -257,7 +256,7 @@ static void on_kick(void *arg)
 static void on_signal(void *arg, int signo)
 {
     struct sched *s = arg;
-    log_event(LOG_INFO, "sched", "signal", "name", signo == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+    log_event(LOG_INFO, "sched", "signal", "name", sigabbrev_np(signo), NULL);
     pthread_mutex_lock(&s->change_mutex);
     s->signalled = true;
     s->changes++;
@@ -293,8 +292,7 @@ static void end(struct sched *s, bool keep, bool own_only)
     wake_stop(s);
     ops_free(s);
     computes_free(s);
-    if (!keep)
-        cgroup_fini();
+    cgroup_fini(); /* what is left of it by computes that live on stays */
     loop_fd_del(s->inotify_source);
     loop_timer_del(s->housekeeping);
     fd_close(&s->inotify_fd);
@@ -438,26 +436,9 @@ static struct sched *sched_new(const struct sched_config *cfg)
     return s;
 }
 
-static int wait_proxy(struct sched *s, struct err *err)
-{
-    int64_t deadline = clock_mono_ms() + PROXY_READY_MS;
-    for (;;) {
-        pthread_mutex_lock(&s->change_mutex);
-        bool ready = s->proxy_ready;
-        uint64_t seen = s->changes;
-        pthread_mutex_unlock(&s->change_mutex);
-        if (ready)
-            return 0;
-        if (!sched_wait_change(s, seen, deadline))
-            return err_set(err, ERR_UNAVAILABLE,
-                           "mere-proxy did not start; is its port in use? Its log is %s/logs/proxy.log",
-                           s->env.data_dir);
-    }
-}
-
 static int start_loop(struct sched *s, const struct sched_config *cfg, struct err *err)
 {
-    static const int SIGNALS[] = { SIGTERM, SIGINT };
+    static const int SIGNALS[] = { SIGTERM, SIGINT, SIGHUP };
     struct keeper_spec proxy = { .listen_host = cfg->pg_host,
                                  .listen_port = cfg->pg_port,
                                  .tls_cert = cfg->tls_cert,
@@ -491,7 +472,7 @@ int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *
         if (template_ensure(&s->env, &cfg->env.installs[i], err) < 0)
             goto failed;
     if (recover_images(s, err) < 0 || report_unknown(s, err) < 0 || start_loop(s, cfg, err) < 0 ||
-        wait_proxy(s, err) < 0)
+        keeper_wait(s, err) < 0)
         goto failed;
     *ret = s;
     return 0;

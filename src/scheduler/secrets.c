@@ -21,15 +21,21 @@ int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const c
     return 0;
 }
 
-int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
-                struct err *err)
+int secret_open_with(const uint8_t *key, struct arena *a, const struct role *r, const char **ret_plain,
+                     struct err *err)
 {
     char *plain;
-    if (!r->sealed)
-        return err_set(err, ERR_PRECONDITION,
-                       "the password of role \"%s\" is not stored; reset it to get a new one", r->name);
-    if (crypt_open(a, s->secret, place(a, r->branch_id, r->name), r->sealed, r->sealed_len, &plain, err) < 0)
+    if (crypt_open(a, key, place(a, r->branch_id, r->name), r->sealed, r->sealed_len, &plain, err) < 0)
         return -1;
     *ret_plain = plain;
     return 0;
+}
+
+int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
+                struct err *err)
+{
+    if (!r->sealed)
+        return err_set(err, ERR_PRECONDITION,
+                       "the password of role \"%s\" is not stored; reset it to get a new one", r->name);
+    return secret_open_with(s->secret, a, r, ret_plain, err);
 }

@@ -36,7 +36,6 @@
 
 struct prepare {
     struct task t;
-    struct compute *c;
     char id[ID_MAX + 1];
     char start_op[ID_MAX + 1];
     bool make_op;
@@ -56,7 +55,7 @@ static int read_rows(struct prepare *p, struct err *err)
         branch_get_id(c, p->t.a, p->e.branch_id, &p->b, err) < 0 ||
         role_any_pending(c, p->b.id, &p->pending_roles, err) < 0)
         return -1;
-    if (strcmp(p->b.state, "damaged") == 0)
+    if (strcmp(p->b.state, "damaged") == 0 || supervise_is_lost(&p->b))
         return err_set(err, ERR_DAMAGED,
                        "branch %s is damaged: its computer went down while durability was relaxed, or its "
                        "data is missing",
@@ -66,6 +65,12 @@ static int read_rows(struct prepare *p, struct err *err)
     if (p->e.disabled)
         return err_set(err, ERR_PRECONDITION, "endpoint %s is disabled", p->e.id);
     return 0;
+}
+
+bool supervise_is_lost(const struct branch *b)
+{
+    return strcmp(b->durability, "relaxed") == 0 && strcmp(b->volume, "ready") == 0 && b->head_lsn == 0 &&
+           b->boot_id && strcmp(b->boot_id, proc_boot_id()) != 0;
 }
 
 static int insert_start_op(struct prepare *p, struct dbc *c, struct err *err)
@@ -96,6 +101,8 @@ static int write_intent(struct prepare *p, struct err *err)
     p->e.last_error = NULL;
     if (db_write(p->t.s->env.db, &c, err) < 0 || endpoint_set_desired(c, p->e.id, "running", now, err) < 0 ||
         endpoint_set_observed(c, &p->e, err) < 0 || branch_set_head(c, p->b.id, 0, err) < 0)
+        return -1;
+    if (strcmp(p->b.durability, "relaxed") == 0 && branch_set_boot(c, p->b.id, proc_boot_id(), err) < 0)
         return -1;
     if (p->make_op && insert_start_op(p, c, err) < 0)
         return -1;
@@ -181,18 +188,22 @@ static int prepare(struct prepare *p, struct err *err)
 {
     struct sched *s = p->t.s;
     int64_t version;
-    if (read_rows(p, err) < 0 || sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0 ||
-        write_intent(p, err) < 0)
+    if (read_rows(p, err) < 0) {
+        if (err->code == ERR_DAMAGED && strcmp(p->b.state, "ready") == 0)
+            mark_damaged(p);
         return -1;
-    CRASH_POINT("start.intended");
+    }
+    if (sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0)
+        return -1;
     int got = fs_lock(env_lock(&s->env, p->t.a, p->b.id), true, &p->lock_fd, err);
     if (got == 0)
         return err_set(
             err, ERR_UNAVAILABLE,
             "processes of an earlier compute of branch %s are still there; it is not started beside them",
             p->b.id);
-    if (got < 0)
+    if (got < 0 || write_intent(p, err) < 0)
         return -1;
+    CRASH_POINT("start.intended");
     if (materialise(&s->env, p->t.a, &p->b, &p->first, err) < 0) {
         if (err->code == ERR_DAMAGED)
             mark_damaged(p);
@@ -212,7 +223,7 @@ static void prepare_run(struct task *t)
 static void prepare_done(struct task *t)
 {
     struct prepare *p = (struct prepare *)t;
-    struct compute *c = p->c;
+    struct compute *c = p->t.c;
     c->lock_fd = p->lock_fd;
     c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
     if (p->start_op[0])
@@ -231,15 +242,14 @@ static void prepare_done(struct task *t)
     c->max_clients = p->max_clients;
     c->first = p->first;
     c->pending_roles = p->pending_roles;
-    compute_event(c, EVENT_PREPARED);
+    compute_event(c, !c->want_run && c->force ? EVENT_WANT_STOP : EVENT_PREPARED);
 }
 
 void supervise_prepare(struct compute *c)
 {
     struct prepare *p = task_new(c->s, sizeof(*p), prepare_run, prepare_done);
     c->error[0] = '\0';
-    c->crashed = false;
-    p->c = c;
+    p->t.c = c;
     p->lock_fd = -1;
     p->make_op = c->start_op[0] == '\0';
     snprintf(p->id, sizeof(p->id), "%s", c->id);

@@ -27,7 +27,7 @@ struct sched_config {
  * thread; returns when mere-proxy has said where it listens.
  */
 int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *err) MUST_CHECK;
-/* Blocks until SIGTERM or SIGINT. */
+/* Blocks until SIGTERM, SIGINT or SIGHUP. */
 void sched_wait_signal(struct sched *s);
 /* Stops computes and proxy (unless keep), joins all threads, frees.  Accepts NULL. */
 void sched_stop(struct sched *s, bool keep);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
@@ -29,7 +30,6 @@
 
 struct look {
     struct task t;
-    struct compute *c;
     char id[ID_MAX + 1];
     struct pg_admin *admin;
     struct pg_activity activity;
@@ -75,7 +75,7 @@ static void drain_decided(struct compute *c, const struct look *l, bool active)
 static void look_done(struct task *t)
 {
     struct look *l = (struct look *)t;
-    struct compute *c = l->c;
+    struct compute *c = l->t.c;
     bool current =
         (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING) && c->generation == l->generation;
     supervise_give_back(c, l->admin);
@@ -106,10 +106,11 @@ static void look_done(struct task *t)
 static void look(struct compute *c, bool final)
 {
     struct look *l = task_new(c->s, sizeof(*l), look_run, look_done);
-    l->c = c;
+    l->t.c = c;
     l->admin = c->admin;
     l->generation = c->generation;
     l->final = final;
+    l->t.slow = true; /* it may wait for a server that hangs */
     snprintf(l->id, sizeof(l->id), "%s", c->id);
     c->admin_busy = true;
     task_submit(&l->t);
@@ -154,9 +155,11 @@ void supervise_hold(struct compute *c)
 
 void supervise_held(struct compute *c, int64_t active)
 {
-    if (c->state != COMPUTE_DRAINING || c->force)
+    if (c->state != COMPUTE_DRAINING)
         return;
-    if (active > 0 || c->admin_busy) {
+    if (c->force) {
+        compute_event(c, EVENT_IDLE);
+    } else if (active > 0 || c->admin_busy) {
         idle_begin(&c->idle, clock_wall_us());
         compute_event(c, EVENT_BUSY);
     } else {
@@ -168,8 +171,8 @@ void supervise_reopen(struct compute *c)
 {
     wake_release(c);
     wake_answer(c); /* who named the branch has asked meanwhile */
-    c->want_run = true;
     supervise_look_at(c, 1000);
+    compute_want(c, true, false);
 }
 
 /* ---- the ladder ---- */
@@ -201,26 +204,51 @@ void supervise_stop_now(struct compute *c)
 
 struct killing {
     struct task t;
-    struct compute *c;
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
 };
+
+static bool is_among(const int64_t *pids, size_t n, int64_t pid)
+{
+    for (size_t i = 0; i < n; i++)
+        if (pids[i] == pid)
+            return true;
+    return false;
+}
+
+int supervise_kill_holders(const struct env *env, struct arena *a, const char *branch_id, struct err *err)
+{
+    const char *lock = env_lock(env, a, branch_id);
+    int64_t *pids, *still;
+    size_t n, n_still;
+    if (proc_holders(a, lock, &pids, &n, err) < 0)
+        return -1;
+    int *fds = arena_alloc(a, (n + 1) * sizeof(*fds));
+    for (size_t i = 0; i < n; i++)
+        fds[i] = pidfd_open((pid_t)pids[i], 0);
+    /* Whose descriptor is open and who still holds the lock is not somebody else with the same number. */
+    int rc = n > 0 ? proc_holders(a, lock, &still, &n_still, err) : 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fds[i] >= 0 && rc == 0 && is_among(still, n_still, pids[i]))
+            (void)proc_signal(fds[i], SIGKILL);
+        fd_close(&fds[i]);
+    }
+    return rc;
+}
 
 /* The last rung: every process of the group, or without groups every process that holds the lock. */
 static void kill_run(struct task *t)
 {
     struct killing *k = (struct killing *)t;
-    int64_t *pids;
-    size_t n;
     t->rc = cgroup_kill(k->id, STOP_IMMEDIATE_MS, &t->err);
-    if (proc_holders(t->a, env_lock(&t->s->env, t->a, k->branch_id), &pids, &n, &t->err) < 0)
-        return;
-    for (size_t i = 0; i < n; i++)
-        (void)kill((pid_t)pids[i], SIGKILL);
+    if (t->rc == 0)
+        t->rc = supervise_kill_holders(&t->s->env, t->a, k->branch_id, &t->err);
 }
 
 static void kill_done(struct task *t)
 {
+    t->c->pins--;
+    compute_step(t->c);
     if (t->rc < 0)
         log_event(LOG_WARN, "stop", "cannot kill all", "ep", ((struct killing *)t)->id, "error", t->err.msg,
                   "detail", t->err.detail, NULL);
@@ -229,6 +257,8 @@ static void kill_done(struct task *t)
 static void kill_all(struct compute *c)
 {
     struct killing *k = task_new(c->s, sizeof(*k), kill_run, kill_done);
+    k->t.c = c;
+    c->pins++; /* no new start that it could hit */
     snprintf(k->id, sizeof(k->id), "%s", c->id);
     snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
     log_event(LOG_WARN, "stop", "killing what is left", "ep", c->id, NULL);
@@ -304,7 +334,6 @@ static void reap_shared_memory(struct compute *c)
 
 struct capture {
     struct task t;
-    struct compute *c;
     char branch_id[ID_MAX + 1];
 };
 
@@ -322,6 +351,10 @@ static int capture(struct capture *k, struct err *err)
     }
     if (strcmp(b.volume, "ready") != 0 || strcmp(b.state, "ready") != 0)
         return 0;
+    /* What did not sync while it ran counts as good from here on, so it has to be on disk. */
+    if (strcmp(b.durability, "relaxed") == 0 && (fs_syncfs(env_pgdata(&s->env, k->t.a, b.id), err) < 0 ||
+                                                 fs_syncfs(env_wal(&s->env, k->t.a, b.id), err) < 0))
+        return -1;
     if (store_features(s->env.store) & STORE_SHARES_BLOCKS)
         return capture_cold(&s->env, k->t.a, &b, &image, err);
     /* A copy costs its size each time: only the place is noted, and the first fork takes the image. */
@@ -341,7 +374,7 @@ static void capture_run(struct task *t)
 static void capture_done(struct task *t)
 {
     struct capture *k = (struct capture *)t;
-    struct compute *c = k->c;
+    struct compute *c = k->t.c;
     /* Without an image nothing is lost: a fork starts the branch and takes it from the running one. */
     if (t->rc < 0)
         log_event(t->err.code == ERR_PRECONDITION ? LOG_INFO : LOG_WARN, "stop", "no image at suspend", "ep",
@@ -355,7 +388,7 @@ void supervise_capture(struct compute *c)
     CRASH_POINT("stop.gone");
     wake_gone(c);
     reap_shared_memory(c);
-    k->c = c;
+    k->t.c = c;
     snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
     task_submit(&k->t);
 }
@@ -378,7 +411,9 @@ static void delete_row(struct compute *c)
     auto_arena *a = arena_new(0);
     struct err err = ERR_INIT;
     wake_drop(c);
-    (void)unlink(env_log(&c->s->env, a, c->id));
+    const char *log = env_log(&c->s->env, a, c->id);
+    (void)unlink(log);
+    (void)unlink(arena_printf(a, "%s.1", log));
     if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_delete(db, c->id, &err) < 0 ||
         db_commit(db, &err) < 0)
         log_event(LOG_ERROR, "stop", "cannot delete an endpoint", "ep", c->id, "error", err.msg, "detail",

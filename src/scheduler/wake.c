@@ -31,6 +31,7 @@ struct wake {
     struct loop_fd *listen_source;
     int fd; /* the proxy, or -1 */
     struct loop_fd *source;
+    struct loop_timer *reopen; /* after a loss */
     bool hello;
     struct buf in, out;
 };
@@ -47,14 +48,48 @@ bool wake_connected(struct sched *s)
 
 /* ---- out ---- */
 
-static void hang_up(struct wake *w)
+/* What it still waits for, it asks for again. */
+static void drop_waiters(struct compute *c, void *arg)
 {
+    (void)arg;
+    while (c->waiters) {
+        struct waiter *w = c->waiters;
+        c->waiters = w->next;
+        free(w);
+    }
+}
+
+/*
+ * The only way to lose the proxy, whoever hung up.  Its questions end with it: the next one counts its own,
+ * and an answer to an old number would send its client elsewhere.  The doors are for later, since this may be
+ * the middle of a change of a compute's state.
+ */
+static void lose_proxy(struct wake *w)
+{
+    if (w->fd < 0)
+        return;
     loop_fd_del(w->source);
     w->source = NULL;
     fd_close(&w->fd);
     w->hello = false;
     buf_clear(&w->in);
     buf_clear(&w->out);
+    compute_each(w->s, drop_waiters, NULL);
+    loop_timer_set(w->reopen, 0);
+}
+
+/* A door that the proxy held shut is open again, so nothing it said of it counts. */
+static void reopen(struct compute *c, void *arg)
+{
+    (void)arg;
+    if (c->state == COMPUTE_DRAINING && !c->force)
+        compute_event(c, EVENT_BUSY);
+}
+
+static void on_reopen(void *arg)
+{
+    struct wake *w = arg;
+    compute_each(w->s, reopen, NULL);
 }
 
 static void flush(struct wake *w)
@@ -64,7 +99,7 @@ static void flush(struct wake *w)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno != EAGAIN) {
-            hang_up(w);
+            lose_proxy(w);
             return;
         }
         if (n < 0)
@@ -91,7 +126,7 @@ static void say(struct sched *s, const char *fmt, ...)
     free(line);
     if (w->out.len > OUT_MAX_BYTES) {
         log_event(LOG_ERROR, "wake", "mere-proxy does not read; hanging up", NULL);
-        hang_up(w);
+        lose_proxy(w);
         return;
     }
     flush(w);
@@ -223,6 +258,8 @@ static void on_wake(struct sched *s, int64_t request, const char *kind, const ch
     struct route_error why = { 0 };
     struct err err = ERR_INIT;
     ops_look(s); /* a branch committed a moment ago may still have work that must come first */
+    if (!wake_connected(s))
+        return; /* that told the proxy something, and it was not there any more */
     if (resolve(s, a, kind, name, &e, &why, &err) < 0) {
         log_event(LOG_ERROR, "wake", "cannot resolve", "error", err.msg, "detail", err.detail, NULL);
         say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
@@ -264,20 +301,6 @@ static void drop_waiter(struct compute *c, void *arg)
             free(w);
             return;
         }
-}
-
-/* What the proxy asked for it asks again; a door it held shut is open again, so nothing it said of it counts.
- */
-static void proxy_lost(struct compute *c, void *arg)
-{
-    (void)arg;
-    if (c->state == COMPUTE_DRAINING && !c->force)
-        compute_event(c, EVENT_BUSY);
-    while (c->waiters) {
-        struct waiter *w = c->waiters;
-        c->waiters = w->next;
-        free(w);
-    }
 }
 
 static void on_held(struct sched *s, const char *ep, int64_t generation, int64_t active)
@@ -361,8 +384,7 @@ static void on_proxy(void *arg, int fd, unsigned events)
         return;
     if (n <= 0) {
         log_event(LOG_INFO, "wake", "mere-proxy hung up", NULL);
-        hang_up(w);
-        compute_each(w->s, proxy_lost, NULL);
+        lose_proxy(w);
         return;
     }
     buf_add(&w->in, data, (size_t)n);
@@ -375,11 +397,11 @@ static void on_proxy(void *arg, int fd, unsigned events)
         buf_consume(&w->in, len + 1);
         if (!handle_line(w, line)) {
             log_event(LOG_ERROR, "wake", "mere-proxy said what is not in the protocol; hanging up", NULL);
-            hang_up(w);
+            lose_proxy(w);
         }
     }
     if (w->in.len > LINE_MAX_BYTES)
-        hang_up(w);
+        lose_proxy(w);
 }
 
 static void on_accept(void *arg, int fd, unsigned events)
@@ -395,8 +417,7 @@ static void on_accept(void *arg, int fd, unsigned events)
         log_event(LOG_WARN, "wake", "refused a connection that is not from mere-proxy", NULL);
         return;
     }
-    if (w->fd >= 0)
-        hang_up(w);
+    lose_proxy(w);
     w->fd = TAKE_FD(conn);
     w->source = loop_fd_add(w->s->loop, w->fd, LOOP_READ, on_proxy, w);
 }
@@ -409,6 +430,7 @@ int wake_start(struct sched *s, struct err *err)
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
     s->wake = w;
     w->s = s;
+    w->reopen = loop_timer_new(s->loop, on_reopen, w);
     w->fd = w->listen_fd = -1;
     if (strlen(path) >= sizeof(addr.sun_path))
         return err_set(err, ERR_INTERNAL, "the socket path %s is too long", path);
@@ -428,7 +450,8 @@ void wake_stop(struct sched *s)
     struct wake *w = s->wake;
     if (!w)
         return;
-    hang_up(w);
+    lose_proxy(w);
+    loop_timer_del(w->reopen);
     loop_fd_del(w->listen_source);
     fd_close(&w->listen_fd);
     (void)unlink(wake_socket_path(s, a));

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define KEPT 2 /* workers that take no slow task */
+
 struct queue {
     struct task *head, **tail;
 };
@@ -15,6 +17,8 @@ struct workers {
     pthread_mutex_t mutex;
     pthread_cond_t more;
     struct queue waiting;  /* for a worker */
+    struct queue slow;     /* for one of n - KEPT workers */
+    int n_slow;            /* of them at work */
     struct queue finished; /* for the loop */
     int busy;              /* submitted and not yet collected */
     bool stopping;
@@ -55,9 +59,19 @@ void task_submit(struct task *t)
     struct workers *w = t->s->workers;
     pthread_mutex_lock(&w->mutex);
     w->busy++;
-    queue_push(&w->waiting, t);
+    if (t->c)
+        t->c->tasks++;
+    queue_push(t->slow ? &w->slow : &w->waiting, t);
     pthread_cond_signal(&w->more);
     pthread_mutex_unlock(&w->mutex);
+}
+
+static struct task *next_task(struct workers *w)
+{
+    struct task *t = queue_pop(&w->waiting);
+    if (!t && w->n_slow < w->n - KEPT)
+        t = queue_pop(&w->slow);
+    return t;
 }
 
 static void *work(void *arg)
@@ -66,14 +80,18 @@ static void *work(void *arg)
     struct workers *w = s->workers;
     pthread_mutex_lock(&w->mutex);
     for (;;) {
-        while (!w->waiting.head && !w->stopping)
+        struct task *t;
+        while (!(t = next_task(w)) && !w->stopping)
             pthread_cond_wait(&w->more, &w->mutex);
-        struct task *t = queue_pop(&w->waiting);
         if (!t)
             break;
+        w->n_slow += t->slow;
         pthread_mutex_unlock(&w->mutex);
         t->run(t);
         pthread_mutex_lock(&w->mutex);
+        w->n_slow -= t->slow;
+        if (w->slow.head)
+            pthread_cond_signal(&w->more);
         queue_push(&w->finished, t);
         loop_kick(s->loop);
     }
@@ -88,6 +106,7 @@ int workers_start(struct sched *s, int n, struct err *err)
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->more, NULL);
     w->waiting.tail = &w->waiting.head;
+    w->slow.tail = &w->slow.head;
     w->finished.tail = &w->finished.head;
     s->workers = w;
     pthread_attr_init(&attr);
@@ -108,6 +127,8 @@ void workers_collect(struct sched *s)
     struct task *t;
     while ((t = queue_pop(&w->finished)) != NULL) {
         w->busy--;
+        if (t->c)
+            t->c->tasks--;
         pthread_mutex_unlock(&w->mutex);
         t->done(t);
         arena_free(t->a);

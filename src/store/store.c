@@ -15,6 +15,7 @@
 
 #include "base/fs.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "store/claim.h"
 #include "store/disk.h"
@@ -33,6 +34,7 @@ struct store {
     char *notice;
     const struct store_driver *driver;
     struct disk *disk; /* NULL: the volumes are in a plain directory */
+    uint64_t reserve_bytes;
     struct claims claims;
     pthread_mutex_t growing;
 };
@@ -338,19 +340,38 @@ int store_grow(struct store *s, uint64_t reserve_bytes, bool *ret_grown, struct 
 /* --- open and close
  * ------------------------------------------------------------------------------------------------- */
 
+/* How many volumes and parts of volumes there are, the trash included. */
+static int count_kept(const struct store *s, size_t *ret_n, struct err *err)
+{
+    const char *const dirs[] = { s->root, s->tmp, s->trash };
+    auto_arena *a = arena_new(0);
+
+    *ret_n = 0;
+    for (size_t i = 0; i < N_ELEMENTS(dirs); i++) {
+        const char **names = NULL;
+
+        if (!is_dir(dirs[i]))
+            continue;
+        if (fs_list(a, dirs[i], &names, NULL, err) < 0)
+            return -1;
+        for (size_t n = 0; names[n] != NULL; n++)
+            *ret_n += dirs[i] != s->root || names[n][0] != '.';
+    }
+    return 0;
+}
+
 /* A mount hides what is below it.  The empty directories of an earlier life do not count. */
 static int check_unused(const struct store *s, struct err *err)
 {
-    auto_arena *a = arena_new(0);
-    const char **names = NULL;
     size_t n = 0;
 
-    (void)rmdir(s->tmp);
-    (void)rmdir(s->trash);
-    if (fs_list(a, s->root, &names, &n, err) < 0)
+    if (count_kept(s, &n, err) < 0)
         return -1;
-    if (n == 0)
+    if (n == 0) {
+        (void)rmdir(s->tmp);
+        (void)rmdir(s->trash);
         return 0;
+    }
     return err_set(err, ERR_CONFLICT,
                    "%s already holds volumes outside of a disk file, which it would hide; nothing was "
                    "changed; go on with "
@@ -379,10 +400,47 @@ static int make_auto_disk(struct store *s, struct err *err)
     return make_disk(s, free_bytes / 5 < AUTO_DISK_BYTES ? free_bytes / 5 : AUTO_DISK_BYTES, err);
 }
 
+static int pass_on(const struct err *why, struct err *err)
+{
+    *err = *why;
+    return -1;
+}
+
+/* A disk file that is full is first given the room it would get from the housekeeping. */
+static int probe(struct store *s, const struct store_driver *driver, struct err *err)
+{
+    struct err full = ERR_INIT, ignored = ERR_INIT;
+    bool grown = false;
+
+    if (driver->probe(s->root, &full) == 0)
+        return 0;
+    if (full.code != ERR_DISK_FULL || store_grow(s, s->reserve_bytes, &grown, &ignored) < 0 || !grown)
+        return pass_on(&full, err);
+    log_event(LOG_INFO, "store", "the disk file was full and has grown", NULL);
+    return driver->probe(s->root, err);
+}
+
+/* Nothing can be tried on a full file system, but what is there was made by the driver, and can be deleted
+ * with it: by whom else, if we do not start? */
+static bool may_be_full(const struct store *s, const struct err *why)
+{
+    struct err ignored = ERR_INIT;
+    size_t n = 0;
+
+    return why->code == ERR_DISK_FULL && (s->disk != NULL || (count_kept(s, &n, &ignored) == 0 && n > 0));
+}
+
 static int use_driver(struct store *s, const struct store_driver *driver, struct err *err)
 {
-    if (driver->probe(s->root, err) < 0)
-        return -1;
+    struct err why = ERR_INIT;
+
+    if (probe(s, driver, &why) < 0) {
+        if (!may_be_full(s, &why))
+            return pass_on(&why, err);
+        log_event(LOG_WARN, "store",
+                  "the file system of the volumes is full: nothing can be made until something is deleted",
+                  "detail", why.detail, NULL);
+    }
     s->driver = driver;
     return 0;
 }
@@ -400,12 +458,6 @@ static int use_named(struct store *s, const char *name, struct err *err)
     return err_detail(err, "%s", why.detail);
 }
 
-static int pass_on(const struct err *why, struct err *err)
-{
-    *err = *why;
-    return -1;
-}
-
 static int use_auto(struct store *s, struct err *err)
 {
     struct err why = ERR_INIT, no_reflink = ERR_INIT;
@@ -419,7 +471,8 @@ static int use_auto(struct store *s, struct err *err)
         return use_driver(s, &STORE_BTRFS, err);
     if (disk_exists(s->dir)) /* volumes made outside of it now would be hidden by the next start */
         return pass_on(&why, err);
-    if (use_driver(s, &STORE_REFLINK, &no_reflink) == 0) {
+    if (probe(s, &STORE_REFLINK, &no_reflink) == 0) { /* full: whether it could be is not known */
+        s->driver = &STORE_REFLINK;
         s->notice = xasprintf("volumes share blocks file by file (no disk file: %s)", why.msg);
         return 0;
     }
@@ -510,6 +563,7 @@ int store_open(const struct store_options *opt, struct store **ret, struct err *
     s->root = path_in(dir, "volumes");
     s->tmp = path_in(s->root, ".tmp");
     s->trash = path_in(s->root, ".trash");
+    s->reserve_bytes = opt->reserve_bytes > 0 ? opt->reserve_bytes : GIB;
     claims_init(&s->claims);
     pthread_mutex_init(&s->growing, NULL);
     if (prepare(s, opt->driver, err) < 0) {

@@ -27,8 +27,10 @@ enum store_feature {
 };
 
 struct store_options {
-    const char *dir;    /* the data directory of mered */
-    const char *driver; /* "auto", "btrfs", "reflink", "copy", "disk:SIZE" */
+    const char *dir;        /* the data directory of mered */
+    const char *driver;     /* "auto", "btrfs", "reflink", "copy", "disk:SIZE" */
+    uint64_t reserve_bytes; /* what a disk file that is full leaves free on the host when it grows at the
+                               start; 0 = 1 GiB */
 };
 
 /*
@@ -36,8 +38,9 @@ struct store_options {
  *   auto:  btrfs if <dir> is on btrfs and we may use subvolumes; else, as root with loop devices and
  * mkfs.btrfs, a disk file of min(10 GiB, a fifth of the free space) at <dir>/disk.btrfs mounted at
  * <dir>/volumes; else reflink; else copy. An existing disk file is always mounted again.  A named driver that
- * does not probe is an error that says why. Leftovers of an earlier life (our mount already there after kill
- * -9, half-made volumes in <root>/.tmp) are taken over or removed.
+ * does not probe is an error that says why; but where there are volumes already, a full file system is none:
+ * deleting is what makes room, and needs a server. Leftovers of an earlier life (our mount already there
+ * after kill -9, half-made volumes in <root>/.tmp) are taken over or removed.
  */
 int store_open(const struct store_options *opt, struct store **ret, struct err *err) MUST_CHECK;
 /* Unmounts and detaches what store_open attached, unless keep_mounted.  Accepts NULL. */

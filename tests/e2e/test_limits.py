@@ -1,5 +1,6 @@
 """Limits: space that runs out, a reserve that is kept, and what a compute may take."""
 import contextlib
+import itertools
 import os
 import re
 import subprocess
@@ -132,6 +133,43 @@ def test_a_disk_that_fills_while_creating(new_mere):
     finally:
         m.stop()
         subprocess.run(["umount", str(point)], check=True)
+
+
+def fill_to_the_last_name(directory):
+    """So that nothing can be tried on the file system any more."""
+    directory.mkdir()
+    for size in (1 << 20, 4096, 1000):
+        with contextlib.suppress(OSError):
+            for n in itertools.count():
+                with open(directory / f"{size}.{n}", "wb") as f:
+                    f.write(os.urandom(size))
+                    f.flush()
+                    os.fsync(f.fileno())
+    os.sync()
+
+
+@pytest.mark.root
+@pytest.mark.expect_log(FULL)
+def test_it_starts_on_a_full_disk_file_and_deletes(new_mere):
+    m = new_mere(store="disk:256MB", config={"reserve": "1MB"}).start()
+    gone, kept = m.create_project(), m.create_project()
+    for p in (gone, kept):
+        p.main.query("CREATE TABLE t AS SELECT 1 AS n")
+        p.main.suspend()
+    m.stop()
+    m.config["reserve"] = "1000TB"  # the host has no room for it to grow
+    m.start()
+    fill_to_the_last_name(m.data / "volumes" / gone.main.id / "fill")
+    m.restart()
+    assert (m.data / "disk.btrfs").stat().st_size == 256 << 20
+    assert "the file system of the volumes is full" in m.log_text()
+    gone.delete()
+    assert not (m.data / "volumes" / gone.main.id).exists()  # btrfs gives its blocks back within half a minute
+    m.stop()
+    m.config["reserve"] = "1MB"
+    m.start()  # grows it, when that is still needed
+    assert kept.main.value("SELECT n FROM t") == 1
+
 
 
 def test_max_connections_is_the_settings(mere, project):

@@ -42,7 +42,8 @@ pytestmark = NOT_BUILT
 def test_psql_names_it(proxy, conninfo):
     got = proxy.psql(f"{conninfo} port={proxy.port}", "SELECT current_database(), 6 * 7")
     assert got.stdout == f"{DATABASE}|42\n", got.stderr
-    assert proxy.mered.seen(r"WAKE \d+ .*") == [f"WAKE 1 endpoint {EP} {DATABASE}"]
+    asked = proxy.mered.seen("WAKE .*")
+    assert len(asked) == 1 and re.fullmatch(rf"WAKE \d+ endpoint {EP} {DATABASE}", asked[0]), asked
 
 
 def test_psql_url(proxy):
@@ -88,6 +89,31 @@ def test_what_mered_says_reaches_the_client(proxy):
     proxy.mered.answers["none"] = "ERR 57P03 later -"
     e = proxy.refusal(options="branch=none")
     assert e.sqlstate == "57P03" and "H" not in e.fields
+
+
+def test_another_endpoint_than_the_one_asked_for_is_refused(proxy, pg):
+    """Whoever made the mistake: a client never lands in a database that it did not name."""
+    proxy.mered.answers[OTHER] = serves(pg.socket / ".s.PGSQL.5432")
+    e = proxy.refusal(options=f"endpoint={OTHER}")
+    assert (e.fields["S"], e.sqlstate) == ("FATAL", "58000") and OTHER in e.message and EP not in e.message, e
+    assert backends(pg) == 0
+    assert re.search(rf'answered with another endpoint.* asked={OTHER} answer={EP}', proxy.log_text()), proxy.log_text()
+    proxy.mered.answers[OTHER] = serves(pg.socket / ".s.PGSQL.5432", ep=OTHER)
+    assert proxy.value(options=f"endpoint={OTHER}") == 1
+    assert proxy.value() == 1
+
+
+def test_no_two_proxies_count_alike(make):
+    """So that an answer to one that died is nobody's."""
+    numbers = []
+    for _ in range(2):
+        proxy = make()
+        proxy.mered.answers[EP] = "ERR 57P03 later -"
+        for _ in range(2):
+            proxy.refusal(options=f"endpoint={EP}")
+        numbers.append([int(line.split(" ")[1]) for line in proxy.mered.seen("WAKE .*")])
+    (a, a2), (b, b2) = numbers
+    assert a2 == a + 1 and b2 == b + 1 and abs(a - b) > 1000 and max(a, b) < 2**63, numbers
 
 
 def test_passwords_are_between_client_and_postgres(proxy):
@@ -279,7 +305,8 @@ def test_no_answer_until_the_deadline(make):
     proxy = make("--connect-timeout-ms", "500")
     proxy.mered.answers[EP] = None
     assert proxy.refusal(options=f"endpoint={EP}").sqlstate == "57P03"
-    proxy.mered.wait(r"CANCEL 1")
+    number = proxy.mered.seen("WAKE .*")[0].split(" ")[1]
+    proxy.mered.wait(f"CANCEL {number}")
 
 
 def test_one_question_for_all(proxy):
@@ -287,13 +314,13 @@ def test_one_question_for_all(proxy):
     socks = [proxy.raw() for _ in range(50)]
     for s in socks:
         s.sendall(GOOD)
-    proxy.mered.wait("WAKE .*")
+    number = proxy.mered.wait("WAKE .*")[0].split(" ")[1]
     for s in socks[1:]:
         s.close()
     time.sleep(0.3)
     assert len(proxy.mered.seen("WAKE .*")) == 1 and proxy.mered.seen("CANCEL .*") == []
     socks[0].close()
-    proxy.mered.wait("CANCEL 1")
+    proxy.mered.wait(f"CANCEL {number}")
 
 
 def test_more_clients_than_allowed(make):

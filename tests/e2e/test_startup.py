@@ -1,17 +1,21 @@
 """Starting, stopping and the places where Mere may be put."""
 import contextlib
+import glob
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import time
 
 import pytest
 
 from harness import procs
-from harness.server import StartFailed, scratch, until
+from harness.server import ROOT, StartFailed, binaries, scratch, until
 
 AS_NOBODY = {"user": "nobody", "store": "copy"}
 
@@ -258,8 +262,20 @@ def test_an_unknown_setting_in_the_file(new_mere, expect_log):
     one_sentence(e.value, "suspend-timeout-minimum")
 
 
+@pytest.mark.parametrize("args, word", [
+    (["--data", "x", "--log-level", "loud"], "log-level"), (["--data", ""], "--data is empty"), ([], "--data DIR is required"),
+    (["--data", "x", "--listen", "nonsense"], "--listen"), (["--data", "x", "--pg-listen", "1"], "--pg-listen"),
+    (["--data", "x", "--store", "zfs"], "--store"), (["--data", "x", "--tls-key", "y"], "tls-cert"),
+    (["--data", "x", "--config", "/nonexistent"], "/nonexistent cannot be read: it does not exist"), (["--data"], "needs a value"), (["data"], "unexpected")])
+def test_usage_is_status_2_and_one_sentence(workdir, args, word):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MERE_")}
+    done = subprocess.run([binaries() / "mered", *args], capture_output=True, text=True, check=False, timeout=20, cwd=workdir, env=env)
+    assert done.returncode == 2 and done.stdout == "", done
+    assert done.stderr.startswith("mered: ") and len(done.stderr.splitlines()) == 1 and word in done.stderr, done.stderr
+
+
 def test_help_and_version():
-    from harness.server import binaries
+    assert subprocess.run([binaries() / "mered", "--version"], capture_output=True, text=True, check=True).stdout.endswith(")\n"), "no commit"
     for flag in ("--help", "--version"):
         done = subprocess.run([binaries() / "mered", flag], capture_output=True, text=True, check=False, timeout=10)
         assert done.returncode == 0 and done.stdout.strip(), (flag, done)
@@ -366,3 +382,283 @@ def test_ready_line_is_machine_readable_even_when_nobody_reads(new_mere):
     m = new_mere().start()
     m.proc.stdout.close()
     assert json.dumps(m.call("GET", "/regions"))
+
+
+# --- somebody else's directory -------------------------------------------------------------------------------------------------
+
+
+def look(path):
+    """All that a start could change of a directory."""
+    return {str(p): (p.lstat().st_mode, p.lstat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in [path, *path.rglob("*")]}
+
+
+@pytest.mark.parametrize("names", [["letter.txt"], ["lock", "partial/x"], [".hidden"], ["mere.db.bak", "wal/x"]])
+def test_a_foreign_directory_is_left_alone(new_mere, names):
+    m = new_mere()
+    m.data.mkdir(mode=0o755)
+    for name in names:
+        (m.data / name).parent.mkdir(exist_ok=True)
+        (m.data / name).write_text("mine")
+    before = look(m.data)
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, str(m.data), "holds other things", "nothing was changed")
+    assert look(m.data) == before
+    assert traces(m) == []
+
+
+def test_an_empty_directory_is_taken_and_keeps_its_mode(new_mere):
+    m = new_mere()
+    m.data.mkdir()
+    (m.data / "lost+found").mkdir()
+    m.data.chmod(0o755)
+    m.start()
+    assert stat.S_IMODE(m.data.stat().st_mode) == 0o755
+    for secret in [*m.data.glob("*.key"), m.database_file()]:
+        assert stat.S_IMODE(secret.stat().st_mode) & 0o077 == 0, secret
+    m.restart()
+    assert stat.S_IMODE(m.data.stat().st_mode) == 0o755
+
+
+def test_a_directory_that_others_may_write(new_mere):
+    m = new_mere()
+    m.data.mkdir()
+    m.data.chmod(0o777)
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "others may write")
+    assert stat.S_IMODE(m.data.stat().st_mode) == 0o777 and list(m.data.iterdir()) == []
+    m.data.chmod(0o700)
+    m.start().stop()
+    m.data.chmod(0o770)
+    m.start()
+    assert stat.S_IMODE(m.data.stat().st_mode) == 0o700, "its own it closes"
+
+
+# --- starts that fail ----------------------------------------------------------------------------------------------------------
+
+
+def traces(m):
+    """Where a server of this data directory is outside of it."""
+    name = hashlib.sha256(os.path.realpath(m.data).encode()).hexdigest()[:8]
+    uid = os.stat(m.base).st_uid
+    return [p for pattern in (f"/run/mere/{name}", f"/tmp/mere-{uid}/{name}", f"/sys/fs/cgroup/mere-{name}", f"/sys/fs/cgroup/*/mere-{name}",
+                              f"/sys/fs/cgroup/*/*/mere-{name}") for p in glob.glob(pattern)]
+
+
+def with_proxy(m, script):
+    """The same programs, but for a mere-proxy of the test's."""
+    m.base.chmod(0o755)
+    other = m.base / "bin"
+    other.mkdir()
+    for tool in m.bin.iterdir():
+        if tool.name in ("mered", "mere-exec", "mere-wal"):
+            shutil.copy(tool, other)
+    (other / "mere-proxy").write_text("#!/bin/sh\n" + script)
+    (other / "mere-proxy").chmod(0o755)
+    m.bin = other
+
+
+def taken(m, which):
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen()
+    setattr(m, which, f"127.0.0.1:{s.getsockname()[1]}")
+    return s
+
+
+@pytest.mark.parametrize("what", ["listen", "pg_listen", "proxy", "certificate", "initdb"])
+def test_a_failed_start_leaves_nothing_outside(new_mere, expect_log, what):
+    expect_log("proxy|in use|initdb")
+    m, kw = new_mere(), {}
+    held = taken(m, what) if what.endswith("listen") else None
+    if what == "proxy":
+        with_proxy(m, "echo 2026-01-01T00:00:00Z error proxy the moon is full; exit 1\n")
+    elif what == "certificate":
+        kw = {"extra": ["--tls-cert", "/nonexistent.crt", "--tls-key", "/nonexistent.key"]}
+    elif what == "initdb":
+        if os.getuid() != 0:
+            pytest.skip("needs root")
+        kw = {"wrap": ["unshare", "-m", "sh", "-c", 'for i in /usr/lib/postgresql/*/bin/initdb; do mount --bind /bin/false "$i"; done; exec "$@"', "sh"]}
+    begun = time.monotonic()
+    with pytest.raises(StartFailed) as e:
+        m.start(**kw)
+    assert e.value.status == 1 and time.monotonic() - begun < 12
+    one_sentence(e.value, {"listen": "listen", "pg_listen": "--pg-listen", "proxy": "the moon is full", "certificate": "/nonexistent.crt",
+                           "initdb": "initdb"}[what])
+    assert traces(m) == []
+    if held:
+        held.close()
+
+
+def test_a_certificate_that_is_none(new_mere, expect_log):
+    expect_log("certificate|PEM|tls")
+    m = new_mere().start()
+    m.stop()
+    good = (m.data / "tls.crt").read_text()
+    (m.data / "tls.crt").write_text("nonsense\n")
+    begun = time.monotonic()
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "mere-proxy ended", "tls.crt", "proxy.log")
+    assert time.monotonic() - begun < 10 and traces(m) == []
+    (m.data / "tls.crt").write_text("")
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "cannot read", "tls.crt", "empty")
+    (m.data / "tls.crt").unlink()
+    (m.data / "tls.crt").mkdir()
+    with pytest.raises(StartFailed) as e:
+        m.start()
+    one_sentence(e.value, "cannot read", "tls.crt")
+    (m.data / "tls.crt").rmdir()
+    (m.data / "tls.crt").write_text(good)
+    m.start()
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_proxy_does_not_come_up(new_mere, signo):
+    m = new_mere()
+    m.start().stop()
+    with_proxy(m, f"echo > {m.base}/called; exec sleep 600\n")
+    with open(m.log_path, "ab") as log:
+        m.proc = subprocess.Popen(m.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True, cwd="/")
+    until((m.base / "called").exists, 20, "the proxy to be started")
+    begun = time.monotonic()
+    m.proc.send_signal(signo)
+    assert m.wait(10) == 1 and time.monotonic() - begun < 5
+    assert "stopped by a signal" in m.log_text()
+    assert m.processes() == [] and traces(m) == []
+
+
+# --- the proxy of an earlier life ----------------------------------------------------------------------------------------------
+
+
+def refused(host, port):
+    with socket.socket() as s:
+        s.settimeout(5)
+        return s.connect_ex((host, port)) != 0
+
+
+def test_a_proxy_that_listens_elsewhere_is_replaced(new_mere):
+    m = new_mere(args=["--keep-computes"])
+    m.pg_listen = "0.0.0.0:0"
+    m.start()
+    project = works(m)
+    proxy, port, computes = m.proxy_pid(), m.pg_port, m.postmasters()
+    assert not refused("127.0.0.2", port)
+    m.stop()
+    m.start()
+    assert m.proxy_pid() == proxy, "nothing has changed"
+    m.stop()
+    m.pg_listen, m.args = f"127.0.0.1:{port}", []
+    m.start()
+    assert m.proxy_pid() != proxy and not procs.alive(proxy) and m.postmasters() == computes
+    assert refused("127.0.0.2", port) and project.main.value("SELECT n FROM t") == 42
+
+
+def test_a_renewed_certificate_is_used(new_mere):
+    m = new_mere(args=["--keep-computes"]).start()
+    project = works(m)
+    proxy = m.proxy_pid()
+    m.stop()
+    os.utime(m.data / "tls.crt", (1, 1))
+    m.start()
+    assert m.proxy_pid() != proxy and not procs.alive(proxy)
+    assert project.main.value("SELECT n FROM t") == 42
+    proxy = m.proxy_pid()
+    m.stop()
+    m.args = []
+    m.start()
+    assert m.proxy_pid() == proxy
+
+
+def test_addresses_of_version_6_are_printed_in_brackets(new_mere):
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    m = new_mere()
+    m.listen = m.pg_listen = "[::1]:0"
+    # The harness dials the address without the brackets.
+    m.start()
+    assert m.api_url.startswith("http://[::1]:") and m.pg_host == "[::1]"
+    m.host = m.pg_host = "::1"
+    works(m)
+
+
+# --- the terminal, the keys ----------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_terminal_ends_it(new_mere):
+    m = new_mere().start()
+    works(m)
+    assert m.stop(signal.SIGHUP) == 0
+    assert m.processes() == [] and traces(m) == []
+
+
+def test_started_with_nohup_it_outlives_the_terminal(new_mere):
+    m = new_mere().start(wrap=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])
+    m.proc.send_signal(signal.SIGHUP)
+    assert m.call("GET", "/users/me")["id"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        m.proc.wait(1)
+
+
+def test_a_lost_key_of_stored_passwords_is_no_new_key(new_mere):
+    m = new_mere().start()
+    project = works(m)
+    m.stop()
+    key = m.data / "secret.key"
+    good = key.read_bytes()
+    for other, words in ((None, "missing"), (b"x" * 32, "another key"), (b"short", "damaged"), (b"y" * 40, "damaged")):
+        key.unlink()
+        if other is not None:
+            key.write_bytes(other)
+        with pytest.raises(StartFailed) as e:
+            m.start()
+        one_sentence(e.value, "secret.key", words, "nothing was started")
+        assert key.exists() == (other is not None) and traces(m) == []
+        key.write_bytes(good)
+    m.start()
+    assert project.password in m.call("GET", f"/projects/{project.id}/connection_uri")["uri"]
+
+
+def test_without_stored_passwords_a_new_key_is_made(new_mere):
+    m = new_mere().start()
+    m.stop()
+    (m.data / "secret.key").unlink()
+    m.start()
+    assert (m.data / "secret.key").stat().st_size == 32
+    works(m)
+
+
+def test_a_removed_admin_key_is_made_anew(new_mere):
+    m = new_mere().start()
+    old = m.key
+    m.stop()
+    (m.data / "admin.key").unlink()
+    m.start()
+    assert m.key != old and m.call("GET", "/users/me")["id"]
+    assert m.request("GET", "/users/me", key=old)[0] == 401
+
+
+# --- make run ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, data", [([], "data"), (["DATA=else where"], "else where"), (["DATA=/tmp/./there"], "/tmp/there")])
+def test_make_run_names_the_directory(workdir, words, data):
+    """The real Makefile and script around a mered that only says what it was asked for."""
+    for name, text in (("tools/deps.sh", "exit 0"), ("build/bin/mered", 'echo "asked $*"; echo ready api=http://127.0.0.1:1 postgres=127.0.0.1:2 store=copy')):
+        (workdir / name).parent.mkdir(parents=True)
+        (workdir / name).write_text(f"#!/bin/sh\n{text}\n")
+        (workdir / name).chmod(0o755)
+    shutil.copy(ROOT / "tools/run.sh", workdir / "tools")
+    shutil.copy(ROOT / "Makefile", workdir)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "DATA", "RUN_ARGS"))}
+    done = subprocess.run(["make", "--no-print-directory", "run", *words], cwd=workdir, env=env, capture_output=True, text=True, timeout=60, check=True)
+    where = os.path.join(workdir.resolve(), data)
+    assert f"asked --data {where}\n" in done.stdout and f"admin key   {where}/admin.key" in done.stdout
+    first, readme = (set(re.findall(r"projects create --name (\S+)", t)) for t in (done.stdout, (ROOT / "README.md").read_text()))
+    assert first and readme and not first & readme, "the two sessions may both be pasted"

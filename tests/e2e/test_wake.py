@@ -1,7 +1,10 @@
 """A connect to a sleeping endpoint: one start, nobody turned away, and what happens when things go wrong meanwhile."""
 import contextlib
+import os
 import random
 import re
+import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -301,6 +304,86 @@ def test_cancel_with_a_wrong_key_hits_nobody(mere, project):
         pid, key = w.backend_key
         threading.Timer(0.2, lambda: wire.cancel(mere.pg_host, mere.pg_port, pid, key ^ 1)).start()
         assert w.query("SELECT 1 FROM pg_sleep(1)") == [["1"]]
+
+
+# --- mere-proxy comes and goes ---------------------------------------------------------------------------------------------------------
+
+
+class FakeProxy:
+    """Speaks on mered's wake socket as the proxy's user; the newest connection is the one that mered listens to."""
+
+    def __init__(self, mere, uid):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        path = next(p for d in mere.runtime_dirs() if os.path.exists(p := os.path.join(d, "wake.sock")))
+        os.seteuid(uid)  # what the other side is told is who connected
+        try:
+            self.sock.connect(path)
+        finally:
+            os.seteuid(os.getuid())
+        self.say(f"HELLO 1 1 {mere.pg_host} {mere.pg_port}", "SYNCED")
+
+    def say(self, *lines):
+        self.sock.sendall("".join(f"{line}\n" for line in lines).encode())
+
+    def lines(self):
+        return self.sock.makefile("r", encoding="ascii", newline="\n")
+
+    def close(self):
+        self.sock.close()
+
+
+@pytest.fixture
+def fake_proxy(mere):
+    """Makes fake proxies while the real one is stopped."""
+    real, made = mere.proxy_pid(), []
+    uid = int(re.search(r"^Uid:\s+(\d+)", procs.read(f"/proc/{real}/status"), re.M).group(1))
+
+    def make():
+        made.append(FakeProxy(mere, uid))
+        return made[-1]
+
+    os.kill(real, signal.SIGSTOP)
+    try:
+        yield make
+    finally:
+        for f in made:
+            f.close()
+        os.kill(real, signal.SIGCONT)  # finds its connection closed, and makes another
+
+
+@pytest.mark.expect_log("the wake socket is lost", "not in the protocol")
+@pytest.mark.parametrize("way", ["unread answer", "replaced", "nonsense", "endless line", "closed"])
+def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
+    """What a lost proxy still waited for is dropped, in whichever way it was lost: its number means something else to the next one."""
+    cold, mine = project.branch(project.main), project.branch(project.main)
+    for b in (cold, mine):
+        b.suspend()
+    project.main.act("start")
+    old = fake_proxy()
+    if way == "unread answer":
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} -", f"WAKE 8 endpoint {project.main.endpoint_id} -")
+    else:
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} -")
+    if way == "nonsense":
+        old.say("FROB")
+    elif way == "endless line":
+        old.say("x" * 5000)
+    if way not in ("replaced", "nonsense", "endless line"):
+        old.close()
+    until(lambda: cold.endpoint()["current_state"] != "idle", 10, "mered to read the question", pause=0.005)
+    new = fake_proxy()
+    new.say(f"WAKE 7 endpoint {mine.endpoint_id} -")
+    for b in (cold, mine):
+        b.await_state("active")
+    new.say(f"WAKE 9 endpoint {cold.endpoint_id} -")  # answered last
+    answers = []
+    for line in new.lines():
+        if line.startswith(("OK", "ERR")):
+            answers.append(line.split(" ")[:3])
+        if answers and answers[-1][1] == "9":
+            break
+    assert answers == [["OK", "7", mine.endpoint_id], ["OK", "9", cold.endpoint_id]]
 
 
 # --- mered comes and goes --------------------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ START_TEST(bad_files)
 {
     struct settings s;
 
-    check_refused("--config", "/nowhere/mere.conf", "/nowhere/mere.conf cannot be read");
+    check_refused("--config", "/nowhere/mere.conf", "/nowhere/mere.conf cannot be read: it does not exist");
     write_config("port = 1\nnope\n");
     check_refused("--config", file, "line 2: \"name = value\" is expected");
     write_config("\n\nprot = 1\n");

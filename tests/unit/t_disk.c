@@ -16,7 +16,7 @@
 #include "base/fs.h"
 #include "base/text.h"
 #include "store/disk.h"
-#include "store/store.h"
+#include "store/driver.h"
 
 #define MIB  (1024ull * 1024ull)
 #define SIZE (300 * MIB)
@@ -435,6 +435,65 @@ START_TEST(grows_when_nearly_full)
 }
 END_TEST
 
+/* Afterwards the driver cannot be tried. */
+static void fill_it(const char *id)
+{
+    static const char block[MIB] = "f";
+
+    for (size_t size = MIB; size >= 1024; size /= 32)
+        for (int i = 0;; i++) {
+            const char *name = arena_printf(A, "%zu.%d", size, i);
+            auto_fd fd = open(in_volume(id, name), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+            if (fd < 0 || write(fd, block, size) < 0 || fsync(fd) < 0)
+                break;
+        }
+    FAILS(STORE_BTRFS.probe(volumes, &E), ERR_DISK_FULL);
+}
+
+START_TEST(opened_when_full)
+{
+    struct store_options opt = { .dir = data, .driver = "auto", .reserve_bytes = 1ull << 60 };
+
+    OK(open_as("disk:256MiB"));
+    OK(store_create(S, "v", &E));
+    put("v", "f", "kept");
+    OK(store_create(S, "w", &E));
+    fill_it("w");
+    store_close(TAKE(S), false);
+
+    OK(store_open(&opt, &S, &E)); /* the host has no room for more */
+    ck_assert_uint_eq(total(), 256 * MIB);
+    ck_assert_str_eq(store_driver(S), "btrfs");
+    ck_assert_str_eq(get("v", "f"), "kept");
+    store_close(TAKE(S), false);
+
+    opt.reserve_bytes = MIB;
+    OK(store_open(&opt, &S, &E));
+    ck_assert_uint_eq(total(), 1280 * MIB);
+    OK(store_create(S, "x", &E));
+    ck_assert_str_eq(get("v", "f"), "kept");
+    store_close(TAKE(S), false);
+}
+END_TEST
+
+START_TEST(room_is_made_by_deleting)
+{
+    struct store_options opt = { .dir = data, .driver = "btrfs", .reserve_bytes = 1ull << 60 };
+
+    OK(open_as("disk:256MiB"));
+    OK(store_create(S, "v", &E));
+    OK(store_create(S, "w", &E));
+    fill_it("w");
+    store_close(TAKE(S), false);
+    OK(store_open(&opt, &S, &E));
+    OK(store_remove(S, "w", &E));
+    OK(store_empty_trash(S, &E));
+    OK(store_sync(S, &E));
+    OK(store_clone(S, "v", "x", false, &E));
+}
+END_TEST
+
 START_TEST(asked_larger_at_start)
 {
     OK(open_as("disk:300MiB"));
@@ -733,6 +792,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, hidden_mount_shares_the_device);
     tcase_add_test(tc, moved_data_directory);
     tcase_add_test(tc, grows_when_nearly_full);
+    tcase_add_test(tc, opened_when_full);
+    tcase_add_test(tc, room_is_made_by_deleting);
     tcase_add_test(tc, asked_larger_at_start);
     tcase_add_test(tc, interrupted_growth_is_finished);
     tcase_add_test(tc, holes_are_allocated_again);

@@ -108,6 +108,39 @@ START_TEST(reading)
 }
 END_TEST
 
+/* What a compute may put where we read: neither may wait, and only a file of its own is read. */
+START_TEST(reading_only_regular_files)
+{
+    char *text = NULL;
+
+    put("f", "hello");
+    ck_assert_int_eq(mkfifo(in("fifo"), 0600), 0);
+    ck_assert_int_eq(symlink(in("f"), in("link")), 0);
+    ck_assert_int_eq(symlink(in("fifo"), in("to-fifo")), 0);
+    ck_assert_int_eq(symlink(in("none"), in("dangling")), 0);
+    static const char *const NEVER[] = { "fifo", "to-fifo", ".", "/dev/null", "/dev/tty" };
+    for (size_t i = 0; i < N_ELEMENTS(NEVER); i++) {
+        const char *path = NEVER[i][0] == '/' ? NEVER[i] : in(NEVER[i]);
+        ck_assert_msg(fs_read(arena, path, 100, &text, NULL, &err) == -1, "%s", path);
+        ck_assert_int_eq(err.code, ERR_INTERNAL);
+        ck_assert_msg(fs_read_nofollow(arena, path, 100, &text, NULL, &err) == -1, "%s", path);
+        ck_assert_int_eq(err.code, ERR_INTERNAL);
+    }
+    ck_assert_int_eq(fs_read(arena, in("link"), 100, &text, NULL, &err), 0);
+    ck_assert_str_eq(text, "hello");
+    ck_assert_int_eq(fs_read_nofollow(arena, in("link"), 100, &text, NULL, &err), -1);
+    ck_assert_int_eq(err.code, ERR_INTERNAL);
+    ck_assert_int_eq(fs_read(arena, in("dangling"), 100, &text, NULL, &err), -1);
+    ck_assert_int_eq(err.code, ERR_NOT_FOUND);
+    ck_assert_int_eq(fs_read_nofollow(arena, in("f"), 100, &text, NULL, &err), 0);
+    ck_assert_str_eq(text, "hello");
+    ck_assert_int_eq(fs_read_nofollow(arena, in("f"), 4, &text, NULL, &err), -1);
+    ck_assert_int_eq(err.code, ERR_TOO_LARGE);
+    ck_assert_int_eq(fs_read_nofollow(arena, in("none"), 4, &text, NULL, &err), -1);
+    ck_assert_int_eq(err.code, ERR_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(writing)
 {
     char *text;
@@ -419,6 +452,7 @@ Suite *t_fs_suite(void)
     tcase_add_test(c, directories);
     tcase_add_test(c, owner);
     tcase_add_test(c, reading);
+    tcase_add_test(c, reading_only_regular_files);
     tcase_add_test(c, writing);
     tcase_add_test(c, writing_does_not_follow_links);
     tcase_add_test(c, two_writers_never_mix);

@@ -49,7 +49,6 @@ END_TEST
 START_TEST(project_life)
 {
     struct project p = a_project("p-1", "one", 1), got;
-    int64_t n;
     WRITE();
 
     FAILS(ERR_NOT_FOUND, project_get(c, A, "p-1", &got, &E));
@@ -58,16 +57,12 @@ START_TEST(project_life)
     FAILS(ERR_NOT_FOUND, project_set_state(c, "p-1", "deleting", 5, &E));
     OK(project_insert(c, &p, &E));
     FAILS(ERR_CONFLICT, project_insert(c, &p, &E));
-    OK(project_count(c, &n, &E));
-    ck_assert_int_eq(n, 1);
     FAILS(ERR_INTERNAL, project_set_state(c, "p-1", "unheard-of", 5, &E));
     OK(project_set_state(c, "p-1", "deleting", 5, &E));
     FAILS(ERR_NOT_FOUND, project_get(c, A, "p-1", &got, &E));
     OK(project_get_any(c, A, "p-1", &got, &E));
     ck_assert_str_eq(got.state, "deleting");
     ck_assert_int_eq(got.updated_at, 5);
-    OK(project_count(c, &n, &E));
-    ck_assert_int_eq(n, 0);
     OK(project_delete(c, "p-1", &E));
     OK(project_delete(c, "p-1", &E));
     FAILS(ERR_NOT_FOUND, project_get_any(c, A, "p-1", &got, &E));
@@ -256,7 +251,7 @@ START_TEST(branch_names)
     FAILS(ERR_NOT_FOUND, branch_get(c, A, "p", "MAIN", &got, &E));
     FAILS(ERR_NOT_FOUND, branch_get(c, A, "p", "", &got, &E));
     FAILS(ERR_NOT_FOUND, branch_get(c, A, "p", "' OR 1=1 --", &got, &E));
-    ck_assert_str_eq(E.msg, "branch not found");
+    ck_assert_str_eq(E.msg, "branch not found: \"' OR 1=1 --\"");
 
     FAILS(ERR_CONFLICT, branch_insert(c, &b, &E));
     ck_assert_str_eq(E.msg, "branch already exists; branch_name:\"main\"");
@@ -539,7 +534,6 @@ START_TEST(image_places_and_uses)
 {
     struct branch b = a_branch("br-2", "kid", 1), got_branch;
     struct image got, *list;
-    int64_t users;
     bool found;
     size_t n;
     WRITE();
@@ -572,13 +566,9 @@ START_TEST(image_places_and_uses)
     OK(image_list(c, A, NULL, &list, &n, &E));
     ck_assert_uint_eq(n, 9);
     OK(image_list_superseded(c, A, &list, &n, &E));
-    ck_assert_str_eq(ids_of_images(list, n), "im-old im-trash ");
+    ck_assert_str_eq(ids_of_images(list, n), "im-old im-snapped im-trash ");
 
-    OK(image_count_users(c, "im-used", &users, &E));
-    ck_assert_int_eq(users, 1);
     OK(branch_set_volume(c, "br-2", "ready", &E));
-    OK(image_count_users(c, "im-used", &users, &E));
-    ck_assert_int_eq(users, 0);
     COMMIT();
     db_end(&c);
 

@@ -190,9 +190,8 @@ START_TEST(role_life)
                       .state = "creating",
                       .created_at = 1,
                       .updated_at = 2 },
-                got, *list;
+                got;
     bool pending;
-    size_t n;
     WRITE();
 
     seed_branches(c);
@@ -221,22 +220,66 @@ START_TEST(role_life)
     ck_assert(got.sealed == NULL && got.sealed_len == 0 && got.updated_at == 9);
     OK(role_any_pending(c, "br-1", &pending, &E));
     ck_assert(!pending);
-    r.name = "a";
-    r.state = "dropping";
-    OK(role_insert(c, &r, &E));
-    FAILS(ERR_NOT_FOUND, role_get(c, A, "br-1", "a", &got, &E));
-    OK(role_list(c, A, "br-1", false, &list, &n, &E));
-    ck_assert_uint_eq(n, 1);
-    OK(role_list(c, A, "br-1", true, &list, &n, &E));
-    ck_assert_uint_eq(n, 2);
-    ck_assert_str_eq(list[0].name, "a");
-    OK(role_delete(c, "br-1", "a", &E));
-    OK(role_delete(c, "br-1", "a", &E));
     r.name = arena_printf(A, "%064d", 1);
     FAILS(ERR_INTERNAL, role_insert(c, &r, &E));
     r.name = "x";
     r.branch_id = "nowhere";
     FAILS(ERR_INTERNAL, role_insert(c, &r, &E));
+}
+END_TEST
+
+START_TEST(role_wishes)
+{
+    struct role r = { .branch_id = "br-1",
+                      .name = "b",
+                      .state = "creating",
+                      .created_at = 1,
+                      .updated_at = 9 },
+                got, *list;
+    size_t n;
+    WRITE();
+
+    seed_branches(c);
+    OK(role_insert(c, &r, &E));
+    OK(role_get(c, A, "br-1", "b", &got, &E));
+    /* What was done for an older wish does not settle a newer one. */
+    struct role seen = got;
+    r.state = "creating";
+    OK(role_update(c, &r, &E));
+    seen.state = "creating";
+    OK(role_settle(c, &seen, 20, &E));
+    OK(role_get(c, A, "br-1", r.name, &got, &E));
+    ck_assert_str_eq(got.state, "creating");
+    ck_assert_int_gt(got.updated_at, seen.updated_at);
+    OK(role_settle(c, &got, 20, &E));
+    OK(role_get(c, A, "br-1", r.name, &got, &E));
+    ck_assert_str_eq(got.state, "ready");
+    r.name = "a";
+    r.state = "ready";
+    OK(role_insert(c, &r, &E));
+    OK(role_begin_drop(c, &r, 30, &E));
+    FAILS(ERR_NOT_FOUND, role_get(c, A, "br-1", "a", &got, &E));
+    OK(role_list(c, A, "br-1", false, &list, &n, &E));
+    ck_assert_uint_eq(n, 1);
+    OK(role_list(c, A, "br-1", true, &list, &n, &E));
+    ck_assert_uint_eq(n, 2);
+    ck_assert_str_eq(list[0].made_name, "a");
+    OK(role_undo_drop(c, &list[0], 31, &E));
+    OK(role_get(c, A, "br-1", "a", &got, &E));
+    ck_assert(got.made_name == NULL && strcmp(got.state, "ready") == 0);
+    OK(role_begin_drop(c, &got, 32, &E));
+    OK(role_insert(c, &r, &E)); /* the name is free */
+    OK(role_list(c, A, "br-1", true, &list, &n, &E));
+    ck_assert_uint_eq(n, 3);
+    OK(role_undo_drop(c, &list[0], 33, &E)); /* and stays with who has it now */
+    OK(role_list(c, A, "br-1", true, &list, &n, &E));
+    ck_assert_uint_eq(n, 2);
+    OK(role_begin_drop(c, &r, 34, &E));
+    OK(role_list(c, A, "br-1", true, &list, &n, &E));
+    OK(role_settle(c, &list[0], 35, &E));
+    OK(role_settle(c, &list[0], 35, &E));
+    OK(role_list(c, A, "br-1", true, &list, &n, &E));
+    ck_assert_uint_eq(n, 1);
 }
 END_TEST
 
@@ -275,21 +318,24 @@ START_TEST(database_life)
     e.name = "neondb";
     FAILS(ERR_CONFLICT, database_update(c, &e, &E));
     e.name = "c";
+    e.made_name = "b";
     e.owner_name = "other";
-    e.state = "dropping";
     e.updated_at = 7;
     OK(database_update(c, &e, &E));
+    OK(database_get(c, A, "br-1", "c", &got, &E));
+    ck_assert_str_eq(got.made_name, "b");
+    ck_assert_str_eq(got.owner_name, "other");
+    ck_assert_int_eq(got.updated_at, 7);
+    OK(database_begin_drop(c, &got, 8, &E));
     FAILS(ERR_NOT_FOUND, database_get(c, A, "br-1", "c", &got, &E));
     OK(database_list(c, A, "br-1", false, &list, &n, &E));
     ck_assert_uint_eq(n, 1);
     OK(database_list(c, A, "br-1", true, &list, &n, &E));
     ck_assert_uint_eq(n, 2);
-    ck_assert_str_eq(list[0].name, "c");
-    ck_assert_str_eq(list[0].owner_name, "other");
-    ck_assert_int_eq(list[0].updated_at, 7);
+    ck_assert_str_eq(list[0].made_name, "b"); /* as Postgres knows it */
     first = e.id;
-    OK(database_delete(c, first, &E)); /* the newest: its id is not given again */
-    OK(database_delete(c, first, &E));
+    OK(database_settle(c, &list[0], 9, &E)); /* the newest: its id is not given again */
+    OK(database_settle(c, &list[0], 9, &E));
     OK(database_insert(c, &e, &E));
     ck_assert_int_gt(e.id, first);
 }
@@ -540,8 +586,9 @@ Suite *t_meta_use_suite(void)
     TCase *t = tcase_create("meta_use");
 
     tcase_add_checked_fixture(t, meta_setup, meta_teardown);
-    TESTS(t, endpoint_round_trip, endpoint_life, role_life, database_life, roles_and_databases_are_copied,
-          operation_life, operation_pages, operation_prune_leaves_the_open_and_the_young, apikey_life);
+    TESTS(t, endpoint_round_trip, endpoint_life, role_life, role_wishes, database_life,
+          roles_and_databases_are_copied, operation_life, operation_pages,
+          operation_prune_leaves_the_open_and_the_young, apikey_life);
     suite_add_tcase(s, t);
     return s;
 }

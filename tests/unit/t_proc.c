@@ -356,17 +356,6 @@ START_TEST(threads_do_not_take_each_others_status)
 }
 END_TEST
 
-START_TEST(as_another_user_needs_the_helper)
-{
-    static const char *const TRUE[] = { "/bin/true", NULL };
-
-    ck_assert_int_eq(proc_run_as(arena, TRUE, 65534, 65534, 1000, NULL, &err), -1);
-    ck_assert_int_eq(err.code, ERR_INTERNAL);
-    ck_assert_ptr_nonnull(strstr(err.detail, "mere-exec is not set"));
-    ck_assert_int_eq(proc_run_as(arena, TRUE, 0, 0, 1000, NULL, &err), 0);
-}
-END_TEST
-
 START_TEST(holders)
 {
     char path[] = "/tmp/t_proc.XXXXXX";
@@ -416,7 +405,6 @@ Suite *t_proc_suite(void)
     tcase_add_test(c, deadline);
     tcase_add_test(c, a_daemon_that_keeps_the_pipe_is_not_waited_for);
     tcase_add_test(c, threads_do_not_take_each_others_status);
-    tcase_add_test(c, as_another_user_needs_the_helper);
     tcase_add_test(c, holders);
     suite_add_tcase(s, c);
     return s;

@@ -136,6 +136,36 @@ START_TEST(what_is_nowhere)
 }
 END_TEST
 
+START_TEST(what_is_not_there_yet_says_so)
+{
+    static const char *const YET[] = {
+        "/api/v2/projects/p/branches/b/restore",         "/api/v2/projects/p/branches/b%2Fc/schema",
+        "/api/v2/projects/p/branches/b/data-api/neondb", "/api/v2/projects/p/snapshots",
+        "/api/v2/projects/p/snapshots/s/restore",        "/api/v2/consumption_history/v2/branches",
+    };
+    static const char *const NOWHERE[] = {
+        "/api/v2/projects/p/branches/b/restored",
+        "/api/v2/projects/p/branches//restore",
+        "/api/v2/projects/p/snapshot",
+        "/api/v1/projects/p/snapshots",
+        "/api/v2/consumption_historyx",
+    };
+    struct err err;
+    const char *allow;
+
+    for (size_t i = 0; i < N_ELEMENTS(YET); i++) {
+        ck_assert_ptr_null(find(i % 2 == 0 ? "POST" : "GET", YET[i], &err, &allow));
+        ck_assert_int_eq(err.code, ERR_NOT_FOUND);
+        ck_assert_msg(strstr(err.msg, "Mere does not have this yet") != NULL, "%s: %s", YET[i], err.msg);
+        ck_assert_ptr_null(allow);
+    }
+    for (size_t i = 0; i < N_ELEMENTS(NOWHERE); i++) {
+        ck_assert_ptr_null(find("GET", NOWHERE[i], &err, &allow));
+        ck_assert_msg(strcmp(err.msg, "there is nothing at this path") == 0, "%s: %s", NOWHERE[i], err.msg);
+    }
+}
+END_TEST
+
 START_TEST(another_method_is_told_which_there_are)
 {
     static const char *const CASES[][3] = {
@@ -354,6 +384,7 @@ Suite *t_router_suite(void)
     tcase_add_test(c, a_fixed_segment_beats_a_parameter);
     tcase_add_test(c, parameters_are_decoded_after_the_path_is_split);
     tcase_add_test(c, what_is_nowhere);
+    tcase_add_test(c, what_is_not_there_yet_says_so);
     tcase_add_test(c, another_method_is_told_which_there_are);
     tcase_add_test(c, malformed_escapes_are_refused);
     tcase_add_test(c, a_target_is_a_path_and_a_query);

@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "store/driver.h"
+
 Suite *t_store_load_suite(void);
 
 /* --- space
@@ -127,6 +129,64 @@ START_TEST(full_disk_leaves_nothing)
     OK(store_sync(S, &E));
     OK(store_clone(S, "src", "dst", false, &E));
     ck_assert_uint_eq(compare("src", "dst"), 402);
+}
+END_TEST
+
+/* So that not even a directory can be made. */
+static void fill_to_the_last_name(void)
+{
+    static const char SMALL[1024] = "f";
+    const char *dir = arena_printf(A, "%s/fillers", data);
+
+    ck_assert_int_eq(mkdir(dir, 0700), 0);
+    OK(store_sync(S, &E));
+    fill(arena_printf(A, "%s/filler", data));
+    for (int i = 0;; i++) {
+        auto_fd fd = open(arena_printf(A, "%s/%d", dir, i), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        if (fd < 0 || write(fd, SMALL, sizeof(SMALL)) < 0 || fsync(fd) < 0)
+            return;
+    }
+}
+
+static int open_as(const char *driver)
+{
+    struct store_options opt = { .dir = data, .driver = driver };
+
+    return store_open(&opt, &S, &E);
+}
+
+/* Only deleting makes room, and only a server deletes. */
+START_TEST(a_full_disk_can_be_opened)
+{
+    OK(store_create(S, "kept", &E));
+    put("kept", "f", "here");
+    OK(store_create(S, "large", &E));
+    put_bytes("large", "f", 8 * MIB, 7);
+    fill_to_the_last_name();
+    FAILS(driver_find(bed->driver)->probe(arena_printf(A, "%s/volumes", data), &E), ERR_DISK_FULL);
+    store_close(TAKE(S), false);
+    bed_open();
+    ck_assert_str_eq(store_driver(S), bed->driver);
+    store_close(TAKE(S), false);
+    OK(open_as("auto"));
+    /* whether files could share blocks cannot be found out */
+    ck_assert_str_eq(store_driver(S), strcmp(bed->driver, "btrfs") == 0 ? "btrfs" : "copy");
+    ck_assert_str_eq(get("kept", "f"), "here");
+    OK(store_remove(S, "large", &E));
+    OK(store_empty_trash(S, &E));
+    OK(store_sync(S, &E));
+    ck_assert_uint_eq(n_volumes(), 1);
+    OK(store_create(S, "another", &E));
+}
+END_TEST
+
+START_TEST(a_full_disk_without_volumes_is_refused)
+{
+    fill_to_the_last_name();
+    store_close(TAKE(S), false);
+    FAILS(open_as(bed->driver), ERR_DISK_FULL);
+    FAILS(open_as("auto"), ERR_DISK_FULL);
 }
 END_TEST
 
@@ -365,8 +425,11 @@ static void add_tests(TCase *tc, const struct bed *b)
     tcase_add_test(tc, many_at_once);
     if (strcmp(b->driver, "btrfs") == 0)
         tcase_add_test(tc, snapshot_is_one_instant);
-    if (b->mkfs[0] != NULL) /* filling somebody else's file system is not a test */
-        tcase_add_test(tc, full_disk_leaves_nothing);
+    if (b->mkfs[0] == NULL)
+        return; /* filling somebody else's file system is not a test */
+    tcase_add_test(tc, full_disk_leaves_nothing);
+    tcase_add_test(tc, a_full_disk_can_be_opened);
+    tcase_add_test(tc, a_full_disk_without_volumes_is_refused);
 }
 
 Suite *t_store_load_suite(void)

@@ -190,6 +190,33 @@ START_TEST(names)
 {
     static const char *const BAD[] = { "",     " a",    "a ",         "\xc2\xa0x", "x\xe3\x80\x80", "a\tb",
                                        "a\nb", "a\x7f", "a\xc2\x85z", "\xff",      "12345678901" };
+    /* The first and last of each range, inside a name; then the characters beside the ranges. */
+    static const char *const HIDDEN[] = { "a\xe2\x80\x8b"
+                                          "b",
+                                          "a\xe2\x80\x8f"
+                                          "b",
+                                          "a\xe2\x80\xaa"
+                                          "b",
+                                          "a\xe2\x80\xae"
+                                          "b",
+                                          "a\xe2\x81\xa6"
+                                          "b",
+                                          "a\xe2\x81\xa9"
+                                          "b",
+                                          "a\xef\xbb\xbf"
+                                          "b",
+                                          "\xef\xbb\xbf",
+                                          "a\xe2\x80\x8d" };
+    static const char *const SHOWN[] = { "a\xe2\x80\x90"
+                                         "b",
+                                         "a\xe2\x80\x8a"
+                                         "b",
+                                         "a\xe2\x80\xaf"
+                                         "b",
+                                         "a\xe2\x81\xa5"
+                                         "b",
+                                         "a\xef\xbb\xbe"
+                                         "b" };
 
     ck_assert(text_is_name("a", 10));
     ck_assert(text_is_name("feature/x y", 20));
@@ -197,6 +224,10 @@ START_TEST(names)
     ck_assert(text_is_name("1234567890", 10));
     for (size_t i = 0; i < N_ELEMENTS(BAD); i++)
         ck_assert_msg(!text_is_name(BAD[i], 10), "accepted case %zu", i);
+    for (size_t i = 0; i < N_ELEMENTS(HIDDEN); i++)
+        ck_assert_msg(!text_is_name(HIDDEN[i], 10), "accepted hidden character %zu", i);
+    for (size_t i = 0; i < N_ELEMENTS(SHOWN); i++)
+        ck_assert_msg(text_is_name(SHOWN[i], 10), "refused neighbour %zu", i);
     ck_assert(!text_is_name(NULL, 10));
 }
 END_TEST
