@@ -5,6 +5,7 @@ Each fault is forced, not waited for, and returns a verdict: what the checks fou
 are blind; a right copy that something catches means that they cry wolf.  Stock Postgres only; nothing of ours runs here.
 """
 import dataclasses
+import contextlib
 import os
 import shutil
 import signal
@@ -90,14 +91,23 @@ def copy_into(src, dst):
 
 def frozen_copy(source, target, **kw):
     """All of it at one instant: every process stands still meanwhile."""
-    pids = [p.pid for p in procs.everybody() if p.ppid == source.proc.pid]
-    for pid in [source.proc.pid, *pids]:
-        os.kill(pid, signal.SIGSTOP)
+    stopped = []
+
+    def stop(pid):
+        with contextlib.suppress(ProcessLookupError):  # a worker that ended meanwhile
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
     try:
+        stop(source.proc.pid)  # first: it starts nobody any more
+        for p in procs.everybody():
+            if p.ppid == source.proc.pid:
+                stop(p.pid)
         copy(source, target, **kw)
     finally:
-        for pid in [*pids, source.proc.pid]:
-            os.kill(pid, signal.SIGCONT)
+        for pid in reversed(stopped):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def examine(src, target, wanted=0, at=None, recovery=True):
