@@ -22,6 +22,8 @@ CREATE TABLE project (
 
 -- A named line of history: (parent_id, parent_lsn) and its own WAL.
 -- image_id: what its volume is cloned from.  volume: none until the first start.
+-- volume_id: names its volume, WAL directory and lock; a restore gives it a new one.
+-- fork_tli, fork_lsn: where its own WAL begins: the first place at or after parent_lsn where a record can begin; known when its volume is made.
 -- head_lsn: where its WAL ends; known only while it is cleanly suspended.
 -- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
 CREATE TABLE branch (
@@ -37,6 +39,9 @@ CREATE TABLE branch (
     durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
     image_id         TEXT REFERENCES image (id),
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
+    volume_id        TEXT NOT NULL UNIQUE,
+    fork_tli         INTEGER,
+    fork_lsn         INTEGER,
     tli              INTEGER,
     head_lsn         INTEGER,
     boot_id          TEXT,

@@ -41,6 +41,7 @@ enum cli_exit {
     X(BRANCH, "branch", "NAME", "the branch, by name or id")                                                 \
     X(PARENT, "parent", "BRANCH", "branch from this one (default: the default branch)")                      \
     X(NO_ENDPOINT, "no-endpoint", NULL, "a branch without an endpoint")                                      \
+    X(AT, "at", "LSN|TIME", "branch from this past moment: 0/16B3748 or 2025-01-16T21:02:01Z")               \
     X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
     X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \

@@ -32,7 +32,7 @@ static const struct command COMMANDS[] = {
       cli_projects_delete },
     { "branches", "list", "", 0, 0, "project search limit", "list branches", cli_branches_list },
     { "branches", "create", "[NAME]", 0, 1,
-      "project name parent no-endpoint durability suspend-timeout timeout no-wait",
+      "project name parent at no-endpoint durability suspend-timeout timeout no-wait",
       "branch off: a copy-on-write copy, with an endpoint", cli_branches_create },
     { "branches", "get", "BRANCH", 1, 1, "project", "show one", cli_branches_get },
     { "branches", "delete", "BRANCH", 1, 1, "project " WAITING_OPTIONS, "delete a branch",

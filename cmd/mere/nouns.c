@@ -236,6 +236,8 @@ static int branch_body(struct cli *c, const char *path, const char *name, json_t
 
     put(branch, "name", name);
     put(branch, "durability", c->opt[OPT_DURABILITY]);
+    if (c->opt[OPT_AT] != NULL)
+        put(branch, strchr(c->opt[OPT_AT], '/') != NULL ? "parent_lsn" : "parent_timestamp", c->opt[OPT_AT]);
     if (c->opt[OPT_PARENT] != NULL) {
         rc = branch_id(c, path, c->opt[OPT_PARENT], &parent);
         if (rc != CLI_OK)

@@ -5,6 +5,8 @@
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
+#include "base/text.h"
+#include "scheduler/moment.h"
 
 #include <string.h>
 
@@ -114,6 +116,42 @@ int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
         return -1;
     return res_json(res, 200,
                     json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
+}
+
+/* Exactly one of the two. */
+static int read_moment(struct http_req *req, uint64_t *ret_lsn, int64_t *ret_time_us, struct err *err)
+{
+    const char *lsn = http_query(req, "lsn"), *timestamp = http_query(req, "timestamp");
+
+    *ret_lsn = 0;
+    *ret_time_us = 0;
+    if ((lsn == NULL) == (timestamp == NULL))
+        return err_set(err, ERR_BAD_REQUEST, "give either timestamp or lsn");
+    if (lsn != NULL && !text_to_lsn(lsn, ret_lsn))
+        return err_set(err, ERR_BAD_REQUEST, "lsn must look like 0/16B3748");
+    if (timestamp != NULL && !text_to_time(timestamp, ret_time_us))
+        return err_set(err, ERR_BAD_REQUEST, "timestamp must be RFC 3339, like 2025-01-16T21:02:01Z");
+    return 0;
+}
+
+int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct branch b;
+    struct moment m;
+    uint64_t lsn;
+    int64_t time_us;
+    char lsn_text[LSN_TEXT_SIZE], time_text[TIME_TEXT_SIZE];
+    auto_dbc *c = NULL;
+
+    if (read_moment(req, &lsn, &time_us, err) < 0 || db_read(sched_db(req->sched), &c, err) < 0 ||
+        find_branch(req, c, &b, err) < 0)
+        return -1;
+    db_end(&c);
+    if (moment_resolve(req->sched, req->arena, &b, lsn, time_us, NULL, &m, err) < 0)
+        return -1;
+    return res_json(res, 200,
+                    json_pack("{s:s, s:s, s:s}", "lsn", text_lsn(m.lsn, lsn_text), "timestamp",
+                              text_time_us(m.time_us, time_text), "kind", moment_kind_name(m.kind)));
 }
 
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err)

@@ -338,6 +338,12 @@ json_t *http_error_json(const struct http_req *req, const struct err *err)
         put(one, "detail", err->msg);
         json_object_set_new(body, "errors", json_pack("[o]", one));
     }
+    if (err->members[0] != '\0') {
+        auto_free char *text = xasprintf("{%s}", err->members);
+        json_auto_t *more = json_loads(text, 0, NULL);
+
+        json_object_update(body, more);
+    }
     return body;
 }
 

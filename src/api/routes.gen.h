@@ -13,6 +13,7 @@ int api_branch_create(struct http_req *req, struct http_res *res, struct err *er
 int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -79,6 +80,7 @@ static const struct route ROUTES[] = {
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/lsn", api_branch_lsn, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_get, ROUTE_KEY, false, 4096 },

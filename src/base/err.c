@@ -41,6 +41,7 @@ static PRINTF_LIKE(3, 0) void set_msg(struct err *err, enum err_code code, const
     err->code = code;
     err->detail[0] = '\0';
     err->pointer[0] = '\0';
+    err->members[0] = '\0';
     vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
     utf8_trim(err->msg, sizeof(err->msg));
 }
@@ -64,6 +65,18 @@ int err_field(struct err *err, enum err_code code, const char *pointer, const ch
     va_end(ap);
     snprintf(err->pointer, sizeof(err->pointer), "%s", pointer);
     utf8_trim(err->pointer, sizeof(err->pointer));
+    return -1;
+}
+
+int err_members(struct err *err, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    /* Half a member would be no JSON. */
+    if (vsnprintf(err->members, sizeof(err->members), fmt, ap) >= (int)sizeof(err->members))
+        err->members[0] = '\0';
+    va_end(ap);
     return -1;
 }
 

@@ -5,6 +5,7 @@
  *   msg      may be shown to a stranger: what happened, what was not changed, what to do
  *   detail   for the log only: errno texts, paths, SQL
  *   pointer  JSON pointer of the offending body member ("/branch/name"), or empty
+ *   members  further members of the answer, as JSON text without the braces, or empty
  * The texts are truncated, never overrun.
  */
 #ifndef MERE_ERR_H
@@ -43,6 +44,7 @@ struct err {
     char msg[512];
     char detail[512];
     char pointer[160];
+    char members[320];
 };
 
 #define ERR_INIT                                                                                             \
@@ -58,6 +60,8 @@ int err_sys(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* As err_set, with the JSON pointer of the member at fault. */
 int err_field(struct err *err, enum err_code code, const char *pointer, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+/* Sets the members of an error already set; the text must fit.  Returns -1. */
+int err_members(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "text: " in front of the detail.  Returns -1. */
 int err_wrap(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Sets the detail of an error already set.  Returns -1. */

@@ -32,19 +32,19 @@ static int insert_taking(const struct env *env, struct arena *a, const struct br
     return db_commit(c, err);
 }
 
-int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head,
+int capture_head(const struct env *env, const char *volume_id, uint64_t *ret_redo, uint64_t *ret_head,
                  uint32_t *ret_tli, uint64_t *ret_system_id, struct err *err)
 {
     auto_arena *a = arena_new(0);
     struct pg_control control;
-    if (pg_control_read(env_pgdata(env, a, branch_id), &control, err) < 0)
+    if (pg_control_read(env_pgdata(env, a, volume_id), &control, err) < 0)
         return -1;
     if (control.state != PG_STATE_SHUT_DOWN)
         return err_set(err, ERR_PRECONDITION, "the compute of this branch was not shut down cleanly");
     *ret_redo = control.redo;
     *ret_tli = control.tli;
     *ret_system_id = control.system_id;
-    return walseg_record_end(env_pg_wal(env, a, branch_id), control.tli, control.checkpoint, ret_head, err);
+    return walseg_record_end(env_pg_wal(env, a, volume_id), control.tli, control.checkpoint, ret_head, err);
 }
 
 static int sync_image(const struct env *env, struct arena *a, const char *image_id, struct err *err)
@@ -78,7 +78,7 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     uint64_t redo, head, system_id;
     uint32_t tli;
     bool found;
-    if (capture_head(env, b->id, &redo, &head, &tli, &system_id, err) < 0)
+    if (capture_head(env, b->volume_id, &redo, &head, &tli, &system_id, err) < 0)
         return -1;
     if (find_at(env, a, b->id, head, ret, &found, err) < 0)
         return -1;
@@ -87,12 +87,13 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     if (insert_taking(env, a, b, "cold", tli, redo, ret, err) < 0)
         return -1;
     CRASH_POINT("capture.taking");
-    int rc = store_clone(env->store, b->id, ret->id, false, err);
+    int rc = store_clone(env->store, b->volume_id, ret->id, false, err);
     CRASH_POINT("capture.cloned");
     if (rc == 0)
         rc = volume_strip(env, env_pgdata(env, a, ret->id), err);
     if (rc == 0)
-        rc = volume_gather_wal(env, b->id, tli, redo, head, system_id, env_image_wal(env, a, ret->id), err);
+        rc = volume_gather_wal(env, b->volume_id, tli, redo, head, system_id, env_image_wal(env, a, ret->id),
+                               err);
     if (rc == 0)
         rc = sync_image(env, a, ret->id, err);
     CRASH_POINT("capture.synced");
@@ -127,7 +128,7 @@ static int take_snapshot(const struct env *env, struct arena *a, const struct br
     if (insert_taking(env, a, b, "snapshot", (uint32_t)b->tli, redo, ret, err) < 0)
         return -1;
     CRASH_POINT("capture.taking");
-    if (store_clone(env->store, b->id, ret->id, false, err) < 0)
+    if (store_clone(env->store, b->volume_id, ret->id, false, err) < 0)
         return -1;
     CRASH_POINT("capture.cloned");
     /* After the snapshot, never before: a page in it may carry WAL up to its very instant. */
@@ -156,7 +157,7 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
     if (pg_admin_backup_start(admin, ret->id, &ret->redo_lsn, err) < 0)
         return -1;
     /* Files of dropped tables may vanish while they are copied: their end is in the WAL. */
-    int rc = store_clone(env->store, b->id, ret->id, true, err);
+    int rc = store_clone(env->store, b->volume_id, ret->id, true, err);
     struct err stop_err = ERR_INIT;
     if (pg_admin_backup_stop(admin, a, &label, rc < 0 ? &stop_err : err) < 0 || rc < 0)
         return -1;
@@ -192,31 +193,35 @@ static int lock_image(const struct env *env, struct arena *a, const char *image_
     return 0;
 }
 
+/* ret_branch: whose it is; a template has none, and is never incomplete. */
 static int read_image(const struct env *env, struct arena *a, const char *image_id, struct image *ret,
-                      struct err *err)
+                      struct branch *ret_branch, struct err *err)
 {
     auto_dbc *c = NULL;
-    return db_read(env->db, &c, err) < 0 ? -1 : image_get(c, a, image_id, ret, err);
+    if (db_read(env->db, &c, err) < 0 || image_get(c, a, image_id, ret, err) < 0)
+        return -1;
+    return ret->branch_id ? branch_get_id(c, a, ret->branch_id, ret_branch, err) : 0;
 }
 
 int capture_complete(const struct env *env, struct arena *a, const char *image_id, struct err *err)
 {
     struct pg_control control;
+    struct branch b;
     struct image image;
     const char *pgdata = env_pgdata(env, a, image_id);
     auto_fd lock_fd = -1;
-    if (read_image(env, a, image_id, &image, err) < 0)
+    if (read_image(env, a, image_id, &image, &b, err) < 0)
         return -1;
     if (strcmp(image.state, "snapped") != 0)
         return 0;
-    if (lock_image(env, a, image_id, &lock_fd, err) < 0 || read_image(env, a, image_id, &image, err) < 0)
+    if (lock_image(env, a, image_id, &lock_fd, err) < 0 || read_image(env, a, image_id, &image, &b, err) < 0)
         return -1;
     if (strcmp(image.state, "snapped") != 0)
         return 0;
     if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
         return -1;
-    if (volume_gather_wal(env, image.branch_id, (uint32_t)image.tli, image.redo_lsn, image.lsn,
-                          control.system_id, env_image_wal(env, a, image_id), err) < 0)
+    if (volume_gather_wal(env, b.volume_id, (uint32_t)image.tli, image.redo_lsn, image.lsn, control.system_id,
+                          env_image_wal(env, a, image_id), err) < 0)
         return -1;
     if (sync_image(env, a, image_id, err) < 0)
         return -1;

@@ -42,7 +42,7 @@ int capture_complete(const struct env *env, struct arena *a, const char *image_i
 int capture_discard(const struct env *env, const char *image_id, struct err *err) MUST_CHECK;
 
 /* Where a cleanly stopped cluster's WAL ends.  ERR_PRECONDITION when it was not shut down cleanly. */
-int capture_head(const struct env *env, const char *branch_id, uint64_t *ret_redo, uint64_t *ret_head,
+int capture_head(const struct env *env, const char *volume_id, uint64_t *ret_redo, uint64_t *ret_head,
                  uint32_t *ret_tli, uint64_t *ret_system_id, struct err *err) MUST_CHECK;
 
 #endif

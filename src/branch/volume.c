@@ -97,12 +97,12 @@ int volume_link_wal(const char *pgdata, const char *target, struct err *err)
     return 0;
 }
 
-int volume_make_wal(const struct env *env, const char *branch, bool fresh, struct err *err)
+int volume_make_wal(const struct env *env, const char *volume, bool fresh, struct err *err)
 {
     auto_arena *a = arena_new(0);
-    const char *const dirs[] = { env_wal(env, a, branch), env_pg_wal(env, a, branch),
-                                 arena_printf(a, "%s/archive_status", env_pg_wal(env, a, branch)),
-                                 env_archive(env, a, branch) };
+    const char *const dirs[] = { env_wal(env, a, volume), env_pg_wal(env, a, volume),
+                                 arena_printf(a, "%s/archive_status", env_pg_wal(env, a, volume)),
+                                 env_archive(env, a, volume) };
     if (fresh && fs_remove_tree(dirs[0], false, err) < 0)
         return -1;
     for (size_t i = 0; i < N_ELEMENTS(dirs); i++)
@@ -131,15 +131,15 @@ static int try_copy(const struct env *env, const char *from, const char *to, uin
     return walseg_check(fd, segno, system_id, &why) == 0 && walseg_check_pages(fd, segno, bytes, &why) == 0;
 }
 
-static int gather_segment(const struct env *env, const char *branch, uint32_t tli, uint64_t segno,
-                          uint64_t bytes, uint64_t system_id, const char *dir, struct err *err)
+int volume_copy_segment(const struct env *env, const char *volume, uint32_t tli, uint64_t segno,
+                        uint64_t bytes, uint64_t system_id, const char *dir, struct err *err)
 {
     auto_arena *a = arena_new(0);
     char name[WALSEG_NAME_SIZE];
     walseg_name(tli, segno, name);
     const char *to = arena_printf(a, "%s/%s", dir, name);
-    const char *archived = arena_printf(a, "%s/%s", env_archive(env, a, branch), name);
-    const char *live = arena_printf(a, "%s/%s", env_pg_wal(env, a, branch), name);
+    const char *archived = arena_printf(a, "%s/%s", env_archive(env, a, volume), name);
+    const char *live = arena_printf(a, "%s/%s", env_pg_wal(env, a, volume), name);
     /* A live segment may be recycled while it is read; by then it has been archived. */
     const char *const tries[] = { archived, live, archived };
     for (size_t i = 0; i < N_ELEMENTS(tries); i++) {
@@ -147,26 +147,16 @@ static int gather_segment(const struct env *env, const char *branch, uint32_t tl
         if (rc != 0)
             return rc < 0 ? -1 : 0;
     }
-    return err_set(err, ERR_INTERNAL,
-                   "WAL segment %s of branch %s is missing or damaged; nothing was made of it", name, branch);
+    return err_set(err, ERR_INTERNAL, "WAL segment %s of %s is missing or damaged; nothing was made of it",
+                   name, volume);
 }
 
-static int zero_tail(const char *path, uint64_t keep, struct err *err)
-{
-    if (keep == 0 || keep >= WALSEG_SIZE)
-        return 0;
-    auto_fd fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)keep) < 0 || ftruncate(fd, (off_t)WALSEG_SIZE) < 0)
-        return err_sys(err, "end %s", path);
-    return 0;
-}
-
-static int gather_history(const struct env *env, const char *branch, uint32_t tli, const char *dir,
-                          struct err *err)
+int volume_copy_history(const struct env *env, const char *volume, uint32_t tli, const char *dir,
+                        struct err *err)
 {
     auto_arena *a = arena_new(0);
-    const char *from = arena_printf(a, "%s/%08X.history", env_pg_wal(env, a, branch), (unsigned)tli);
-    const char *kept = arena_printf(a, "%s/%08X.history", env_archive(env, a, branch), (unsigned)tli);
+    const char *from = arena_printf(a, "%s/%08X.history", env_pg_wal(env, a, volume), (unsigned)tli);
+    const char *kept = arena_printf(a, "%s/%08X.history", env_archive(env, a, volume), (unsigned)tli);
     const char *to = arena_printf(a, "%s/%08X.history", dir, (unsigned)tli);
     if (tli <= 1)
         return 0;
@@ -174,21 +164,37 @@ static int gather_history(const struct env *env, const char *branch, uint32_t tl
     return fs_copy_sparse(fs_exists(from) ? from : kept, to, 0600, env->uid, env->gid, err);
 }
 
-int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to,
-                      uint64_t system_id, const char *dir, struct err *err)
+/* A range that ends on a segment boundary needs nothing of the next segment. */
+static uint64_t last_segment(uint64_t from, uint64_t to)
+{
+    return to > from && to % WALSEG_SIZE == 0 ? walseg_no(to) - 1 : walseg_no(to);
+}
+
+int volume_end_wal(const char *dir, uint32_t tli, uint64_t from, uint64_t to, struct err *err)
 {
     char name[WALSEG_NAME_SIZE];
-    /* A range that ends on a segment boundary needs nothing of the next segment. */
-    uint64_t last = to > from && to % WALSEG_SIZE == 0 ? walseg_no(to) - 1 : walseg_no(to);
+    off_t keep = (off_t)(to % WALSEG_SIZE);
+    if (keep == 0)
+        return 0;
+    walseg_name(tli, last_segment(from, to), name);
+    auto_free char *path = xasprintf("%s/%s", dir, name);
+    auto_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, keep) < 0 || ftruncate(fd, (off_t)WALSEG_SIZE) < 0)
+        return err_sys(err, "end %s", path);
+    return 0;
+}
+
+int volume_gather_wal(const struct env *env, const char *volume, uint32_t tli, uint64_t from, uint64_t to,
+                      uint64_t system_id, const char *dir, struct err *err)
+{
     if (fs_mkdir(dir, 0700, env->uid, env->gid, err) < 0 || fs_remove_tree(dir, true, err) < 0)
         return -1;
-    for (uint64_t segno = walseg_no(from); segno <= last; segno++)
-        if (gather_segment(env, branch, tli, segno, segno == walseg_no(to) ? to % WALSEG_SIZE : WALSEG_SIZE,
-                           system_id, dir, err) < 0)
+    for (uint64_t segno = walseg_no(from); segno <= last_segment(from, to); segno++)
+        if (volume_copy_segment(env, volume, tli, segno,
+                                segno == walseg_no(to) ? to % WALSEG_SIZE : WALSEG_SIZE, system_id, dir,
+                                err) < 0)
             return -1;
-    walseg_name(tli, last, name);
-    auto_free char *path = xasprintf("%s/%s", dir, name);
-    if (last == walseg_no(to) && zero_tail(path, to % WALSEG_SIZE, err) < 0)
+    if (volume_end_wal(dir, tli, from, to, err) < 0)
         return -1;
-    return gather_history(env, branch, tli, dir, err);
+    return volume_copy_history(env, volume, tli, dir, err);
 }

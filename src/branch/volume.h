@@ -22,7 +22,7 @@ int volume_link_wal(const char *pgdata, const char *target, struct err *err) MUS
 
 /* <data>/wal/<branch>/{pg_wal,pg_wal/archive_status,archive}, owned by the compute's uid; emptied first when
  * `fresh`. */
-int volume_make_wal(const struct env *env, const char *branch, bool fresh, struct err *err) MUST_CHECK;
+int volume_make_wal(const struct env *env, const char *volume, bool fresh, struct err *err) MUST_CHECK;
 
 /*
  * Copies the WAL [from, to] of a branch's timeline into dir (made, owned by us): each segment from the
@@ -30,7 +30,18 @@ int volume_make_wal(const struct env *env, const char *branch, bool fresh, struc
  * becomes zeros, so that recovery ends exactly there. Also the timeline's history file.  ERR_INTERNAL names a
  * segment that is missing or not what its name says.
  */
-int volume_gather_wal(const struct env *env, const char *branch, uint32_t tli, uint64_t from, uint64_t to,
+int volume_gather_wal(const struct env *env, const char *volume, uint32_t tli, uint64_t from, uint64_t to,
                       uint64_t system_id, const char *dir, struct err *err) MUST_CHECK;
+
+/*
+ * The parts of it.  volume: whose WAL directory.  One segment, from the archive or from pg_wal, its first
+ * `bytes` checked against its name (and the cluster's system identifier unless 0); the timeline's history
+ * file, which the first timeline has not; and zeros behind `to` in the last segment of [from, to].
+ */
+int volume_copy_segment(const struct env *env, const char *volume, uint32_t tli, uint64_t segno,
+                        uint64_t bytes, uint64_t system_id, const char *dir, struct err *err) MUST_CHECK;
+int volume_copy_history(const struct env *env, const char *volume, uint32_t tli, const char *dir,
+                        struct err *err) MUST_CHECK;
+int volume_end_wal(const char *dir, uint32_t tli, uint64_t from, uint64_t to, struct err *err) MUST_CHECK;
 
 #endif

@@ -20,6 +20,9 @@ static const struct field BRANCH[] = {
     FIELD(branch, durability, F_STR, 0, 0),
     FIELD(branch, image_id, F_STR, 0, 0),
     FIELD(branch, volume, F_STR, 0, 0),
+    FIELD(branch, volume_id, F_STR, 0, 0),
+    FIELD(branch, fork_tli, F_I64, 0, 0),
+    FIELD(branch, fork_lsn, F_LSN, 0, 0),
     FIELD(branch, tli, F_I64, 0, 0),
     FIELD(branch, head_lsn, F_LSN, 0, 0),
     FIELD(branch, boot_id, F_STR, 0, 0),
@@ -30,8 +33,8 @@ static const struct field BRANCH[] = {
 };
 #define COLUMNS                                                                                              \
     "id, project_id, name, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, "       \
-    "durability, image_id, volume, tli, head_lsn, boot_id, annotations, state_changed_at, created_at, "      \
-    "updated_at"
+    "durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, boot_id, annotations, "     \
+    "state_changed_at, created_at, updated_at"
 
 static const struct noun BRANCH_NOUN = {
     .name = "branch",
@@ -231,8 +234,8 @@ static int name_taken(const struct branch *b, struct err *err)
 static const char SQL_BRANCH_INSERT[] =
     "INSERT INTO branch (" COLUMNS
     ") VALUES (:id, :project_id, :name, :state, :parent_id, :parent_lsn, :parent_timestamp, :is_default,"
-    " :is_protected, :durability, :image_id, :volume, :tli, :head_lsn, :boot_id, :annotations, "
-    ":state_changed_at, "
+    " :is_protected, :durability, :image_id, :volume, coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, "
+    ":head_lsn, :boot_id, :annotations, :state_changed_at, "
     ":created_at, :updated_at)";
 
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
@@ -355,6 +358,20 @@ int branch_set_boot(struct dbc *c, const char *id, const char *boot_id, struct e
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":boot", boot_id);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_SET_BEGIN[] =
+    "UPDATE branch SET fork_tli = :tli, fork_lsn = :lsn WHERE id = :id";
+
+int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t fork_lsn, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_SET_BEGIN, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_i64(st, ":tli", fork_tli);
+    bind_i64(st, ":lsn", (int64_t)fork_lsn);
     return stmt_change(c, st, &BRANCH_NOUN, err);
 }
 

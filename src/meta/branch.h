@@ -20,6 +20,9 @@ struct branch {
     const char *durability;  /* full, relaxed */
     const char *image_id;    /* what the volume is cloned from; NULL while state is init */
     const char *volume;      /* none, making, ready */
+    const char *volume_id;   /* names its volume, WAL directory and lock; insert: NULL = the id */
+    int64_t fork_tli;        /* the timeline it left, and where: its own WAL begins here; */
+    uint64_t fork_lsn;       /* 0 = its volume was never made */
     int64_t tli;             /* 0 = never started */
     uint64_t head_lsn;       /* 0 = not cleanly suspended */
     const char *boot_id;     /* of the boot in which it last ran without syncing, or NULL */
@@ -62,6 +65,8 @@ int branch_set_state(struct dbc *c, const char *id, const char *from, const char
 int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t parent_timestamp,
                     const char *image_id, int64_t now_us, struct err *err) MUST_CHECK;
 int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct err *err) MUST_CHECK;
+int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t fork_lsn,
+                     struct err *err) MUST_CHECK;
 int branch_set_tli(struct dbc *c, const char *id, int64_t tli, struct err *err) MUST_CHECK;
 int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn,
                     struct err *err) MUST_CHECK; /* 0 clears */

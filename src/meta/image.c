@@ -73,6 +73,23 @@ int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_
     return find(c, st, a, ret, ret_found, err);
 }
 
+static const char SQL_IMAGE_FIND_BETWEEN[] =
+    "SELECT " COLUMNS
+    " FROM image WHERE branch_id = :branch AND lsn BETWEEN :from AND :to AND state = 'ready'"
+    " ORDER BY lsn DESC, id LIMIT 1";
+
+int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
+                       struct image *ret, bool *ret_found, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_IMAGE_FIND_BETWEEN, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":from", (int64_t)from);
+    bind_i64(st, ":to", (int64_t)to);
+    return find(c, st, a, ret, ret_found, err);
+}
+
 static const char SQL_IMAGE_LIST[] =
     "SELECT " COLUMNS " FROM image WHERE (:branch IS NULL OR branch_id = :branch) ORDER BY created_at, id";
 
@@ -87,19 +104,28 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
     return *ret != NULL ? 0 : -1;
 }
 
+/* near: ready ones with a neighbour on either side (or the beginning of their branch before them) that are
+ * not further apart than the spacing.  Taking one away widens the gap, so only the oldest of a branch goes at
+ * a time. */
 static const char SQL_IMAGE_SUPERSEDED[] =
-    "SELECT " COLUMNS
-    " FROM image AS i WHERE branch_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)"
-    " AND (state IN ('trash', 'snapped') OR (state = 'ready' AND EXISTS (SELECT 1 FROM image AS newer WHERE "
-    "newer.branch_id = i.branch_id"
-    " AND newer.state = 'ready' AND (newer.lsn, newer.created_at) > (i.lsn, i.created_at))))"
-    " ORDER BY created_at, id";
+    "WITH line AS (SELECT i.id, i.branch_id, i.lsn, b.fork_lsn,"
+    "  lag(i.lsn) OVER w AS before, lead(i.lsn) OVER w AS after FROM image AS i JOIN branch AS b ON b.id = "
+    "i.branch_id"
+    "  WHERE i.state = 'ready' WINDOW w AS (PARTITION BY i.branch_id ORDER BY i.lsn, i.created_at, i.id)),"
+    " near AS (SELECT id, row_number() OVER (PARTITION BY branch_id ORDER BY lsn) AS k FROM line"
+    "  WHERE after - coalesce(before, fork_lsn, after) <= :spacing"
+    "  AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = line.id))"
+    " SELECT " COLUMNS " FROM image AS i WHERE id IN (SELECT id FROM near WHERE k = 1)"
+    " OR (branch_id IS NOT NULL AND state IN ('trash', 'snapped')"
+    "  AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)) ORDER BY created_at, id";
 
-int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n, struct err *err)
+int image_list_superseded(struct dbc *c, struct arena *a, uint64_t spacing, struct image **ret, size_t *ret_n,
+                          struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_IMAGE_SUPERSEDED, &st, err) < 0)
         return -1;
+    bind_i64(st, ":spacing", (int64_t)spacing);
     *ret = row_list(c, st, &IMAGE_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;
 }

@@ -26,13 +26,19 @@ int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, stru
 /* A ready or snapped image of the branch whose lsn is exactly this. */
 int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
                   bool *ret_found, struct err *err) MUST_CHECK;
+/* The newest ready image of the branch with from <= lsn <= to. */
+int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
+                       struct image *ret, bool *ret_found, struct err *err) MUST_CHECK;
 /* branch_id NULL: all images of everybody. */
 int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
                struct err *err) MUST_CHECK;
-/* Images in state ready that no branch is cloned from (branch.image_id) and that are not the newest of their
- * branch, those in state snapped (they come with a branch), and all in state trash: what a sweep may remove.
- * Templates are never among them. */
-int image_list_superseded(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
+/*
+ * What a sweep may remove, of images that no branch is cloned from (branch.image_id): at most one ready image
+ * a branch, one without which there is still an image, or the beginning of the branch, within `spacing` bytes
+ * of WAL before the next; those in state snapped (they come with a branch); all in state trash.  Never the
+ * newest of a branch, never a template.  Called again until it gives nothing.
+ */
+int image_list_superseded(struct dbc *c, struct arena *a, uint64_t spacing, struct image **ret, size_t *ret_n,
                           struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 /* state, tli, redo_lsn, lsn, method */

@@ -63,7 +63,8 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         conf->first_start ? "restore_command=exit 1"
                           : arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"",
                                          conf->wal_tool, conf->archive_dir),
-        "recovery_target_timeline=current",
+        conf->first_start ? arena_printf(a, "recovery_target_timeline=%u", (unsigned)conf->fork_tli)
+                          : "recovery_target_timeline=current",
         "wal_level=replica",
         "full_page_writes=on",
         "recovery_init_sync_method=syncfs",

@@ -27,6 +27,7 @@ struct pg_conf {
     const char *conf_dir; /* where our files lie; readable by the compute */
     const char *os_user;  /* the name mered runs under, for peer */
     bool first_start;     /* of a clone: it recovers, and is not to be read meanwhile */
+    uint32_t fork_tli;    /* with first_start: the timeline it recovers along */
     bool relaxed;         /* fsync off */
     bool private_shm;     /* /dev/shm is its own and goes with it; else shared memory is kept in the data
                              directory */

@@ -36,7 +36,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     struct sched *s = c->s;
     int64_t pid;
     json_auto_t *settings = e->pg_settings ? json_loads(e->pg_settings, 0, NULL) : NULL;
-    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->id), &pid);
+    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->volume_id), &pid);
     c->start_arena = arena_new(0);
     c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
     c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
@@ -71,7 +71,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
             return -1;
     }
     auto_fd lock_fd = -1;
-    int free_lock = fs_lock(env_lock(&s->env, a, b.id), true, &lock_fd, err);
+    int free_lock = fs_lock(env_lock(&s->env, a, b.volume_id), true, &lock_fd, err);
     bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
     if (free_lock < 0)
         return -1;
@@ -81,6 +81,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         return 0;
     struct compute *c = compute_get(s, e);
     c->deleted = strcmp(e->desired, "deleted") == 0;
+    snprintf(c->volume_id, sizeof(c->volume_id), "%s", b.volume_id);
     if (free_lock == 1) {
         c->lock_fd = TAKE_FD(lock_fd);
         compute_found(c, COMPUTE_CAPTURING);
@@ -95,7 +96,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         return 0;
     }
     /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
-    if (supervise_kill_holders(&s->env, a, b.id, err) < 0)
+    if (supervise_kill_holders(&s->env, a, b.volume_id, err) < 0)
         return -1;
     compute_found(c, COMPUTE_STOPPING);
     supervise_exited(c);

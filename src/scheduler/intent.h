@@ -60,8 +60,8 @@ struct project_spec {
 struct branch_spec {
     const char *name;         /* NULL = generated (create), unchanged (update) */
     const char *parent;       /* id or name; NULL = the default branch */
-    uint64_t parent_lsn;      /* 0 = head.  A past LSN or time is ERR_NOT_SUPPORTED for now */
-    int64_t parent_timestamp; /* 0 = head */
+    uint64_t parent_lsn;      /* 0 = head */
+    int64_t parent_timestamp; /* 0 = head; not both */
     const char *init_source;  /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
     const char *durability;   /* NULL = full; "relaxed" */
     int is_protected;         /* -1 = not given */
@@ -84,10 +84,10 @@ int intent_project_delete(struct sched *s, struct arena *a, const char *project_
                           struct err *err) MUST_CHECK;
 
 /*
- * A child at the parent's head.  A cleanly suspended parent with an image: ready at once, nothing waits.  A
- * running one: waits (at most 8 s) until parent_lsn is fixed; after that time the branch is answered in state
- * init, and its operation tells the rest. Fills branch, endpoints, roles (+ passwords), databases,
- * operations.
+ * A child at a moment of the parent's history (see moment.h), or at its head.  The moment is ready at once.
+ * The head of a cleanly suspended parent with an image: ready at once, nothing waits.  A running one: waits
+ * (at most 8 s) until parent_lsn is fixed; after that time the branch is answered in state init, and its
+ * operation tells the rest. Fills branch, endpoints, roles (+ passwords), databases, operations.
  */
 int intent_branch_create(struct sched *s, struct arena *a, const char *project_id,
                          const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;

@@ -1,11 +1,12 @@
 /*
- * intent_branch.c - branches: create at head, rename, default, delete
+ * intent_branch.c - branches: create at head or in the past, rename, default, delete
  */
 #include "scheduler/intent_internal.h"
 
 #include "base/clock.h"
 #include "base/text.h"
 #include "meta/image.h"
+#include "scheduler/moment.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -18,14 +19,9 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
         return -1;
     if (spec->name && id_looks_like_branch(spec->name))
         return err_field(err, ERR_INVALID, "/branch/name", "a branch name may not look like a branch id");
-    if (spec->parent_lsn != 0)
-        return err_field(
-            err, ERR_NOT_SUPPORTED, "/branch/parent_lsn",
-            "branches of a past LSN are not supported yet; leave the field out to branch at head");
-    if (spec->parent_timestamp != 0)
-        return err_field(
-            err, ERR_NOT_SUPPORTED, "/branch/parent_timestamp",
-            "branches of a past moment are not supported yet; leave the field out to branch at head");
+    if (spec->parent_lsn != 0 && spec->parent_timestamp != 0)
+        return err_field(err, ERR_INVALID, "/branch/parent_timestamp",
+                         "parent_lsn and parent_timestamp exclude each other");
     if (spec->init_source && strcmp(spec->init_source, "parent-data") != 0)
         return err_field(err, strcmp(spec->init_source, "schema-only") == 0 ? ERR_NOT_SUPPORTED : ERR_INVALID,
                          "/branch/init_source", "init_source must be parent-data");
@@ -38,24 +34,42 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
 
 /* Where the parent's history ends, when that can be said without doing anything: it was never started, or is
  * cleanly suspended with an image. */
-static int standing_head(struct dbc *c, struct arena *a, const struct branch *parent, struct image *ret,
+static int standing_head(struct dbc *c, struct arena *a, const struct branch *parent, struct moment *ret,
                          bool *ret_found, struct err *err)
 {
+    struct image image;
     *ret_found = false;
+    *ret = (struct moment){ .time_us = clock_wall_us() };
     if (strcmp(parent->state, "init") == 0)
         return 0;
     if (strcmp(parent->volume, "ready") != 0) {
         /* Being materialised right now or not: until its first start is verified nobody can have written to
          * it. */
         *ret_found = strcmp(parent->volume, "none") == 0;
-        return *ret_found ? image_get(c, a, parent->image_id, ret, err) : 0;
+        if (*ret_found && image_get(c, a, parent->image_id, &image, err) < 0)
+            return -1;
+        ret->lsn = parent->parent_id || !*ret_found ? parent->parent_lsn : image.lsn;
+        ret->image_id = parent->image_id;
+        return 0;
     }
     if (parent->head_lsn == 0)
         return 0;
-    if (image_find_at(c, a, parent->id, parent->head_lsn, ret, ret_found, err) < 0)
+    if (image_find_at(c, a, parent->id, parent->head_lsn, &image, ret_found, err) < 0)
         return -1;
-    *ret_found = *ret_found && strcmp(ret->state, "ready") == 0;
+    *ret_found = *ret_found && strcmp(image.state, "ready") == 0;
+    ret->lsn = parent->head_lsn;
+    ret->image_id = *ret_found ? image.id : NULL;
     return 0;
+}
+
+/* The moment was resolved outside the transaction: what it begins with must still be there. */
+static int hold_moment(struct dbc *c, struct arena *a, const struct moment *at, struct err *err)
+{
+    struct image image;
+    int rc = image_get(c, a, at->image_id, &image, err);
+    if ((rc < 0 && err->code == ERR_NOT_FOUND) || (rc == 0 && strcmp(image.state, "ready") != 0))
+        return err_set(err, ERR_UNAVAILABLE, "the history moved meanwhile; nothing was changed, try again");
+    return rc;
 }
 
 static int reseal(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err)
@@ -69,23 +83,26 @@ static int reseal(void *arg, struct arena *a, const struct role *from, struct ro
 }
 
 static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
-                        const struct branch_spec *spec, struct outcome *out, bool *ret_wait, struct err *err)
+                        const struct branch_spec *spec, const struct moment *past, struct outcome *out,
+                        bool *ret_wait, struct err *err)
 {
-    struct image image;
-    bool standing;
+    struct moment at;
+    bool standing = past != NULL;
     int64_t now = clock_wall_us();
     struct branch *b = &out->branch;
-    if (standing_head(c, a, parent, &image, &standing, err) < 0)
+    if (past)
+        at = *past;
+    if ((past ? hold_moment(c, a, past, err) : standing_head(c, a, parent, &at, &standing, err)) < 0)
         return -1;
     *b = (struct branch){ .id = id_branch(a),
                           .project_id = parent->project_id,
                           .state = standing ? "ready" : "init",
                           .parent_id = parent->id,
-                          .parent_lsn = standing ? image.lsn : 0,
-                          .parent_timestamp = standing ? now : 0,
+                          .parent_lsn = standing ? at.lsn : 0,
+                          .parent_timestamp = standing ? at.time_us : 0,
                           .is_protected = spec->is_protected == 1,
                           .durability = spec->durability ? spec->durability : "full",
-                          .image_id = standing ? image.id : NULL,
+                          .image_id = standing ? at.image_id : NULL,
                           .volume = "none",
                           .annotations = spec->annotations,
                           .state_changed_at = now,
@@ -143,19 +160,37 @@ static int wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, 
     return 0;
 }
 
+static int find_past(struct sched *s, struct arena *a, const char *project_id, const struct branch_spec *spec,
+                     struct moment *ret, struct err *err)
+{
+    struct branch parent;
+    struct outcome out = { 0 };
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, &out, err) < 0 ||
+            load_parent(c, a, project_id, spec->parent, &parent, err) < 0)
+            return -1;
+    }
+    return moment_resolve(s, a, &parent, spec->parent_lsn, spec->parent_timestamp,
+                          spec->parent_lsn != 0 ? "/branch/parent_lsn" : "/branch/parent_timestamp", ret,
+                          err);
+}
+
 int intent_branch_create(struct sched *s, struct arena *a, const char *project_id,
                          const struct branch_spec *spec, struct outcome *ret, struct err *err)
 {
     struct branch parent;
-    bool wait;
+    struct moment moment;
+    bool past = spec->parent_lsn != 0 || spec->parent_timestamp != 0, wait;
     *ret = (struct outcome){ 0 };
-    if (check_spec(spec, err) < 0 || sched_space(s, err) < 0)
+    if (check_spec(spec, err) < 0 || sched_space(s, err) < 0 ||
+        (past && find_past(s, a, project_id, spec, &moment, err) < 0))
         return -1;
     {
         auto_dbc *c = NULL;
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
             load_parent(c, a, project_id, spec->parent, &parent, err) < 0 ||
-            insert_child(s, c, a, &parent, spec, ret, &wait, err) < 0 ||
+            insert_child(s, c, a, &parent, spec, past ? &moment : NULL, ret, &wait, err) < 0 ||
             intent_fill(s, c, a, ret, ret->project.store_passwords, err) < 0 || db_commit(c, err) < 0)
             return -1;
     }

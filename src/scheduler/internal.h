@@ -133,6 +133,7 @@ struct compute {
     struct sched *s;
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
+    char volume_id[ID_MAX + 1]; /* of its latest start */
     char project_id[ID_MAX + 1];
 
     enum compute_state state;
@@ -227,7 +228,7 @@ void supervise_join_group(struct compute *c); /* beside the start */
 /* ---- adopt.c ---- */
 
 /* Kills every process that holds the lock of this branch's computes; in a worker or at start. */
-int supervise_kill_holders(const struct env *env, struct arena *a, const char *branch_id,
+int supervise_kill_holders(const struct env *env, struct arena *a, const char *volume_id,
                            struct err *err) MUST_CHECK;
 
 /* At start: finds what survived us and leaves the compute in its true state. */

@@ -41,12 +41,13 @@ static int read_pair(struct fork_job *j, struct branch *child, struct branch *pa
 }
 
 /* taken: the image's row is still as it was when the image was begun. */
-static int commit_fork(struct fork_job *j, const struct image *image, bool taken, struct err *err)
+static int commit_fork(struct fork_job *j, const struct image *image, uint64_t lsn, bool taken,
+                       struct err *err)
 {
     auto_dbc *c = NULL;
     int64_t now = clock_wall_us();
     if (db_write(j->t.s->env.db, &c, err) < 0 || (taken && image_update(c, image, err) < 0) ||
-        branch_set_fork(c, j->branch_id, image->lsn, now, image->id, now, err) < 0 || db_commit(c, err) < 0)
+        branch_set_fork(c, j->branch_id, lsn, now, image->id, now, err) < 0 || db_commit(c, err) < 0)
         return -1;
     sched_changed(j->t.s);
     return 0;
@@ -65,18 +66,21 @@ static int fork_cold(struct fork_job *j, const struct branch *parent, struct err
 {
     struct sched *s = j->t.s;
     struct image image;
+    uint64_t lsn = parent->parent_lsn;
     if (strcmp(parent->volume, "ready") != 0) {
         if (get_image(j, parent->image_id, &image, err) < 0)
             return -1;
+        lsn = parent->parent_id ? lsn : image.lsn;
     } else {
         auto_fd lock_fd = -1;
-        int got = fs_lock(env_lock(&s->env, j->t.a, parent->id), true, &lock_fd, err);
+        int got = fs_lock(env_lock(&s->env, j->t.a, parent->volume_id), true, &lock_fd, err);
         if (got <= 0)
             return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "the parent branch is in use");
         if (capture_cold(&s->env, j->t.a, parent, &image, err) < 0)
             return -1;
+        lsn = image.lsn;
     }
-    return commit_fork(j, &image, false, err);
+    return commit_fork(j, &image, lsn, false, err);
 }
 
 static int fork_running(struct fork_job *j, const struct branch *parent, struct err *err)
@@ -90,7 +94,7 @@ static int fork_running(struct fork_job *j, const struct branch *parent, struct 
         return -1;
     CRASH_POINT("fork.captured");
     image.state = "snapped";
-    if (commit_fork(j, &image, true, err) < 0) {
+    if (commit_fork(j, &image, image.lsn, true, err) < 0) {
         struct err ignored = ERR_INIT;
         (void)!capture_discard(&s->env, image.id, &ignored);
         return -1;
@@ -282,14 +286,13 @@ static int remove_rows(struct delete_job *j, struct err *err)
     return db_commit(c, err);
 }
 
-static int branch_is_gone(struct delete_job *j, bool *ret, struct err *err)
+static int branch_is_gone(struct delete_job *j, struct branch *ret_branch, bool *ret, struct err *err)
 {
     auto_dbc *c = NULL;
-    struct branch b;
     *ret = false;
     if (db_read(j->t.s->env.db, &c, err) < 0)
         return -1;
-    if (branch_get_id(c, j->t.a, j->branch_id, &b, err) == 0)
+    if (branch_get_id(c, j->t.a, j->branch_id, ret_branch, err) == 0)
         return 0;
     *ret = err->code == ERR_NOT_FOUND;
     return *ret ? 0 : -1;
@@ -314,15 +317,16 @@ static void remove_logs(struct delete_job *j)
 static int delete_branch(struct delete_job *j, struct err *err)
 {
     const struct env *env = &j->t.s->env;
+    struct branch b;
     bool gone;
-    if (branch_is_gone(j, &gone, err) < 0 || gone)
+    if (branch_is_gone(j, &b, &gone, err) < 0 || gone)
         return gone ? 0 : -1;
     {
         auto_fd lock_fd = -1;
-        int got = fs_lock(env_lock(env, j->t.a, j->branch_id), true, &lock_fd, err);
+        int got = fs_lock(env_lock(env, j->t.a, b.volume_id), true, &lock_fd, err);
         if (got <= 0)
             return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "processes of the branch are still there");
-        if (materialise_remove(env, j->branch_id, err) < 0)
+        if (materialise_remove(env, b.volume_id, err) < 0)
             return -1;
     }
     if (remove_images(j, err) < 0)

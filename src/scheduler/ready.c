@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "branch/materialise.h"
-#include "meta/image.h"
 #include "pg/control.h"
 
 #include <stdio.h>
@@ -20,7 +19,7 @@
 void supervise_watch_data(struct compute *c)
 {
     auto_arena *a = arena_new(0);
-    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    const char *pgdata = env_pgdata(&c->s->env, a, c->volume_id);
     c->inotify_wd[0] = inotify_add_watch(c->s->inotify_fd, pgdata, IN_CREATE | IN_MODIFY);
     c->inotify_wd[1] = inotify_add_watch(c->s->inotify_fd, arena_printf(a, "%s/global", pgdata), IN_MODIFY);
 }
@@ -49,15 +48,13 @@ static int verify_first(struct finish *f, struct err *err)
 {
     struct sched *s = f->t.s;
     struct branch b;
-    struct image image;
     uint32_t tli;
     {
         auto_dbc *c = NULL;
-        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0 ||
-            image_get(c, f->t.a, b.image_id, &image, err) < 0)
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0)
             return -1;
     }
-    if (materialise_verify(&s->env, f->t.a, &b, &image, &tli, err) < 0)
+    if (materialise_verify(&s->env, f->t.a, &b, &tli, err) < 0)
         return -1;
     CRASH_POINT("start.verified");
     auto_dbc *c = NULL;
@@ -164,7 +161,7 @@ static bool is_ready(struct compute *c)
     auto_arena *a = arena_new(0);
     struct err ignored = ERR_INIT;
     struct pg_control control;
-    const char *pgdata = env_pgdata(&c->s->env, a, c->branch_id);
+    const char *pgdata = env_pgdata(&c->s->env, a, c->volume_id);
     int64_t pid;
     if (pg_status_read(pgdata, &pid) != PG_STATUS_READY)
         return false;

@@ -20,7 +20,9 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#define HOUSEKEEPING_MS      2000
+#define HOUSEKEEPING_MS 2000
+/* Between two images of a branch at least this much WAL is replayed rather than kept as data. */
+#define IMAGE_SPACING_BYTES  ((uint64_t)64 << 20)
 #define SWEEP_EVERY          15 /* housekeepings */
 #define WORKERS              6
 #define DEFAULT_MIN_CU       0.25
@@ -138,14 +140,15 @@ struct sweep {
     bool images; /* the rarer, slower part too */
 };
 
-static int sweep_images(struct sweep *w, struct err *err)
+static int sweep_round(struct sweep *w, bool *ret_more, struct err *err)
 {
     struct sched *s = w->t.s;
     struct image *list;
     size_t n;
     {
         auto_dbc *c = NULL;
-        if (db_write(s->env.db, &c, err) < 0 || image_list_superseded(c, w->t.a, &list, &n, err) < 0)
+        if (db_write(s->env.db, &c, err) < 0 ||
+            image_list_superseded(c, w->t.a, IMAGE_SPACING_BYTES, &list, &n, err) < 0)
             return -1;
         for (size_t i = 0; i < n; i++)
             if (image_set_state(c, list[i].id, "trash", err) < 0)
@@ -158,7 +161,16 @@ static int sweep_images(struct sweep *w, struct err *err)
         if (capture_discard(&s->env, list[i].id, err) < 0)
             return -1;
     }
-    return store_empty_trash(s->env.store, err);
+    *ret_more = n > 0;
+    return 0;
+}
+
+static int sweep_images(struct sweep *w, struct err *err)
+{
+    for (bool more = true; more;)
+        if (sweep_round(w, &more, err) < 0)
+            return -1;
+    return store_empty_trash(w->t.s->env.store, err);
 }
 
 static int prune_operations(struct sweep *w, struct err *err)

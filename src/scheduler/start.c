@@ -115,7 +115,7 @@ static void remove_stale(struct prepare *p)
 {
     struct sched *s = p->t.s;
     const char *socket = pg_conf_socket(p->t.a, env_socket_dir(&s->env, p->t.a, p->id));
-    (void)unlink(arena_printf(p->t.a, "%s/postmaster.pid", env_pgdata(&s->env, p->t.a, p->b.id)));
+    (void)unlink(arena_printf(p->t.a, "%s/postmaster.pid", env_pgdata(&s->env, p->t.a, p->b.volume_id)));
     (void)unlink(socket);
     (void)unlink(arena_printf(p->t.a, "%s.lock", socket));
 }
@@ -144,7 +144,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
     if (cgroup_create(p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
                       cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, err) < 0)
         return -1;
-    env_view(&s->env, a, p->b.id, p->b.id, &view);
+    env_view(&s->env, a, p->b.volume_id, p->b.volume_id, &view);
     struct pg_conf conf = { .bindir = install->bindir,
                             .data_dir = view.data_dir,
                             .archive_dir = view.archive,
@@ -153,12 +153,13 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
                             .conf_dir = env_conf_dir(&s->env, a, p->id),
                             .os_user = s->env.os_user,
                             .first_start = p->first,
+                            .fork_tli = (uint32_t)p->b.fork_tli,
                             .private_shm = s->env.as_root,
                             .relaxed = strcmp(p->b.durability, "relaxed") == 0,
                             .settings = settings };
     if (pg_conf_write(&conf, err) < 0)
         return -1;
-    p->argv = env_exec_argv(&s->env, a, p->b.id, p->b.id, true, pg_conf_argv(a, &conf));
+    p->argv = env_exec_argv(&s->env, a, p->b.volume_id, p->b.volume_id, true, pg_conf_argv(a, &conf));
     p->socket = pg_conf_socket(a, conf.socket_dir);
     p->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
     return 0;
@@ -195,7 +196,7 @@ static int prepare(struct prepare *p, struct err *err)
     }
     if (sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0)
         return -1;
-    int got = fs_lock(env_lock(&s->env, p->t.a, p->b.id), true, &p->lock_fd, err);
+    int got = fs_lock(env_lock(&s->env, p->t.a, p->b.volume_id), true, &p->lock_fd, err);
     if (got == 0)
         return err_set(
             err, ERR_UNAVAILABLE,
@@ -225,6 +226,8 @@ static void prepare_done(struct task *t)
     struct prepare *p = (struct prepare *)t;
     struct compute *c = p->t.c;
     c->lock_fd = p->lock_fd;
+    if (p->b.volume_id)
+        snprintf(c->volume_id, sizeof(c->volume_id), "%s", p->b.volume_id);
     c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
     if (p->start_op[0])
         snprintf(c->start_op, sizeof(c->start_op), "%s", p->start_op);

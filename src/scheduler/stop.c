@@ -205,7 +205,7 @@ void supervise_stop_now(struct compute *c)
 struct killing {
     struct task t;
     char id[ID_MAX + 1];
-    char branch_id[ID_MAX + 1];
+    char volume_id[ID_MAX + 1];
 };
 
 static bool is_among(const int64_t *pids, size_t n, int64_t pid)
@@ -216,9 +216,9 @@ static bool is_among(const int64_t *pids, size_t n, int64_t pid)
     return false;
 }
 
-int supervise_kill_holders(const struct env *env, struct arena *a, const char *branch_id, struct err *err)
+int supervise_kill_holders(const struct env *env, struct arena *a, const char *volume_id, struct err *err)
 {
-    const char *lock = env_lock(env, a, branch_id);
+    const char *lock = env_lock(env, a, volume_id);
     int64_t *pids, *still;
     size_t n, n_still;
     if (proc_holders(a, lock, &pids, &n, err) < 0)
@@ -242,7 +242,7 @@ static void kill_run(struct task *t)
     struct killing *k = (struct killing *)t;
     t->rc = cgroup_kill(k->id, STOP_IMMEDIATE_MS, &t->err);
     if (t->rc == 0)
-        t->rc = supervise_kill_holders(&t->s->env, t->a, k->branch_id, &t->err);
+        t->rc = supervise_kill_holders(&t->s->env, t->a, k->volume_id, &t->err);
 }
 
 static void kill_done(struct task *t)
@@ -260,7 +260,7 @@ static void kill_all(struct compute *c)
     k->t.c = c;
     c->pins++; /* no new start that it could hit */
     snprintf(k->id, sizeof(k->id), "%s", c->id);
-    snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
+    snprintf(k->volume_id, sizeof(k->volume_id), "%s", c->volume_id);
     log_event(LOG_WARN, "stop", "killing what is left", "ep", c->id, NULL);
     task_submit(&k->t);
 }
@@ -284,7 +284,7 @@ static void try_lock(void *arg)
     struct compute *c = arg;
     auto_arena *a = arena_new(0);
     struct err err = ERR_INIT;
-    int got = fs_lock(env_lock(&c->s->env, a, c->branch_id), true, &c->lock_fd, &err);
+    int got = fs_lock(env_lock(&c->s->env, a, c->volume_id), true, &c->lock_fd, &err);
     if (got == 1) {
         c->exited_ms = 0;
         if (c->state == COMPUTE_STARTING)
@@ -323,7 +323,7 @@ static void reap_shared_memory(struct compute *c)
     unsigned long key;
     int id;
     struct shmid_ds ds;
-    const char *path = arena_printf(a, "%s/postmaster.pid", env_pgdata(&c->s->env, a, c->branch_id));
+    const char *path = arena_printf(a, "%s/postmaster.pid", env_pgdata(&c->s->env, a, c->volume_id));
     if (c->s->env.as_root || fs_read(a, path, 4096, &text, &len, &err) < 0)
         return;
     while ((line = strsep(&text, "\n")) != NULL)
@@ -352,13 +352,14 @@ static int capture(struct capture *k, struct err *err)
     if (strcmp(b.volume, "ready") != 0 || strcmp(b.state, "ready") != 0)
         return 0;
     /* What did not sync while it ran counts as good from here on, so it has to be on disk. */
-    if (strcmp(b.durability, "relaxed") == 0 && (fs_syncfs(env_pgdata(&s->env, k->t.a, b.id), err) < 0 ||
-                                                 fs_syncfs(env_wal(&s->env, k->t.a, b.id), err) < 0))
+    if (strcmp(b.durability, "relaxed") == 0 &&
+        (fs_syncfs(env_pgdata(&s->env, k->t.a, b.volume_id), err) < 0 ||
+         fs_syncfs(env_wal(&s->env, k->t.a, b.volume_id), err) < 0))
         return -1;
     if (store_features(s->env.store) & STORE_SHARES_BLOCKS)
         return capture_cold(&s->env, k->t.a, &b, &image, err);
     /* A copy costs its size each time: only the place is noted, and the first fork takes the image. */
-    if (capture_head(&s->env, b.id, &redo, &head, &tli, &system_id, err) < 0)
+    if (capture_head(&s->env, b.volume_id, &redo, &head, &tli, &system_id, err) < 0)
         return -1;
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || branch_set_head(c, b.id, head, err) < 0)

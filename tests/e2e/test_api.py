@@ -531,8 +531,6 @@ NOT_SUPPORTED = [
     ("PATCH", "P", {"project": {"settings": {"hipaa": True}}}, "/project/settings/hipaa"),
     ("PATCH", "P", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["timescaledb"]}}}},
      "/project/settings/preload_libraries/enabled_libraries"),
-    ("POST", "P/branches", {"branch": {"parent_lsn": "0/1DE2850"}}, "/branch/parent_lsn"),
-    ("POST", "P/branches", {"branch": {"parent_timestamp": "2024-01-01T00:00:00Z"}}, "/branch/parent_timestamp"),
     ("POST", "P/branches", {"branch": {"expires_at": "2030-01-01T00:00:00.000Z"}}, "/branch/expires_at"),
     ("POST", "P/branches", {"branch": {"ttl_seconds": 600}}, "/branch/ttl_seconds"), ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
     ("POST", "P/branches", {"branch": {"init_source": "schema-only"}}, "/branch/init_source"),

@@ -350,7 +350,8 @@ START_TEST(only_superseded_images_may_go)
                         .created_at = 1,
                         .updated_at = 1 };
     OK(branch_insert(c, &b, &err));
-    OK(image_list_superseded(c, a, &list, &n, &err));
+    OK(branch_set_begin(c, root.id, 1, 1, &err));
+    OK(image_list_superseded(c, a, 19, &list, &n, &err));
     ck_assert_uint_eq(n, 3);
     for (size_t i = 0; i < n; i++)
         ck_assert(strcmp(list[i].id, old.id) == 0 || strcmp(list[i].id, trash.id) == 0 ||

@@ -565,8 +565,11 @@ START_TEST(image_places_and_uses)
     ck_assert_str_eq(ids_of_images(list, n), "im-kid ");
     OK(image_list(c, A, NULL, &list, &n, &E));
     ck_assert_uint_eq(n, 9);
-    OK(image_list_superseded(c, A, &list, &n, &E));
+    OK(branch_set_begin(c, "br-1", 1, 50, &E));
+    OK(image_list_superseded(c, A, 150, &list, &n, &E));
     ck_assert_str_eq(ids_of_images(list, n), "im-old im-snapped im-trash ");
+    OK(image_list_superseded(c, A, 149, &list, &n, &E)); /* 50 to 200 is too far without it */
+    ck_assert_str_eq(ids_of_images(list, n), "im-snapped im-trash ");
 
     OK(branch_set_volume(c, "br-2", "ready", &E));
     COMMIT();

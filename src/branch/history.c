@@ -1,0 +1,240 @@
+/*
+ * history.c - lines of WAL
+ *
+ * Rows first (no file is read while a connection is borrowed), then files.  Called from jobs and from
+ * requests.
+ */
+#include "branch/history.h"
+
+#include "base/fs.h"
+#include "base/text.h"
+#include "branch/volume.h"
+#include "pg/walread.h"
+#include "pg/walseg.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- rows ---- */
+
+static void push_piece(struct history *h, struct arena *a, const struct branch *b, uint64_t from)
+{
+    struct history_piece *all = arena_alloc(a, (h->n + 1) * sizeof(*all));
+    if (h->n > 0)
+        memcpy(all + 1, h->pieces, h->n * sizeof(*all));
+    all[0] = (struct history_piece){ .volume_id = b->volume_id, .tli = (uint32_t)b->tli, .from = from };
+    h->pieces = all;
+    h->n++;
+}
+
+/* Is the image to begin with one of this branch's own? */
+static int look_for_image(struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
+                          const char *image_id, struct image *ret, bool *ret_found, struct err *err)
+{
+    *ret_found = false;
+    if (image_id) {
+        *ret_found = ret->branch_id && strcmp(ret->branch_id, b->id) == 0;
+        return 0;
+    }
+    if (b->fork_lsn == 0)
+        return 0;
+    return image_find_between(c, a, b->id, b->fork_lsn, lsn, ret, ret_found, err);
+}
+
+int history_find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
+                 const char *image_id, struct history *ret, struct err *err)
+{
+    struct branch at = *b;
+    bool found = false;
+    *ret = (struct history){ .env = env, .lsn = lsn };
+    if (image_id && image_get(c, a, image_id, &ret->image, err) < 0)
+        return -1;
+    for (;;) {
+        bool own = at.fork_lsn != 0 && at.tli != 0 && lsn > at.fork_lsn;
+        if (look_for_image(c, a, &at, lsn, image_id, &ret->image, &found, err) < 0)
+            return -1;
+        if (found) {
+            if (ret->image.lsn < lsn)
+                push_piece(ret, a, &at, ret->image.lsn);
+            return 0;
+        }
+        if (own)
+            push_piece(ret, a, &at, at.fork_lsn);
+        if (!at.parent_id)
+            break;
+        lsn = lsn < at.parent_lsn ? lsn : at.parent_lsn;
+        if (branch_get_id(c, a, at.parent_id, &at, err) < 0)
+            return -1;
+    }
+    /* The root: what it was cloned from is the template. */
+    if (!image_id && !at.image_id)
+        return err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
+    return image_id ? 0 : image_get(c, a, at.image_id, &ret->image, err);
+}
+
+static int find_root(struct dbc *c, struct arena *a, const struct branch *b, struct branch *ret,
+                     struct err *err)
+{
+    *ret = *b;
+    while (ret->parent_id)
+        if (branch_get_id(c, a, ret->parent_id, ret, err) < 0)
+            return -1;
+    return ret->image_id ? 0 : err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
+}
+
+int history_oldest_image(struct dbc *c, struct arena *a, const struct branch *b, const char **ret_id,
+                         struct err *err)
+{
+    struct branch root;
+    if (find_root(c, a, b, &root, err) < 0)
+        return -1;
+    *ret_id = root.image_id;
+    return 0;
+}
+
+int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uint64_t *ret_lsn,
+                     int64_t *ret_time_us, struct err *err)
+{
+    struct branch root;
+    struct image image;
+    if (find_root(c, a, b, &root, err) < 0 || image_get(c, a, root.image_id, &image, err) < 0)
+        return -1;
+    *ret_lsn = image.lsn;
+    *ret_time_us = root.created_at;
+    return 0;
+}
+
+uint32_t history_tli(const struct history *h)
+{
+    return h->n > 0 ? h->pieces[h->n - 1].tli : (uint32_t)h->image.tli;
+}
+
+/* ---- files ---- */
+
+/* The piece whose file holds this segment: where two meet in it, the later one's holds what both wrote. */
+static const struct history_piece *piece_of(const struct history *h, uint64_t segno)
+{
+    size_t i = h->n - 1;
+    while (i > 0 && walseg_no(h->pieces[i].from) > segno)
+        i--;
+    return &h->pieces[i];
+}
+
+struct reading {
+    const struct history *h;
+    const char *dir; /* each segment is copied here and read from here; NULL = read where it is kept */
+    char name[64];
+};
+
+static int try_open(const char *path, int *ret_fd, struct err *err)
+{
+    *ret_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*ret_fd >= 0)
+        return 1;
+    return errno == ENOENT ? 0 : err_sys(err, "open %s", path);
+}
+
+static int open_segment(void *arg, uint64_t segno, int *ret_fd, const char **ret_name, struct err *err)
+{
+    struct reading *r = arg;
+    const struct history_piece *p = piece_of(r->h, segno);
+    auto_arena *a = arena_new(0);
+    walseg_name(p->tli, segno, r->name);
+    *ret_name = r->name;
+    if (r->dir) {
+        if (volume_copy_segment(r->h->env, p->volume_id, p->tli, segno, WALSEG_PAGE, 0, r->dir, err) < 0)
+            return -1;
+        return try_open(arena_printf(a, "%s/%s", r->dir, r->name), ret_fd, err);
+    }
+    int rc =
+        try_open(arena_printf(a, "%s/%s", env_archive(r->h->env, a, p->volume_id), r->name), ret_fd, err);
+    if (rc != 0)
+        return rc;
+    return try_open(arena_printf(a, "%s/%s", env_pg_wal(r->h->env, a, p->volume_id), r->name), ret_fd, err);
+}
+
+static int broken(const struct walread *r, struct err *err)
+{
+    return err_set(err, ERR_INTERNAL, "the history is damaged: WAL segment %s; nothing was made of it",
+                   walread_why(r));
+}
+
+/* Has the reader come to where lsn is?  On a page boundary the header stands between the two. */
+static bool reached(const struct walread *r, uint64_t lsn)
+{
+    return walseg_record_start(walread_at(r)) >= lsn;
+}
+
+static int read_to(const struct history *h, const char *dir, struct history_place *ret, struct err *err)
+{
+    struct reading files = { .h = h, .dir = dir };
+    struct walrec rec;
+    *ret = (struct history_place){ .lsn = h->lsn };
+    if (h->n == 0)
+        return 0;
+    auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
+    while (!reached(r, h->lsn)) {
+        int rc = walread_next(r, &rec, err);
+        if (rc <= 0)
+            return rc < 0 ? -1 : broken(r, err);
+        if (rec.stamp_us != 0)
+            ret->stamp_us = rec.stamp_us;
+    }
+    ret->lsn = walread_at(r);
+    return 0;
+}
+
+int history_locate(const struct history *h, struct history_place *ret, struct err *err)
+{
+    return read_to(h, NULL, ret, err);
+}
+
+int history_locate_time(const struct history *h, int64_t t_us, struct history_place *ret, struct err *err)
+{
+    struct reading files = { .h = h };
+    struct walrec rec;
+    *ret = (struct history_place){ .lsn = h->lsn };
+    if (h->n == 0)
+        return 0;
+    auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
+    while (!reached(r, h->lsn)) {
+        int rc = walread_next(r, &rec, err);
+        if (rc <= 0)
+            return rc < 0 ? -1 : broken(r, err);
+        if (rec.stamp_us > t_us) {
+            ret->lsn = rec.start;
+            return 0;
+        }
+        if (rec.stamp_us != 0)
+            ret->stamp_us = rec.stamp_us;
+    }
+    ret->lsn = walread_at(r);
+    return 0;
+}
+
+int history_end(const struct history *h, uint64_t *ret, struct err *err)
+{
+    struct reading files = { .h = h };
+    struct walrec rec;
+    int rc = 0;
+    *ret = h->image.lsn;
+    if (h->n == 0)
+        return 0;
+    auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
+    while ((rc = walread_next(r, &rec, err)) > 0)
+        continue;
+    *ret = walread_at(r);
+    return rc;
+}
+
+int history_gather(const struct history *h, const char *dir, struct history_place *ret, struct err *err)
+{
+    if (read_to(h, dir, ret, err) < 0 || h->n == 0)
+        return h->n == 0 ? 0 : -1;
+    for (size_t i = 0; i < h->n; i++)
+        if (volume_copy_history(h->env, h->pieces[i].volume_id, h->pieces[i].tli, dir, err) < 0)
+            return -1;
+    return volume_end_wal(dir, history_tli(h), h->image.lsn, ret->lsn, err);
+}

@@ -1,0 +1,303 @@
+/*
+ * t_walread.c - WAL records in order: over pages and segments, behind switches, given-up records, and every
+ * kind of end
+ */
+#include "pg/walread.h"
+
+#include "base/err.h"
+#include "pg/walseg.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+Suite *t_walread_suite(void);
+
+/* Two segments made by hand. */
+#define N_SEGMENTS 3
+#define FIRST      5 /* their number */
+static uint8_t wal[N_SEGMENTS][1 << 20];
+static bool absent[N_SEGMENTS];
+static uint64_t at, prev;
+
+static uint8_t *byte_of(uint64_t lsn)
+{
+    return &wal[walseg_no(lsn) - FIRST][lsn % WALSEG_SIZE];
+}
+
+static uint64_t start_page(uint64_t lsn, unsigned info, uint32_t rest)
+{
+    uint8_t *p = byte_of(lsn);
+    bool is_long = lsn % WALSEG_SIZE == 0;
+    uint16_t magic = 0xD110, bits = (uint16_t)(info | (is_long ? 2 : 0));
+    memset(p, 0, WALSEG_PAGE);
+    memcpy(p, &magic, 2);
+    memcpy(p + 2, &bits, 2);
+    memcpy(p + 8, &lsn, 8);
+    memcpy(p + 16, &rest, 4);
+    return lsn + (is_long ? 40 : 24);
+}
+
+static uint32_t crc32c(uint32_t crc, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ (0x82F63B78u & -(crc & 1));
+    }
+    return crc;
+}
+
+/* A record with data after its header; returns where it begins. */
+static uint64_t add_bytes(uint8_t rmid, uint8_t info, const uint8_t *data, uint32_t n)
+{
+    uint32_t len = 24 + n, crc;
+    uint8_t *rec = calloc(1, len);
+    if (at % WALSEG_PAGE == 0)
+        at = start_page(at, 0, 0);
+    uint64_t start = at;
+    memcpy(rec, &len, 4);
+    memcpy(rec + 8, &prev, 8);
+    rec[16] = info;
+    rec[17] = rmid;
+    memcpy(rec + 24, data, n);
+    crc = crc32c(crc32c(0xFFFFFFFFu, rec + 24, n), rec, 20) ^ 0xFFFFFFFFu;
+    memcpy(rec + 20, &crc, 4);
+    for (uint32_t done = 0; done < len;) {
+        if (at % WALSEG_PAGE == 0)
+            at = start_page(at, 1, len - done);
+        uint32_t room = WALSEG_PAGE - (uint32_t)(at % WALSEG_PAGE), m = len - done < room ? len - done : room;
+        memcpy(byte_of(at), rec + done, m);
+        at += m;
+        done += m;
+    }
+    free(rec);
+    at = (at + 7) & ~(uint64_t)7;
+    prev = start;
+    return start;
+}
+
+static uint64_t add(uint32_t n)
+{
+    uint8_t *data = calloc(1, n + 1);
+    uint64_t start = add_bytes(10, 0, data, n);
+    free(data);
+    return start;
+}
+
+static uint64_t add_xact(uint8_t info, int64_t stamp_us)
+{
+    uint8_t data[2 + 8] = { 255, 8 };
+    stamp_us -= (int64_t)946684800 * 1000000;
+    memcpy(data + 2, &stamp_us, 8);
+    return add_bytes(1, info, data, sizeof(data));
+}
+
+static void begin(void)
+{
+    memset(wal, 0, sizeof(wal));
+    memset(absent, 0, sizeof(absent));
+    prev = 0;
+    at = start_page(FIRST * WALSEG_SIZE, 0, 0);
+}
+
+static int open_made(void *arg, uint64_t segno, int *ret_fd, const char **ret_name, struct err *err)
+{
+    static char name[32];
+    (void)arg, (void)err;
+    snprintf(name, sizeof(name), "segment-%u", (unsigned)segno);
+    *ret_name = name;
+    if (segno < FIRST || segno >= FIRST + N_SEGMENTS || absent[segno - FIRST])
+        return 0;
+    *ret_fd = memfd_create("wal", MFD_CLOEXEC);
+    ck_assert_int_eq(write(*ret_fd, wal[segno - FIRST], WALSEG_SIZE), (ssize_t)WALSEG_SIZE);
+    return 1;
+}
+
+/* Reads from the first record on; how many there were. */
+static size_t read_all(uint64_t *ret_at, char why[256], struct walrec *last)
+{
+    auto_walread *r = walread_new(open_made, NULL, FIRST * WALSEG_SIZE + 40);
+    struct err err = ERR_INIT;
+    size_t n = 0;
+    int rc;
+    while ((rc = walread_next(r, last, &err)) > 0)
+        n++;
+    ck_assert_int_eq(rc, 0);
+    *ret_at = walread_at(r);
+    snprintf(why, 256, "%s", walread_why(r));
+    return n;
+}
+
+START_TEST(records_over_pages_and_segments)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    begin();
+    size_t n = 0;
+    for (uint32_t len = 0; at < (FIRST + 2) * WALSEG_SIZE + 100000; len = (len * 7 + 13) % 30000, n++)
+        (void)add(len);
+    uint64_t start = add_xact(0x00, 1700000000123456);
+    ck_assert_uint_eq(read_all(&end, why, &last), n + 1);
+    ck_assert_uint_eq(end, at);
+    ck_assert_uint_eq(last.start, start);
+    ck_assert_uint_eq(last.end, at);
+    ck_assert_int_eq(last.stamp_us, 1700000000123456);
+    ck_assert(last.commit);
+    ck_assert_msg(strstr(why, "segment-7") && strstr(why, "the WAL ends"), "%s", why);
+}
+END_TEST
+
+START_TEST(a_record_that_fills_its_page)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    begin();
+    (void)add(WALSEG_PAGE - 40 - 24);
+    ck_assert_uint_eq(at % WALSEG_PAGE, 0);
+    uint64_t start = add(8);
+    ck_assert_uint_eq(start % WALSEG_PAGE, 24);
+    ck_assert_uint_eq(read_all(&end, why, &last), 2);
+    ck_assert_uint_eq(last.start, start);
+}
+END_TEST
+
+START_TEST(aborts_and_others)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    begin();
+    (void)add_xact(0x20, 1700000000000000);
+    (void)read_all(&end, why, &last);
+    ck_assert(last.stamp_us == 1700000000000000 && !last.commit);
+    (void)add_xact(0x50, 1700000000000000); /* an assignment has no time */
+    (void)read_all(&end, why, &last);
+    ck_assert_int_eq(last.stamp_us, 0);
+    (void)add(100);
+    (void)read_all(&end, why, &last);
+    ck_assert_int_eq(last.stamp_us, 0);
+}
+END_TEST
+
+START_TEST(behind_a_switch_comes_the_next_segment)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    begin();
+    (void)add(100);
+    (void)add_bytes(0, 0x40, (const uint8_t *)"", 0);
+    at = (FIRST + 1) * WALSEG_SIZE;
+    uint64_t start = add(100);
+    ck_assert_uint_eq(read_all(&end, why, &last), 3);
+    ck_assert_uint_eq(last.start, start);
+}
+END_TEST
+
+/* The server went down in the middle of a record; the next life writes on where the rest would have been. */
+START_TEST(a_record_that_was_given_up)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    begin();
+    (void)add(100);
+    uint64_t whole = prev;
+    (void)add(20000);
+    prev = whole;
+    at = start_page(at - at % WALSEG_PAGE - WALSEG_PAGE, 8, 0);
+    uint64_t start = add(100);
+    (void)add(100);
+    ck_assert_uint_eq(read_all(&end, why, &last), 3);
+    ck_assert_uint_eq(last.end, at);
+    (void)start;
+}
+END_TEST
+
+static void spoil(size_t n_whole, const char *what)
+{
+    struct walrec last;
+    uint64_t end;
+    char why[256];
+    size_t n = read_all(&end, why, &last);
+    ck_assert_msg(n == n_whole && strstr(why, what), "%zu records, %s", n, why);
+}
+
+START_TEST(every_kind_of_damage_ends_it)
+{
+    uint64_t third;
+    for (int kind = 0; kind < 7; kind++) {
+        begin();
+        (void)add(100);
+        (void)add(100);
+        third = add(20000);
+        (void)add(100);
+        uint64_t page = third - third % WALSEG_PAGE + WALSEG_PAGE;
+        switch (kind) {
+        case 0:
+            byte_of(third + 24 + 50)[0] ^= 4;
+            spoil(2, "wrong checksum");
+            break;
+        case 1:
+            byte_of(third + 8)[0] ^= 4;
+            spoil(2, "does not follow");
+            break;
+        case 2:
+            memset(byte_of(third), 0, 4);
+            spoil(2, "the WAL ends");
+            break;
+        case 3:
+            memset(byte_of(third), 0xFF, 4);
+            spoil(2, "no valid record");
+            break;
+        case 4:
+            byte_of(page + 8)[0] ^= 8; /* a page of another place, as in a recycled segment */
+            spoil(2, "no page of this address");
+            break;
+        case 5:
+            byte_of(page + 16)[0] ^= 1;
+            spoil(2, "the rest of the record is not there");
+            break;
+        case 6:
+            absent[0] = true;
+            spoil(0, "the segment is missing");
+            break;
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_segment_that_is_missing_in_between)
+{
+    begin();
+    size_t n = 0;
+    while (at < (FIRST + 1) * WALSEG_SIZE - 5000) {
+        (void)add(4000);
+        n++;
+    }
+    (void)add(9000); /* goes on in the next segment */
+    absent[1] = true;
+    spoil(n, "segment-6: the segment is missing");
+}
+END_TEST
+
+Suite *t_walread_suite(void)
+{
+    Suite *s = suite_create("walread");
+    TCase *t = tcase_create("walread");
+    tcase_add_test(t, records_over_pages_and_segments);
+    tcase_add_test(t, a_record_that_fills_its_page);
+    tcase_add_test(t, aborts_and_others);
+    tcase_add_test(t, behind_a_switch_comes_the_next_segment);
+    tcase_add_test(t, a_record_that_was_given_up);
+    tcase_add_test(t, every_kind_of_damage_ends_it);
+    tcase_add_test(t, a_segment_that_is_missing_in_between);
+    suite_add_tcase(s, t);
+    return s;
+}
