@@ -131,6 +131,8 @@ static int read_moment(struct http_req *req, uint64_t *ret_lsn, int64_t *ret_tim
         return err_set(err, ERR_BAD_REQUEST, "lsn must look like 0/16B3748");
     if (timestamp != NULL && !text_to_time(timestamp, ret_time_us))
         return err_set(err, ERR_BAD_REQUEST, "timestamp must be RFC 3339, like 2025-01-16T21:02:01Z");
+    if (timestamp != NULL && *ret_time_us == 0) /* 0 says "not given" from here on */
+        *ret_time_us = 1;
     return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- rows ---- */
 
@@ -43,11 +44,19 @@ static int look_for_image(struct dbc *c, struct arena *a, const struct branch *b
     return image_find_between(c, a, b->id, b->fork_lsn, lsn, ret, ret_found, err);
 }
 
+/* No record begins inside a page's header: what is asked for there is the page's beginning. */
+static uint64_t before_header(uint64_t lsn)
+{
+    uint64_t page = lsn - lsn % WALSEG_PAGE;
+    return lsn <= walseg_record_start(page) ? page : lsn;
+}
+
 int history_find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
                  const char *image_id, struct history *ret, struct err *err)
 {
     struct branch at = *b;
     bool found = false;
+    lsn = before_header(lsn);
     *ret = (struct history){ .env = env, .lsn = lsn };
     if (image_id && image_get(c, a, image_id, &ret->image, err) < 0)
         return -1;
@@ -68,6 +77,8 @@ int history_find(const struct env *env, struct dbc *c, struct arena *a, const st
         if (branch_get_id(c, a, at.parent_id, &at, err) < 0)
             return -1;
     }
+    if (image_id && ret->image.branch_id)
+        return err_set(err, ERR_INTERNAL, "image %s is not of the history of branch %s", image_id, b->id);
     /* The root: what it was cloned from is the template. */
     if (!image_id && !at.image_id)
         return err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
@@ -128,12 +139,17 @@ struct reading {
     char name[64];
 };
 
+/* The directories belong to the computes' user: whatever lies there, we neither follow nor wait for it. */
 static int try_open(const char *path, int *ret_fd, struct err *err)
 {
-    *ret_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (*ret_fd >= 0)
-        return 1;
-    return errno == ENOENT ? 0 : err_sys(err, "open %s", path);
+    struct stat st;
+    auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_sys(err, "open %s", path);
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(err, ERR_INTERNAL, "a WAL segment is not a file; nothing was made of it");
+    *ret_fd = TAKE_FD(fd);
+    return 1;
 }
 
 static int open_segment(void *arg, uint64_t segno, int *ret_fd, const char **ret_name, struct err *err)
@@ -143,16 +159,20 @@ static int open_segment(void *arg, uint64_t segno, int *ret_fd, const char **ret
     auto_arena *a = arena_new(0);
     walseg_name(p->tli, segno, r->name);
     *ret_name = r->name;
+    const char *kept = arena_printf(a, "%s/%s", env_archive(r->h->env, a, p->volume_id), r->name);
+    const char *live = arena_printf(a, "%s/%s", env_pg_wal(r->h->env, a, p->volume_id), r->name);
     if (r->dir) {
-        if (volume_copy_segment(r->h->env, p->volume_id, p->tli, segno, WALSEG_PAGE, 0, r->dir, err) < 0)
+        uint64_t bytes = segno == walseg_no(r->h->lsn) ? r->h->lsn % WALSEG_SIZE : WALSEG_SIZE;
+        if (volume_copy_segment(r->h->env, p->volume_id, p->tli, segno, bytes, 0, r->dir, err) < 0)
             return -1;
         return try_open(arena_printf(a, "%s/%s", r->dir, r->name), ret_fd, err);
     }
-    int rc =
-        try_open(arena_printf(a, "%s/%s", env_archive(r->h->env, a, p->volume_id), r->name), ret_fd, err);
-    if (rc != 0)
-        return rc;
-    return try_open(arena_printf(a, "%s/%s", env_pg_wal(r->h->env, a, p->volume_id), r->name), ret_fd, err);
+    /* What is not live any more by the second look has been kept by the third. */
+    const char *const tries[] = { kept, live, kept };
+    int rc = 0;
+    for (size_t i = 0; i < N_ELEMENTS(tries) && rc == 0; i++)
+        rc = try_open(tries[i], ret_fd, err);
+    return rc;
 }
 
 static int broken(const struct walread *r, struct err *err)
@@ -210,7 +230,25 @@ int history_locate_time(const struct history *h, int64_t t_us, struct history_pl
         if (rec.stamp_us != 0)
             ret->stamp_us = rec.stamp_us;
     }
-    ret->lsn = walread_at(r);
+    return 0;
+}
+
+/* Segments are kept when they are full: where one is that holds the end, or what comes after it, it is no
+ * end. */
+static int refuse_if_kept_beyond(const struct history *h, const struct walread *r, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    const struct history_piece *p = &h->pieces[h->n - 1];
+    const char **names;
+    size_t n;
+    uint32_t tli;
+    uint64_t segno;
+    if (fs_list(a, env_archive(h->env, a, p->volume_id), &names, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (walseg_parse(names[i], &tli, &segno) == WALSEG_SEGMENT && tli == p->tli &&
+            segno >= walseg_no(walread_at(r)))
+            return broken(r, err);
     return 0;
 }
 
@@ -224,9 +262,8 @@ int history_end(const struct history *h, uint64_t *ret, struct err *err)
         return 0;
     auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
     while ((rc = walread_next(r, &rec, err)) > 0)
-        continue;
-    *ret = walread_at(r);
-    return rc;
+        *ret = rec.end;
+    return rc < 0 ? -1 : refuse_if_kept_beyond(h, r, err);
 }
 
 int history_gather(const struct history *h, const char *dir, struct history_place *ret, struct err *err)

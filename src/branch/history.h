@@ -53,7 +53,8 @@ int history_locate(const struct history *h, struct history_place *ret, struct er
 /* The place of the first commit or abort stamped after t_us; h->lsn when there is none up to there. */
 int history_locate_time(const struct history *h, int64_t t_us, struct history_place *ret,
                         struct err *err) MUST_CHECK;
-/* Where the valid WAL ends, from the image on: the head of a branch that was not shut down cleanly. */
+/* Where the valid WAL ends, from the image on: the head of a branch that was not shut down cleanly.
+ * ERR_INTERNAL when more of it is kept than can be read. */
 int history_end(const struct history *h, uint64_t *ret, struct err *err) MUST_CHECK;
 
 /*

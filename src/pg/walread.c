@@ -225,7 +225,8 @@ static int read_rest(struct walread *r, uint64_t *at, size_t have, size_t len, s
         if (!(info & PAGE_CONTRECORD) || get32(r->page + PAGE_REM_LEN) != len - have)
             return ends(r, page, "the rest of the record is not there");
         size_t head = page_head(page), n = WALSEG_PAGE - head < len - have ? WALSEG_PAGE - head : len - have;
-        memcpy(make_room(r, len) + have, r->page + head, n);
+        memcpy(make_room(r, have + n) + have, r->page + head,
+               n); /* as much as there is, whatever its length says */
         have += n;
         *at = page + head + n;
     }
@@ -286,7 +287,7 @@ static int read_record(struct walread *r, uint64_t start, uint64_t *ret_end, siz
     if (len < REC_HEAD || len > REC_LEN_MAX)
         return ends(r, start, "no valid record");
     size_t n = len < here ? len : here;
-    memcpy(make_room(r, len), r->page + off, n);
+    memcpy(make_room(r, n), r->page + off, n);
     *ret_end = start + n;
     *ret_len = len;
     return n < len ? read_rest(r, ret_end, n, len, err) : 1;

@@ -63,11 +63,13 @@ static int standing_head(struct dbc *c, struct arena *a, const struct branch *pa
 }
 
 /* The moment was resolved outside the transaction: what it begins with must still be there. */
-static int hold_moment(struct dbc *c, struct arena *a, const struct moment *at, struct err *err)
+static int hold_moment(struct dbc *c, struct arena *a, const struct branch *parent, const struct moment *at,
+                       struct err *err)
 {
     struct image image;
     int rc = image_get(c, a, at->image_id, &image, err);
-    if ((rc < 0 && err->code == ERR_NOT_FOUND) || (rc == 0 && strcmp(image.state, "ready") != 0))
+    if (strcmp(at->branch_id, parent->id) != 0 || (rc < 0 && err->code == ERR_NOT_FOUND) ||
+        (rc == 0 && strcmp(image.state, "ready") != 0))
         return err_set(err, ERR_UNAVAILABLE, "the history moved meanwhile; nothing was changed, try again");
     return rc;
 }
@@ -92,7 +94,7 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
     struct branch *b = &out->branch;
     if (past)
         at = *past;
-    if ((past ? hold_moment(c, a, past, err) : standing_head(c, a, parent, &at, &standing, err)) < 0)
+    if ((past ? hold_moment(c, a, parent, past, err) : standing_head(c, a, parent, &at, &standing, err)) < 0)
         return -1;
     *b = (struct branch){ .id = id_branch(a),
                           .project_id = parent->project_id,

@@ -187,7 +187,8 @@ static void fork_done(struct task *t)
         log_event(LOG_WARN, "fork", "fork failed", "br", j->branch_id, "error", t->err.msg, "detail",
                   t->err.detail, NULL);
         if (goes_on(j)) {
-            ops_retry(op, !op->acknowledged);
+            /* The first time at once; a parent that died is known to have died a moment later. */
+            ops_retry(op, !op->acknowledged && op->row.failures_count == 0);
         } else {
             job_fork_undo(op);
             ops_finish(op, "failed", t->err.msg);

@@ -182,7 +182,7 @@ int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uin
     struct history h;
     struct history_place place;
     uint64_t head;
-    *ret = (struct moment){ .lsn = lsn, .time_us = time_us };
+    *ret = (struct moment){ .lsn = lsn, .time_us = time_us, .branch_id = b->id };
     if (find_head(s, a, &now, &head, err) < 0 || read_window(s, a, &now, head, &window, err) < 0)
         return -1;
     if (time_us != 0 && (check_time(&window, time_us, pointer, err) < 0 ||

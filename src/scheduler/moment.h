@@ -28,9 +28,10 @@ enum moment_kind { /* where a time lies among the commits that are there */
 const char *moment_kind_name(enum moment_kind k);
 
 struct moment {
-    uint64_t lsn;         /* as asked, or what the time means */
-    int64_t time_us;      /* as asked, or when the last commit before the LSN was; 0 = none that is known */
-    const char *image_id; /* what a branch of this moment begins with */
+    uint64_t lsn;          /* as asked, or what the time means */
+    int64_t time_us;       /* as asked, or when the last commit before the LSN was; 0 = none that is known */
+    const char *branch_id; /* of which branch */
+    const char *image_id;  /* what a branch of this moment begins with */
     enum moment_kind kind;
 };
 

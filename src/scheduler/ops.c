@@ -210,7 +210,7 @@ static enum verdict look_fork(struct op *op)
     struct compute *c =
         compute_of_branch(op->s, parent.id, NULL); /* also of an endpoint that is being deleted */
     if (c)
-        return c->state == COMPUTE_RUNNING && !c->admin_busy ? GO : WAIT;
+        return c->state == COMPUTE_RUNNING && !c->admin_busy && c->pidfd >= 0 ? GO : WAIT;
     if (writer_of(op->s, a, parent.id, &e, &found) < 0)
         return WAIT;
     return look_stopped_parent(op, &parent, &e, found);

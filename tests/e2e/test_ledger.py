@@ -69,8 +69,8 @@ def stand_in():
 
 
 PROJECT = "INSERT INTO project VALUES ('p', 'p', 'ready', 15, 'local', 1, 0, NULL, NULL, 0, 0)"
-BRANCH = """INSERT INTO branch (id, project_id, name, state, volume, state_changed_at, created_at, updated_at)
-            VALUES ('br-a-b-c', 'p', 'main', '{state}', '{volume}', 0, 0, 0)"""
+BRANCH = """INSERT INTO branch (id, project_id, name, state, volume, volume_id, state_changed_at, created_at, updated_at)
+            VALUES ('br-a-b-c', 'p', 'main', '{state}', '{volume}', 'br-a-b-c', 0, 0, 0)"""
 ENDPOINT = """INSERT INTO endpoint (id, project_id, branch_id, type, desired, observed, min_cu, max_cu, pid, created_at, updated_at)
               VALUES ('ep-a-b-c', 'p', 'br-a-b-c', 'read_write', '{desired}', '{observed}', 1, 1, 0, 0, 0)"""
 OPERATION = """INSERT INTO operation (id, project_id, action, status, created_at, updated_at)

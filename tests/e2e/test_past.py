@@ -3,6 +3,7 @@ import contextlib
 import datetime
 import os
 import random
+import signal
 import subprocess
 import threading
 import urllib.parse
@@ -283,6 +284,28 @@ def test_a_history_damaged_after_the_fork_starts_nothing(mere, project, spoiled,
     assert not child.postmaster() and mere.rows("SELECT volume FROM branch WHERE id = ?", child.id)[0]["volume"] != "ready"
     path.write_bytes(good)
     until(lambda: count_or_none(child) == 20000, 20, "the start after the back-off")
+
+
+@pytest.mark.expect_log("damaged|ended by itself|no image")
+def test_damage_is_not_taken_for_the_head(mere, project):
+    """After a crash the head is where the WAL ends; where it only seems to end, nobody is told so."""
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT i AS n, repeat('x', 200) AS pad FROM generate_series(1, 30000) i")
+    archive = mere.data / "wal" / b.id / "archive"
+    until(lambda: len([n for n in os.listdir(archive) if len(n) == 24]) >= 4, 20, "the archiver")
+    head = b.value("SELECT pg_current_wal_flush_lsn()")
+    for p in b.compute():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(p.pid, signal.SIGKILL)
+    b.await_state("idle", 20)
+    path = archive / sorted(n for n in os.listdir(archive) if len(n) == 24)[-2]
+    good = path.read_bytes()
+    bit_flip(path)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    assert path.name in refused(project, status=500, parent=b, parent_timestamp=now)["message"]
+    assert path.name in refused(project, status=500, parent=b, parent_lsn=head)["message"]
+    path.write_bytes(good)
+    assert project.branch(b, parent_lsn=head).value("SELECT count(*) FROM t") == 30000
 
 
 def test_by_the_command_line(mere, project):
