@@ -166,6 +166,18 @@ def test_change_a_project(api):
     api.ok("DELETE", path)
 
 
+def test_lsn_and_time(api, p):
+    where = p["path"] + "/branches/main/lsn"
+    head = api.ok("GET", where + "?timestamp=2999-01-01T00:00:00Z")
+    assert head["kind"] in ("future", "no_data")
+    assert api.ok("GET", where + "?lsn=" + enc(head["lsn"]))["lsn"] == head["lsn"]
+    api.refused("GET", where, status=400, text="either")
+    api.refused("GET", where + "?lsn=x", status=400, text="lsn")
+    api.refused("GET", where + "?timestamp=x", status=400, text="timestamp")
+    api.refused("GET", where + "?lsn=FFFF/0", status=422, text="beyond")
+    api.refused("GET", p["path"] + "/branches/nobody/lsn?lsn=0/1", status=404, text="branch not found")
+
+
 def test_project_updates_at_once_lose_nothing(api):
     """Each client changes one member; a merge that was made with an older row would put another's back."""
     path = "/projects/" + api.ok("POST", "/projects", {"project": {}})["project"]["id"]
