@@ -212,7 +212,8 @@ def test_as_an_ordinary_user(new_mere):
     assert m.store == "copy"
     project = works(m)
     for p in m.processes():
-        assert os.stat(f"/proc/{p.pid}").st_uid == 65534, p
+        with contextlib.suppress(FileNotFoundError):  # a backend that ended meanwhile
+            assert os.stat(f"/proc/{p.pid}").st_uid == 65534, p
     m.kill9()
     m.start()
     assert project.main.value("SELECT n FROM t") == 42
