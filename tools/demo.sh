@@ -43,7 +43,8 @@ pids_of() {
     for p in /proc/[0-9]*; do
         # shellcheck disable=SC2254 # a pattern on purpose
         case $(readlink "$p/exe" 2>/dev/null) in */$1) ;; *) continue ;; esac
-        if { readlink "$p/cwd" && tr '\0' '\n' <"$p/cmdline"; } 2>/dev/null | grep -qF -e "$data" -e "$run/"; then
+        # Not -q: who stops reading early kills the writer, and that would count as "not found".
+        if { readlink "$p/cwd" && tr '\0' '\n' <"$p/cmdline"; } 2>/dev/null | grep -F -e "$data" -e "$run/" >/dev/null; then
             echo "${p#/proc/}"
         fi
     done
