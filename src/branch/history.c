@@ -187,11 +187,15 @@ static bool reached(const struct walread *r, uint64_t lsn)
     return walseg_record_start(walread_at(r)) >= lsn;
 }
 
-static int read_to(const struct history *h, const char *dir, struct history_place *ret, struct err *err)
+/* Reads to h->lsn, or to the first commit or abort stamped after after_us.  *ret_before: it was the latter.
+ */
+static int read_to(const struct history *h, const char *dir, int64_t after_us, struct history_place *ret,
+                   bool *ret_before, struct err *err)
 {
     struct reading files = { .h = h, .dir = dir };
     struct walrec rec;
     *ret = (struct history_place){ .lsn = h->lsn };
+    *ret_before = false;
     if (h->n == 0)
         return 0;
     auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
@@ -199,8 +203,14 @@ static int read_to(const struct history *h, const char *dir, struct history_plac
         int rc = walread_next(r, &rec, err);
         if (rc <= 0)
             return rc < 0 ? -1 : broken(r, err);
-        if (rec.stamp_us != 0)
-            ret->stamp_us = rec.stamp_us;
+        if (rec.stamp_us == 0)
+            continue;
+        if (rec.stamp_us > after_us) {
+            ret->lsn = rec.start;
+            *ret_before = true;
+            return 0;
+        }
+        ret->stamp_us = rec.stamp_us;
     }
     ret->lsn = walread_at(r);
     return 0;
@@ -208,28 +218,16 @@ static int read_to(const struct history *h, const char *dir, struct history_plac
 
 int history_locate(const struct history *h, struct history_place *ret, struct err *err)
 {
-    return read_to(h, NULL, ret, err);
+    bool before;
+    return read_to(h, NULL, INT64_MAX, ret, &before, err);
 }
 
 int history_locate_time(const struct history *h, int64_t t_us, struct history_place *ret, struct err *err)
 {
-    struct reading files = { .h = h };
-    struct walrec rec;
-    *ret = (struct history_place){ .lsn = h->lsn };
-    if (h->n == 0)
-        return 0;
-    auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
-    while (!reached(r, h->lsn)) {
-        int rc = walread_next(r, &rec, err);
-        if (rc <= 0)
-            return rc < 0 ? -1 : broken(r, err);
-        if (rec.stamp_us > t_us) {
-            ret->lsn = rec.start;
-            return 0;
-        }
-        if (rec.stamp_us != 0)
-            ret->stamp_us = rec.stamp_us;
-    }
+    bool before;
+    if (read_to(h, NULL, t_us, ret, &before, err) < 0)
+        return -1;
+    ret->lsn = before ? ret->lsn : h->lsn;
     return 0;
 }
 
@@ -268,7 +266,8 @@ int history_end(const struct history *h, uint64_t *ret, struct err *err)
 
 int history_gather(const struct history *h, const char *dir, struct history_place *ret, struct err *err)
 {
-    if (read_to(h, dir, ret, err) < 0 || h->n == 0)
+    bool before;
+    if (read_to(h, dir, INT64_MAX, ret, &before, err) < 0 || h->n == 0)
         return h->n == 0 ? 0 : -1;
     for (size_t i = 0; i < h->n; i++)
         if (volume_copy_history(h->env, h->pieces[i].volume_id, h->pieces[i].tli, dir, err) < 0)
