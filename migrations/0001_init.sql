@@ -25,17 +25,24 @@ CREATE TABLE project (
 -- volume_id: names its volume, WAL directory and lock; a restore gives it a new one.
 -- fork_tli, fork_lsn: where its own WAL begins: the first place at or after parent_lsn where a record can begin; known when its volume is made.
 -- head_lsn: where its WAL ends; known only while it is cleanly suspended.
+-- kind: what holds a place in history is a branch like any other, only that nobody sees it: snapshot (also one behind a bookmark
+-- that holds), temporary (made for one operation or one compute, and gone after it).
+-- state deleted: its name is free and nobody sees it; it can be recovered until recoverable_until and goes when nothing stands on it.
+-- is_root: is treated as one without parent, whatever its history stands on (a restored root).
+-- history_from: its own history is whole from this LSN on, where an image of it begins; NULL = from where it left its parent.
 -- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
 CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
     name             TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
-    state            TEXT NOT NULL CHECK (state IN ('init', 'ready', 'damaged', 'deleting')),
+    kind             TEXT NOT NULL DEFAULT 'user' CHECK (kind IN ('user', 'snapshot', 'temporary')),
+    state            TEXT NOT NULL CHECK (state IN ('init', 'ready', 'damaged', 'deleted', 'deleting')),
     parent_id        TEXT REFERENCES branch (id),
     parent_lsn       INTEGER,
     parent_timestamp INTEGER,
     is_default       INTEGER NOT NULL DEFAULT 0,
     is_protected     INTEGER NOT NULL DEFAULT 0,
+    is_root          INTEGER NOT NULL DEFAULT 0,
     durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
     image_id         TEXT REFERENCES image (id),
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
@@ -44,14 +51,22 @@ CREATE TABLE branch (
     fork_lsn         INTEGER,
     tli              INTEGER,
     head_lsn         INTEGER,
+    history_from     INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
+    expires_at       INTEGER,
+    ttl_seconds      INTEGER NOT NULL DEFAULT 0,
+    last_reset_at    INTEGER,
+    deleted_at       INTEGER,
+    recoverable_until INTEGER,
+    deletion_method  TEXT CHECK (deletion_method IN ('user', 'ttl')),
     state_changed_at INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE state <> 'deleting';
-CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state <> 'deleting';
+CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');
+CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');
+CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX branch_project ON branch (project_id, updated_at, id); -- the order of the list
 CREATE INDEX branch_parent ON branch (parent_id);
 CREATE INDEX branch_image ON branch (image_id);

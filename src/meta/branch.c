@@ -11,12 +11,14 @@ static const struct field BRANCH[] = {
     FIELD(branch, id, F_STR, 0, 0),
     FIELD(branch, project_id, F_STR, 0, 0),
     FIELD(branch, name, F_STR, 0, 0),
+    FIELD(branch, kind, F_STR, 0, 0),
     FIELD(branch, state, F_STR, 0, 0),
     FIELD(branch, parent_id, F_STR, 0, 0),
     FIELD(branch, parent_lsn, F_LSN, 0, 0),
     FIELD(branch, parent_timestamp, F_TIME, 0, 0),
     FIELD(branch, is_default, F_BOOL, 0, 0),
     FIELD(branch, is_protected, F_BOOL, 0, 0),
+    FIELD(branch, is_root, F_BOOL, 0, 0),
     FIELD(branch, durability, F_STR, 0, 0),
     FIELD(branch, image_id, F_STR, 0, 0),
     FIELD(branch, volume, F_STR, 0, 0),
@@ -25,16 +27,26 @@ static const struct field BRANCH[] = {
     FIELD(branch, fork_lsn, F_LSN, 0, 0),
     FIELD(branch, tli, F_I64, 0, 0),
     FIELD(branch, head_lsn, F_LSN, 0, 0),
+    FIELD(branch, history_from, F_LSN, 0, 0),
     FIELD(branch, boot_id, F_STR, 0, 0),
     FIELD(branch, annotations, F_JSON, 0, 0),
+    FIELD(branch, expires_at, F_TIME, 0, 0),
+    FIELD(branch, ttl_seconds, F_I64, 0, 0),
+    FIELD(branch, last_reset_at, F_TIME, 0, 0),
+    FIELD(branch, deleted_at, F_TIME, 0, 0),
+    FIELD(branch, recoverable_until, F_TIME, 0, 0),
+    FIELD(branch, deletion_method, F_STR, 0, 0),
     FIELD(branch, state_changed_at, F_TIME, 0, 0),
     FIELD(branch, created_at, F_TIME, 0, 0),
     FIELD(branch, updated_at, F_TIME, 0, 0),
 };
 #define COLUMNS                                                                                              \
-    "id, project_id, name, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, "       \
-    "durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, boot_id, annotations, "     \
-    "state_changed_at, created_at, updated_at"
+    "id, project_id, name, kind, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, " \
+    "is_root, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, history_from, "    \
+    "boot_id, annotations, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "          \
+    "deletion_method, state_changed_at, created_at, updated_at"
+/* What users see. */
+#define SEEN "kind = 'user' AND state NOT IN ('deleted', 'deleting')"
 
 static const struct noun BRANCH_NOUN = {
     .name = "branch",
@@ -43,11 +55,17 @@ static const struct noun BRANCH_NOUN = {
     .size = sizeof(struct branch),
 };
 
+bool branch_is_seen(const struct branch *b)
+{
+    return strcmp(b->kind, "user") == 0 && strcmp(b->state, "deleted") != 0 &&
+           strcmp(b->state, "deleting") != 0;
+}
+
 /* An id wins over a name.  Two lookups: with OR, SQLite reads all branches of the project. */
 static const char SQL_BRANCH_GET[] =
     "SELECT " COLUMNS " FROM branch WHERE id = coalesce("
-    "(SELECT id FROM branch WHERE id = :ref AND project_id = :project AND state <> 'deleting'),"
-    " (SELECT id FROM branch WHERE name = :ref AND project_id = :project AND state <> 'deleting'))";
+    "(SELECT id FROM branch WHERE id = :ref AND project_id = :project AND " SEEN "),"
+    " (SELECT id FROM branch WHERE name = :ref AND project_id = :project AND " SEEN "))";
 
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err)
@@ -75,7 +93,7 @@ int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch 
 }
 
 static const char SQL_BRANCH_GET_DEFAULT[] =
-    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND is_default = 1 AND state <> 'deleting'";
+    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND is_default = 1 AND " SEEN;
 
 int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, struct branch *ret,
                        struct err *err)
@@ -88,7 +106,7 @@ int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, s
 }
 
 static const char SQL_BRANCH_FIND_NAME[] =
-    "SELECT " COLUMNS " FROM branch WHERE name = :name AND state <> 'deleting' ORDER BY project_id";
+    "SELECT " COLUMNS " FROM branch WHERE name = :name AND " SEEN " ORDER BY project_id";
 
 int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct branch **ret, size_t *ret_n,
                      struct err *err)
@@ -102,7 +120,7 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
 }
 
 #define LIST_WHERE                                                                                           \
-    " FROM branch WHERE project_id = :project AND state <> 'deleting'"                                       \
+    " FROM branch WHERE project_id = :project AND " SEEN                                                     \
     " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL "   \
     "OR name = :name)"
 
@@ -209,8 +227,7 @@ int branch_count(struct dbc *c, const char *project_id, const char *search, int6
     return stmt_number(c, st, ret, err);
 }
 
-static const char SQL_BRANCH_COUNT_CHILDREN[] =
-    "SELECT count(*) FROM branch WHERE parent_id = :id AND state <> 'deleting'";
+static const char SQL_BRANCH_COUNT_CHILDREN[] = "SELECT count(*) FROM branch WHERE parent_id = :id AND " SEEN;
 
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err)
 {
@@ -233,10 +250,11 @@ static int name_taken(const struct branch *b, struct err *err)
 
 static const char SQL_BRANCH_INSERT[] =
     "INSERT INTO branch (" COLUMNS
-    ") VALUES (:id, :project_id, :name, :state, :parent_id, :parent_lsn, :parent_timestamp, :is_default,"
-    " :is_protected, :durability, :image_id, :volume, coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, "
-    ":head_lsn, :boot_id, :annotations, :state_changed_at, "
-    ":created_at, :updated_at)";
+    ") VALUES (:id, :project_id, :name, coalesce(:kind, 'user'), :state, :parent_id, :parent_lsn,"
+    " :parent_timestamp, :is_default, :is_protected, :is_root, :durability, :image_id, :volume,"
+    " coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, :head_lsn, :history_from, :boot_id,"
+    " :annotations, :expires_at, :ttl_seconds, :last_reset_at, :deleted_at, :recoverable_until,"
+    " :deletion_method, :state_changed_at, :created_at, :updated_at)";
 
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
 {
@@ -263,7 +281,7 @@ int branch_update(struct dbc *c, const struct branch *b, struct err *err)
 static const char SQL_BRANCH_CLEAR_DEFAULT[] = "UPDATE branch SET is_default = 0, updated_at = :now WHERE "
                                                "project_id = :project AND is_default = 1 AND id <> :id";
 static const char SQL_BRANCH_SET_DEFAULT[] = "UPDATE branch SET is_default = 1, updated_at = :now WHERE "
-                                             "project_id = :project AND id = :id AND state <> 'deleting'";
+                                             "project_id = :project AND id = :id AND " SEEN;
 
 int branch_set_default(struct dbc *c, const char *project_id, const char *id, int64_t now_us, struct err *err)
 {

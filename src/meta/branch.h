@@ -11,12 +11,14 @@ struct branch {
     const char *id;
     const char *project_id;
     const char *name;
-    const char *state; /* init, ready, damaged, deleting */
+    const char *kind;  /* user, snapshot, temporary; insert: NULL = user */
+    const char *state; /* init, ready, damaged, deleted, deleting */
     const char *parent_id;
     uint64_t parent_lsn;
     int64_t parent_timestamp;
     bool is_default;
     bool is_protected;
+    bool is_root;            /* is treated as one, whatever its history stands on */
     const char *durability;  /* full, relaxed */
     const char *image_id;    /* what the volume is cloned from; NULL while state is init */
     const char *volume;      /* none, making, ready */
@@ -25,32 +27,41 @@ struct branch {
     uint64_t fork_lsn;       /* 0 = its volume was never made */
     int64_t tli;             /* 0 = never started */
     uint64_t head_lsn;       /* 0 = not cleanly suspended */
+    uint64_t history_from;   /* its own history is whole from here on; 0 = from where it left its parent */
     const char *boot_id;     /* of the boot in which it last ran without syncing, or NULL */
     const char *annotations; /* JSON object of strings */
+    int64_t expires_at;      /* 0 = never */
+    int64_t ttl_seconds;     /* what expires_at is set to anew at a reset; 0 = it stays */
+    int64_t last_reset_at;   /* 0 = never */
+    int64_t deleted_at, recoverable_until; /* in state deleted */
+    const char *deletion_method;           /* user, ttl; or NULL */
     int64_t state_changed_at, created_at, updated_at;
 };
 
-/* ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found: \"ref\"".  Never
- * gives one being deleted. */
+/*
+ * Where not said otherwise, only branches of kind user that are neither deleted nor being deleted exist.
+ * ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found: \"ref\"".
+ */
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err) MUST_CHECK;
+/* Is it one that users see? */
+bool branch_is_seen(const struct branch *b);
 int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch *ret,
-                  struct err *err) MUST_CHECK; /* any project, any state */
+                  struct err *err) MUST_CHECK; /* any project, any kind, any state */
 int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, struct branch *ret,
                        struct err *err) MUST_CHECK;
-/* All branches of that name in any project (for connections); not those being deleted. */
+/* All branches of that name in any project (for connections). */
 int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct branch **ret, size_t *ret_n,
                      struct err *err) MUST_CHECK;
 /* sort_by: name, created_at, updated_at (default updated_at, descending). */
 int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
                 struct branch **ret, size_t *ret_n, struct err *err) MUST_CHECK;
-/* Every branch of the project in every state. */
+/* Every branch of the project, of every kind and in every state. */
 int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
                     size_t *ret_n, struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
-int branch_count_children(struct dbc *c, const char *id, int64_t *ret,
-                          struct err *err) MUST_CHECK; /* not those being deleted */
+int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
 
 /* ERR_CONFLICT `branch already exists; branch_name:"x"` */
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err) MUST_CHECK;

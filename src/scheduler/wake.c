@@ -198,8 +198,7 @@ static int find_by_branch(struct dbc *db, struct arena *a, const char *name, str
     struct branch *list, one;
     size_t n;
     bool found;
-    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 &&
-        strcmp(one.state, "deleting") != 0) {
+    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 && branch_is_seen(&one)) {
         list = &one;
         n = 1;
     } else if (branch_find_name(db, a, name, &list, &n, err) < 0) {

@@ -11,12 +11,14 @@ CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
     name             TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
-    state            TEXT NOT NULL CHECK (state IN ('init', 'ready', 'damaged', 'deleting')),
+    kind             TEXT NOT NULL DEFAULT 'user' CHECK (kind IN ('user', 'snapshot', 'temporary')),
+    state            TEXT NOT NULL CHECK (state IN ('init', 'ready', 'damaged', 'deleted', 'deleting')),
     parent_id        TEXT REFERENCES branch (id),
     parent_lsn       INTEGER,
     parent_timestamp INTEGER,
     is_default       INTEGER NOT NULL DEFAULT 0,
     is_protected     INTEGER NOT NULL DEFAULT 0,
+    is_root          INTEGER NOT NULL DEFAULT 0,
     durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
     image_id         TEXT REFERENCES image (id),
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
@@ -25,16 +27,24 @@ CREATE TABLE branch (
     fork_lsn         INTEGER,
     tli              INTEGER,
     head_lsn         INTEGER,
+    history_from     INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
+    expires_at       INTEGER,
+    ttl_seconds      INTEGER NOT NULL DEFAULT 0,
+    last_reset_at    INTEGER,
+    deleted_at       INTEGER,
+    recoverable_until INTEGER,
+    deletion_method  TEXT CHECK (deletion_method IN ('user', 'ttl')),
     state_changed_at INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX branch_by_name ON branch (name);
-CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state <> 'deleting';
+CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');
+CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX branch_image ON branch (image_id);
-CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE state <> 'deleting';
+CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');
 CREATE INDEX branch_parent ON branch (parent_id);
 CREATE INDEX branch_project ON branch (project_id, updated_at, id);
 CREATE TABLE database (
