@@ -45,8 +45,6 @@ static const struct field BRANCH[] = {
     "is_root, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, history_from, "    \
     "boot_id, annotations, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "          \
     "deletion_method, state_changed_at, created_at, updated_at"
-/* What users see. */
-#define SEEN "kind = 'user' AND state NOT IN ('deleted', 'deleting')"
 
 static const struct noun BRANCH_NOUN = {
     .name = "branch",
@@ -64,8 +62,8 @@ bool branch_is_seen(const struct branch *b)
 /* An id wins over a name.  Two lookups: with OR, SQLite reads all branches of the project. */
 static const char SQL_BRANCH_GET[] =
     "SELECT " COLUMNS " FROM branch WHERE id = coalesce("
-    "(SELECT id FROM branch WHERE id = :ref AND project_id = :project AND " SEEN "),"
-    " (SELECT id FROM branch WHERE name = :ref AND project_id = :project AND " SEEN "))";
+    "(SELECT id FROM branch WHERE id = :ref AND project_id = :project AND " BRANCH_SEEN "),"
+    " (SELECT id FROM branch WHERE name = :ref AND project_id = :project AND " BRANCH_SEEN "))";
 
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err)
@@ -93,7 +91,7 @@ int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch 
 }
 
 static const char SQL_BRANCH_GET_DEFAULT[] =
-    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND is_default = 1 AND " SEEN;
+    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND is_default = 1 AND " BRANCH_SEEN;
 
 int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, struct branch *ret,
                        struct err *err)
@@ -106,7 +104,7 @@ int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, s
 }
 
 static const char SQL_BRANCH_FIND_NAME[] =
-    "SELECT " COLUMNS " FROM branch WHERE name = :name AND " SEEN " ORDER BY project_id";
+    "SELECT " COLUMNS " FROM branch WHERE name = :name AND " BRANCH_SEEN " ORDER BY project_id";
 
 int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct branch **ret, size_t *ret_n,
                      struct err *err)
@@ -120,7 +118,7 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
 }
 
 #define LIST_WHERE                                                                                           \
-    " FROM branch WHERE project_id = :project AND " SEEN                                                     \
+    " FROM branch WHERE project_id = :project AND " BRANCH_SEEN                                              \
     " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL "   \
     "OR name = :name)"
 
@@ -215,6 +213,22 @@ int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, stru
     return *ret != NULL ? 0 : -1;
 }
 
+static const char SQL_BRANCH_LEFT_OVER[] =
+    "SELECT " COLUMNS " FROM branch AS b WHERE kind = 'temporary' AND state <> 'deleting'"
+    " AND NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.status IN ('scheduling', 'running')"
+    "  AND (o.branch_id = b.id OR o.args = b.id))"
+    " AND NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = b.id"
+    "  AND (e.desired = 'running' OR e.observed NOT IN ('STOPPED', 'FAILED')))";
+
+int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_LEFT_OVER, &st, err) < 0)
+        return -1;
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
+}
+
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;
 
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret, struct err *err)
@@ -227,7 +241,8 @@ int branch_count(struct dbc *c, const char *project_id, const char *search, int6
     return stmt_number(c, st, ret, err);
 }
 
-static const char SQL_BRANCH_COUNT_CHILDREN[] = "SELECT count(*) FROM branch WHERE parent_id = :id AND " SEEN;
+static const char SQL_BRANCH_COUNT_CHILDREN[] =
+    "SELECT count(*) FROM branch WHERE parent_id = :id AND " BRANCH_SEEN;
 
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err)
 {
@@ -281,7 +296,7 @@ int branch_update(struct dbc *c, const struct branch *b, struct err *err)
 static const char SQL_BRANCH_CLEAR_DEFAULT[] = "UPDATE branch SET is_default = 0, updated_at = :now WHERE "
                                                "project_id = :project AND is_default = 1 AND id <> :id";
 static const char SQL_BRANCH_SET_DEFAULT[] = "UPDATE branch SET is_default = 1, updated_at = :now WHERE "
-                                             "project_id = :project AND id = :id AND " SEEN;
+                                             "project_id = :project AND id = :id AND " BRANCH_SEEN;
 
 int branch_set_default(struct dbc *c, const char *project_id, const char *id, int64_t now_us, struct err *err)
 {

@@ -59,6 +59,10 @@ int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct p
 /* Every branch of the project, of every kind and in every state. */
 int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
                     size_t *ret_n, struct err *err) MUST_CHECK;
+/* Temporary ones that nothing works on or with any more: no open operation is of them or names them in its
+ * args, and no compute of theirs runs or is to run. */
+int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n,
+                          struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;

@@ -61,8 +61,11 @@ static const struct noun ENDPOINT_NOUN = {
     .read_rest = read_boot_id,
 };
 
+#define OF_SEEN " AND branch_id IN (SELECT id FROM branch WHERE " BRANCH_SEEN ")"
+
 static const char SQL_ENDPOINT_GET[] =
-    "SELECT " COLUMNS " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'";
+    "SELECT " COLUMNS
+    " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'" OF_SEEN;
 
 int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret,
                  struct err *err)
@@ -107,7 +110,7 @@ int endpoint_find_writer(struct dbc *c, struct arena *a, const char *branch_id, 
 #define LIST_REST "(:all OR desired <> 'deleted') ORDER BY created_at, id"
 static const char SQL_ENDPOINT_LIST[] = "SELECT " COLUMNS " FROM endpoint WHERE " LIST_REST;
 static const char SQL_ENDPOINT_LIST_PROJECT[] =
-    "SELECT " COLUMNS " FROM endpoint WHERE project_id = :of AND " LIST_REST;
+    "SELECT " COLUMNS " FROM endpoint WHERE project_id = :of" OF_SEEN " AND " LIST_REST;
 static const char SQL_ENDPOINT_LIST_BRANCH[] =
     "SELECT " COLUMNS " FROM endpoint WHERE branch_id = :of AND " LIST_REST;
 

@@ -54,6 +54,7 @@ static const char *const MIGRATIONS[] = {
     ") STRICT;\n"
     "CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');\n"
     "CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');\n"
+    "CREATE INDEX branch_hidden ON branch (kind) WHERE kind <> 'user';\n"
     "CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;\n"
     "CREATE INDEX branch_project ON branch (project_id, updated_at, id); -- the order of the list\n"
     "CREATE INDEX branch_parent ON branch (parent_id);\n"

@@ -15,7 +15,7 @@ struct operation {
     const char *action; /* create_timeline, create_branch, start_compute, suspend_compute, apply_config,
                            delete_timeline, ... */
     const char *status; /* scheduling, running, finished, failed, cancelled, skipped */
-    const char *args;   /* JSON, ours; never shown */
+    const char *args;   /* of its action, ours: the hidden branch it works with; never shown */
     const char *error;
     int64_t failures_count;
     int64_t retry_at;

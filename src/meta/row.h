@@ -57,6 +57,9 @@ int row_get(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct are
 void *row_list(struct dbc *c, sqlite3_stmt *st, const struct noun *noun, struct arena *a, size_t *ret_n,
                struct err *err) MUST_CHECK;
 
+/* The branches that users see; the one definition beside branch_is_seen(). */
+#define BRANCH_SEEN "kind = 'user' AND state NOT IN ('deleted', 'deleting')"
+
 /*
  * A cursor names the place after a row by what the list is sorted by: "order!key!id", each percent-encoded.
  * It needs no row to be there still, so it is stable while rows come and go.  One of another order, or of

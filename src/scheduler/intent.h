@@ -59,7 +59,9 @@ struct project_spec {
 
 struct branch_spec {
     const char *name;         /* NULL = generated (create), unchanged (update) */
+    const char *kind;         /* NULL = user; snapshot, temporary: nobody sees it */
     const char *parent;       /* id or name; NULL = the default branch */
+    bool hidden_parent;       /* parent is the id of one that nobody sees */
     uint64_t parent_lsn;      /* 0 = head */
     int64_t parent_timestamp; /* 0 = head; not both */
     const char *init_source;  /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
@@ -95,6 +97,8 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
                          const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
 int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                               struct outcome *ret, struct err *err) MUST_CHECK;
+/* Ends a hidden branch, in whatever state; one that is gone or going is fine. */
+int intent_branch_discard(struct sched *s, struct arena *a, const char *id, struct err *err) MUST_CHECK;
 int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          struct outcome *ret, struct err *err) MUST_CHECK;
 

@@ -98,6 +98,7 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
         return -1;
     *b = (struct branch){ .id = id_branch(a),
                           .project_id = parent->project_id,
+                          .kind = spec->kind ? spec->kind : "user",
                           .state = standing ? "ready" : "init",
                           .parent_id = parent->id,
                           .parent_lsn = standing ? at.lsn : 0,
@@ -122,11 +123,13 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
                                 out->n_endpoints ? out->endpoints[0].id : NULL, NULL, err);
 }
 
-static int load_parent(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+static int load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
                        struct branch *ret, struct err *err)
 {
-    int rc =
-        ref ? branch_get(c, a, project_id, ref, ret, err) : branch_get_default(c, a, project_id, ret, err);
+    const char *ref = spec->parent;
+    int rc = spec->hidden_parent ? branch_get_id(c, a, ref, ret, err)
+             : ref               ? branch_get(c, a, project_id, ref, ret, err)
+                                 : branch_get_default(c, a, project_id, ret, err);
     if (rc < 0 && err->code == ERR_NOT_FOUND && ref)
         return err_field(err, ERR_NOT_FOUND, "/branch/parent_id", "branch not found: the parent \"%.80s\"",
                          ref);
@@ -170,7 +173,7 @@ static int find_past(struct sched *s, struct arena *a, const char *project_id, c
     {
         auto_dbc *c = NULL;
         if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, &out, err) < 0 ||
-            load_parent(c, a, project_id, spec->parent, &parent, err) < 0)
+            load_parent(c, a, project_id, spec, &parent, err) < 0)
             return -1;
     }
     return moment_resolve(s, a, &parent, spec->parent_lsn, spec->parent_timestamp,
@@ -191,7 +194,7 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     {
         auto_dbc *c = NULL;
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
-            load_parent(c, a, project_id, spec->parent, &parent, err) < 0 ||
+            load_parent(c, a, project_id, spec, &parent, err) < 0 ||
             insert_child(s, c, a, &parent, spec, past ? &moment : NULL, ret, &wait, err) < 0 ||
             intent_fill(s, c, a, ret, ret->project.store_passwords, err) < 0 || db_commit(c, err) < 0)
             return -1;
@@ -265,15 +268,10 @@ static int may_delete(struct dbc *c, const struct branch *b, struct err *err)
     return 0;
 }
 
-int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                         struct outcome *ret, struct err *err)
+/* ret->project and ret->branch are there: the rows and operations of its end. */
+static int insert_end(struct dbc *c, struct arena *a, struct outcome *ret, struct err *err)
 {
     int64_t now = clock_wall_us();
-    *ret = (struct outcome){ 0 };
-    auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
-        may_delete(c, &ret->branch, err) < 0)
-        return -1;
     if (branch_set_state(c, ret->branch.id, NULL, "deleting", now, err) < 0 ||
         endpoint_list(c, a, NULL, ret->branch.id, false, &ret->endpoints, &ret->n_endpoints, err) < 0)
         return -1;
@@ -285,11 +283,36 @@ int intent_branch_delete(struct sched *s, struct arena *a, const char *project_i
                                  ret->endpoints[i].id, NULL, err) < 0)
             return -1;
     }
-    if (intent_add_operation(c, a, ret, "delete_timeline", "scheduling", ret->branch.id, NULL, NULL, err) <
-            0 ||
-        db_commit(c, err) < 0)
+    return intent_add_operation(c, a, ret, "delete_timeline", "scheduling", ret->branch.id, NULL, NULL, err);
+}
+
+int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         struct outcome *ret, struct err *err)
+{
+    *ret = (struct outcome){ 0 };
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
+        may_delete(c, &ret->branch, err) < 0 || insert_end(c, a, ret, err) < 0 || db_commit(c, err) < 0)
         return -1;
     CRASH_POINT("branch.deleting");
+    sched_kick(s);
+    return 0;
+}
+
+int intent_branch_discard(struct sched *s, struct arena *a, const char *id, struct err *err)
+{
+    struct outcome out = { 0 };
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0)
+        return -1;
+    if (branch_get_id(c, a, id, &out.branch, err) < 0)
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    if (strcmp(out.branch.state, "deleting") == 0)
+        return 0;
+    if (project_get_any(c, a, out.branch.project_id, &out.project, err) < 0 ||
+        insert_end(c, a, &out, err) < 0 || db_commit(c, err) < 0)
+        return -1;
+    CRASH_POINT("branch.discarded");
     sched_kick(s);
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "branch/capture.h"
 #include "branch/template.h"
 #include "meta/image.h"
+#include "scheduler/intent.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -173,6 +174,22 @@ static int sweep_images(struct sweep *w, struct err *err)
     return store_empty_trash(w->t.s->env.store, err);
 }
 
+/* What a crash left of work that had a branch for itself, and those whose compute has gone idle. */
+static int sweep_temporaries(struct sweep *w, struct err *err)
+{
+    struct branch *list;
+    size_t n;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(w->t.s->env.db, &c, err) < 0 || branch_list_left_over(c, w->t.a, &list, &n, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (intent_branch_discard(w->t.s, w->t.a, list[i].id, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int prune_operations(struct sweep *w, struct err *err)
 {
     auto_dbc *c = NULL;
@@ -192,6 +209,8 @@ static void sweep_run(struct task *t)
                            &grown, &t->err);
     if (grown)
         log_event(LOG_INFO, "store", "the disk file has grown", NULL);
+    if (t->rc == 0)
+        t->rc = sweep_temporaries(w, &t->err);
     if (t->rc == 0 && w->images && (sweep_images(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
         t->rc = -1;
 }

@@ -222,6 +222,15 @@ static int find_by_branch(struct dbc *db, struct arena *a, const char *name, str
     return 0;
 }
 
+/* One of a branch that nobody sees is not there. */
+static int find_by_id(struct dbc *db, struct arena *a, const char *id, struct endpoint *ret, struct err *err)
+{
+    struct branch b;
+    if (endpoint_get_id(db, a, id, ret, err) < 0 || branch_get_id(db, a, ret->branch_id, &b, err) < 0)
+        return -1;
+    return branch_is_seen(&b) ? 0 : err_set(err, ERR_NOT_FOUND, "endpoint not found");
+}
+
 static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, struct endpoint *ret,
                    struct route_error *why, struct err *err)
 {
@@ -231,7 +240,7 @@ static int resolve(struct sched *s, struct arena *a, const char *kind, const cha
     if (strcmp(kind, "branch") == 0) {
         if (find_by_branch(db, a, name, ret, why, err) < 0 || why->msg)
             return why->msg ? 0 : -1;
-    } else if (endpoint_get_id(db, a, name, ret, err) < 0) {
+    } else if (find_by_id(db, a, name, ret, err) < 0) {
         if (err->code != ERR_NOT_FOUND)
             return -1;
         *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", name),

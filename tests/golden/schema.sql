@@ -43,6 +43,7 @@ CREATE TABLE branch (
 CREATE INDEX branch_by_name ON branch (name);
 CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');
 CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX branch_hidden ON branch (kind) WHERE kind <> 'user';
 CREATE INDEX branch_image ON branch (image_id);
 CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');
 CREATE INDEX branch_parent ON branch (parent_id);
