@@ -46,6 +46,18 @@ int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct 
     return own_dir(*ret, mode, err);
 }
 
+/*
+ * Where mere-wal is bound to in a compute's namespace.  Never replaced: that would take the mount away from
+ * the computes that run.  Never executable: a shell runs an empty file with success, and Postgres would
+ * believe its WAL archived.
+ */
+static int make_mount_file(const char *path, struct err *err)
+{
+    if (fs_exists(path))
+        return chmod(path, 0444) < 0 ? err_sys(err, "chmod %s", path) : 0;
+    return fs_write_plain(path, "", 0, 0444, (uid_t)-1, (gid_t)-1, err);
+}
+
 int env_prepare(const struct env *env, struct err *err)
 {
     /* As root a compute sees none of these paths but the short ones under <run>/mnt. */
@@ -65,8 +77,7 @@ int env_prepare(const struct env *env, struct err *err)
         if (fs_mkdir(arena_printf(a, "%s/%s", env->run_dir, RUN_DIRS[i]), 0755, (uid_t)-1, (gid_t)-1, err) <
             0)
             return -1;
-    return fs_write_plain(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), "", 0, 0755, (uid_t)-1, (gid_t)-1,
-                          err);
+    return make_mount_file(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), err);
 }
 
 bool env_any_running(const struct env *env)

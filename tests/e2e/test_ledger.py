@@ -172,6 +172,17 @@ def test_missing_volume(stand_in):
     sees(stand_in, "volume br-a-b-c is missing", lambda: (stand_in.data / "volumes/br-a-b-c").mkdir())
 
 
+def test_missing_segment(stand_in):
+    """Of those from 0/C00100 to 0/E00080: two are kept, one is not."""
+    stand_in.sql(PROJECT, BRANCH.format(state="ready", volume="ready"), f"UPDATE branch SET tli = 2, fork_lsn = {0xC00100}, head_lsn = {0xE00080}")
+    (stand_in.data / "volumes/br-a-b-c").mkdir()
+    for place, segno in (("archive", 12), ("pg_wal", 14)):
+        path = stand_in.data / "wal/br-a-b-c" / place / f"0000000200000000000000{segno:02X}"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    sees(stand_in, "WAL segment 00000002000000000000000D", (stand_in.data / "wal/br-a-b-c/archive/00000002000000000000000D").touch)
+
+
 @pytest.mark.parametrize("rows, word", [
     ([OPERATION.format(status="scheduling")], "still scheduling"), ([OPERATION.format(status="running")], "still running"),
     ([PROJECT, BRANCH.format(state="init", volume="none")], "still init"),

@@ -130,6 +130,21 @@ def test_suspend_again_and_again_costs_little_wal(mere, project):
     assert (sizes[-1] - sizes[1]) / 4 <= 3 << 20, sizes
 
 
+def test_a_restart_of_mered_leaves_the_archiver_alone(new_mere):
+    """What Postgres runs to keep its WAL is bound into the compute's namespace: a new mered must not pull it away."""
+    mere = new_mere()
+    mere.start()
+    b = mere.create_project().main
+    b.query("CREATE TABLE t (n int, pad text)")
+    for life in range(2):
+        mere.kill9()
+        mere.start()
+        b.query("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 6000) AS i")
+    archive = mere.data / "wal" / b.id / "archive"
+    until(lambda: len([n for n in os.listdir(archive) if len(n) == 24]) >= 6, 20, "the archiver")
+    b.suspend()  # the ledger counts the segments
+
+
 def test_fifty_cycles_leak_no_descriptors(mere, project):
     b = project.main
     b.value("SELECT 1")

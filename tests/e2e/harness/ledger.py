@@ -76,6 +76,7 @@ class Ledger:
         found += self._shared_memory(procs_now)
         found += self._mounts(running=True)
         found += self._directories()
+        found += self._history()
         found += self._sockets()
         return found
 
@@ -150,8 +151,8 @@ class Ledger:
     def _directories(self):
         q, data, found = self.mere.rows, self.mere.data, []
         images = {r["id"] for r in q("SELECT id FROM image WHERE state <> 'taking'")}
-        started = {r["id"] for r in q("SELECT id FROM branch WHERE volume = 'ready'")}
-        branches = {r["id"] for r in q("SELECT id FROM branch")}
+        started = {r["volume_id"] for r in q("SELECT volume_id FROM branch WHERE volume = 'ready'")}
+        branches = {r["volume_id"] for r in q("SELECT volume_id FROM branch")}
         volumes = names(data / "volumes") - {".tmp", ".trash"}
         found += [f"volume {v} belongs to no row" for v in sorted(volumes - images - branches) if not v.startswith(".")]
         found += [f"volume {v} of a branch that has none" for v in sorted((volumes & branches) - started)]
@@ -162,6 +163,19 @@ class Ledger:
         found += [f"left in wal: {n}" for n in sorted(names(data / "wal") - branches)]
         found += [f"left in locks: {n}" for n in sorted(names(data / "locks")) if n.removesuffix(".lock") not in branches]
         found += [f"left in logs: {n}" for n in sorted(names(data / "logs")) if n.startswith("ep-") and n.split(".")[0] not in endpoints]
+        return found
+
+    def _history(self):
+        """The WAL of every suspended branch is there from where it begins to where it ends."""
+        found = []
+        for r in self.mere.rows("SELECT * FROM branch WHERE volume = 'ready' AND state = 'ready' AND head_lsn IS NOT NULL"):
+            wal, have = self.mere.data / "wal" / r["volume_id"], set()
+            for place in ("archive", "pg_wal"):
+                have |= {n for n in names(wal / place) if len(n) == 24}
+            for segno in range((r["history_from"] or r["fork_lsn"]) >> 20, (r["head_lsn"] - 1 >> 20) + 1):
+                name = f"{r['tli']:08X}{segno >> 12:08X}{segno & 0xFFF:08X}"
+                if name not in have:
+                    found.append(f"WAL segment {name} of branch {r['id']} is missing")
         return found
 
     def _sockets(self):
