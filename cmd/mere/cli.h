@@ -42,6 +42,7 @@ enum cli_exit {
     X(PARENT, "parent", "BRANCH", "branch from this one (default: the default branch)")                      \
     X(NO_ENDPOINT, "no-endpoint", NULL, "a branch without an endpoint")                                      \
     X(AT, "at", "LSN|TIME", "branch from this past moment: 0/16B3748 or 2025-01-16T21:02:01Z")               \
+    X(PRESERVE, "preserve-under-name", "NAME", "keep its present state as a branch of this name")            \
     X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
     X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
@@ -124,6 +125,8 @@ int cli_branches_list(struct cli *c);
 int cli_branches_create(struct cli *c);
 int cli_branches_get(struct cli *c);
 int cli_branches_delete(struct cli *c);
+int cli_branches_restore(struct cli *c);
+int cli_branches_reset(struct cli *c);
 int cli_endpoints_list(struct cli *c);
 int cli_endpoints_create(struct cli *c);
 int cli_endpoints_get(struct cli *c);

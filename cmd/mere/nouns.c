@@ -296,6 +296,73 @@ int cli_branches_delete(struct cli *c)
     return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "branch", c->args[0]);
 }
 
+/* "^self" and "^parent" are what they say; the answer is the id in any case. */
+static int source_id(struct cli *c, const char *path, const char *branch, const char *ref, const char **ret)
+{
+    json_auto_t *answer = NULL;
+    int rc;
+
+    if (strcmp(ref, "^parent") != 0)
+        return branch_id(c, path, strcmp(ref, "^self") == 0 ? branch : ref, ret);
+    rc =
+        cli_call(c, "GET", arena_printf(c->arena, "%s/branches/%s", path, cli_enc(c, branch)), NULL, &answer);
+    if (rc != CLI_OK)
+        return rc;
+    *ret = cli_text(c, answer, "branch.parent_id");
+    return (*ret)[0] != '\0' ? CLI_OK : cli_fail(CLI_CONFLICT, "branch \"%s\" has no parent", branch);
+}
+
+/* SOURCE@MOMENT; a name may have an @ in it, a moment has none. */
+static int restore_body(struct cli *c, const char *path, json_t *body)
+{
+    char *source = arena_strdup(c->arena, c->args[1]), *at = strrchr(source, '@');
+    const char *id;
+    int rc;
+
+    if (at != NULL)
+        *at++ = '\0';
+    rc = source_id(c, path, c->args[0], source, &id);
+    if (rc != CLI_OK)
+        return rc;
+    put(body, "source_branch_id", id);
+    put(body, at != NULL && strchr(at, '/') != NULL ? "source_lsn" : "source_timestamp", at);
+    return CLI_OK;
+}
+
+/* verb: of the API. */
+static int put_back(struct cli *c, const char *project, const char *path, const char *verb, json_t *body)
+{
+    json_auto_t *answer = NULL;
+    int rc;
+
+    put(body, "preserve_under_name", c->opt[OPT_PRESERVE]);
+    path = arena_printf(c->arena, "%s/branches/%s", path, cli_enc(c, c->args[0]));
+    rc = cli_call(c, "POST", arena_printf(c->arena, "%s/%s", path, verb), body, &answer);
+    if (rc == CLI_OK)
+        rc = cli_wait(c, project, answer);
+    return rc != CLI_OK ? rc : show_now(c, path, "branch", COLUMNS(BRANCH));
+}
+
+int cli_branches_restore(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    const char *project, *path;
+    int rc = project_path(c, &project, &path);
+
+    if (rc == CLI_OK)
+        rc = restore_body(c, path, body);
+    return rc != CLI_OK ? rc : put_back(c, project, path, "restore", body);
+}
+
+int cli_branches_reset(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    const char *project, *path;
+    int rc = project_path(c, &project, &path);
+
+    return rc != CLI_OK ? rc : put_back(c, project, path, "reset_to_parent", body);
+}
+
 /* --- endpoints --- */
 
 int cli_endpoints_list(struct cli *c)

@@ -14,6 +14,8 @@ int api_branch_delete(struct http_req *req, struct http_res *res, struct err *er
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_reset_to_parent(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_restore(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -81,6 +83,8 @@ static const struct route ROUTES[] = {
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/lsn", api_branch_lsn, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/reset_to_parent", api_branch_reset_to_parent, ROUTE_KEY, true, 1048576 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/restore", api_branch_restore, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_get, ROUTE_KEY, false, 4096 },
@@ -109,11 +113,9 @@ static const struct route ROUTES[] = {
 };
 
 static const struct not_yet NOT_YET[] = {
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/restore", "restoring a branch" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/reset_to_parent", "restoring a branch" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/recover", "restoring a branch" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/finalize_restore", "restoring a branch" },
-    { "/api/v2/projects/{project_id}/recover", "restoring a branch" },
+    { "/api/v2/projects/{project_id}/branches/{branch_id}/recover", "undoing a deletion" },
+    { "/api/v2/projects/{project_id}/branches/{branch_id}/finalize_restore", "undoing a deletion" },
+    { "/api/v2/projects/{project_id}/recover", "undoing a deletion" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", "snapshots" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", "snapshots" },
     { "/api/v2/projects/{project_id}/snapshots", "snapshots" },

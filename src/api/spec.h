@@ -18,6 +18,8 @@ int spec_project_update(struct http_req *req, const struct project *now, struct 
                         struct err *err) MUST_CHECK;
 int spec_branch_create(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
 int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
+int spec_branch_restore(struct http_req *req, struct restore_spec *ret, struct err *err) MUST_CHECK;
+int spec_branch_reset(struct http_req *req, struct restore_spec *ret, struct err *err) MUST_CHECK;
 int spec_endpoint_create(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
 int spec_endpoint_update(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
 

@@ -98,3 +98,28 @@ int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err
         return -1;
     return read_branch(req, BRANCH_UPDATE, N_ELEMENTS(BRANCH_UPDATE), obj, ret, err);
 }
+
+/* --- restore and reset: flat bodies --- */
+
+static const struct field RESTORE[] = {
+    SHAPE_FIELD(restore_spec, "source_branch_id", source, F_STR, F_REQUIRED, SHAPE_NAME_MAX),
+    SHAPE_FIELD(restore_spec, "source_lsn", lsn, F_LSN, 0, 0),
+    SHAPE_FIELD(restore_spec, "source_timestamp", time_us, F_TIME, 0, 0),
+    SHAPE_FIELD(restore_spec, "preserve_under_name", preserve_name, F_STR, 0, SHAPE_NAME_MAX),
+};
+
+static const struct field RESET[] = {
+    SHAPE_FIELD(restore_spec, "preserve_under_name", preserve_name, F_STR, 0, SHAPE_NAME_MAX),
+};
+
+int spec_branch_restore(struct http_req *req, struct restore_spec *ret, struct err *err)
+{
+    *ret = (struct restore_spec){ 0 };
+    return fields_from_json(RESTORE, N_ELEMENTS(RESTORE), req->body, "", req->arena, ret, NULL, err);
+}
+
+int spec_branch_reset(struct http_req *req, struct restore_spec *ret, struct err *err)
+{
+    *ret = (struct restore_spec){ 0 };
+    return fields_from_json(RESET, N_ELEMENTS(RESET), req->body, "", req->arena, ret, NULL, err);
+}

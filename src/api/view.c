@@ -212,6 +212,7 @@ static const struct field BRANCH[] = {
     NAMED(branch, "primary", is_default, F_BOOL),
     NAMED(branch, "protected", is_protected, F_BOOL),
     FIELD(branch, durability, F_STR, 0, 0),
+    FIELD(branch, last_reset_at, F_TIME, 0, 0),
     FIELD(branch, state_changed_at, F_TIME, 0, 0),
     FIELD(branch, created_at, F_TIME, 0, 0),
     FIELD(branch, updated_at, F_TIME, 0, 0),
@@ -223,12 +224,17 @@ static const struct constant BRANCH_CONSTANTS[] = {
     { "written_data_bytes", NULL, 0 },   { "data_transfer_bytes", NULL, 0 },
 };
 
+/* What a root does not have, whatever its history stands on. */
+static const char *const PARENT[] = { "parent_id", "parent_lsn", "parent_timestamp" };
+
 json_t *view_branch(const struct branch *b)
 {
     json_t *obj = fields_to_json(BRANCH, N_ELEMENTS(BRANCH), b);
     bool init = strcmp(b->state, "init") == 0, damaged = strcmp(b->state, "damaged") == 0;
 
     put_constants(obj, BRANCH_CONSTANTS, N_ELEMENTS(BRANCH_CONSTANTS));
+    for (size_t i = 0; b->is_root && i < N_ELEMENTS(PARENT); i++)
+        json_object_del(obj, PARENT[i]);
     /* A branch that is being deleted shows up only in the answer to its DELETE, as what it was. */
     put_text(obj, "current_state", init ? "init" : damaged ? "damaged" : "ready");
     if (init)

@@ -217,6 +217,7 @@ static const char SQL_BRANCH_LEFT_OVER[] =
     "SELECT " COLUMNS " FROM branch AS b WHERE kind = 'temporary' AND state <> 'deleting'"
     " AND NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.status IN ('scheduling', 'running')"
     "  AND (o.branch_id = b.id OR o.args = b.id))"
+    " AND NOT EXISTS (SELECT 1 FROM branch AS child WHERE child.parent_id = b.id)"
     " AND NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = b.id"
     "  AND (e.desired = 'running' OR e.observed NOT IN ('STOPPED', 'FAILED')))";
 
@@ -358,6 +359,46 @@ int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t 
     return changes == 1 ? 0
                         : err_set(err, ERR_PRECONDITION,
                                   "the branch is not waiting for its fork any more; nothing was changed");
+}
+
+/* What a branch that was never started has of its own: nothing. */
+static const char SQL_BRANCH_REPLACE[] =
+    "UPDATE branch SET state = 'ready', parent_id = :parent_id, parent_lsn = :parent_lsn,"
+    " parent_timestamp = :parent_timestamp, is_root = :is_root, image_id = :image_id, volume = 'none',"
+    " volume_id = :volume_id, fork_tli = NULL, fork_lsn = NULL, tli = NULL, head_lsn = NULL,"
+    " history_from = NULL, boot_id = NULL, expires_at = :expires_at, ttl_seconds = :ttl_seconds,"
+    " last_reset_at = :last_reset_at, state_changed_at = :updated_at, updated_at = :updated_at WHERE id = "
+    ":id";
+/* Also of target itself, when it was restored from its own past. */
+static const char SQL_BRANCH_MOVE_CHILDREN[] =
+    "UPDATE branch SET parent_id = :to WHERE parent_id = :from AND id <> :to";
+static const char SQL_BRANCH_MOVE_IMAGES[] = "UPDATE image SET branch_id = :to WHERE branch_id = :from";
+
+int branch_replace(struct dbc *c, struct branch *target, const struct branch *made, struct branch *old,
+                   struct err *err)
+{
+    static const char *const MOVES[] = { SQL_BRANCH_MOVE_CHILDREN, SQL_BRANCH_MOVE_IMAGES };
+    auto_stmt *st = NULL;
+    target->parent_id = made->parent_id;
+    target->parent_lsn = made->parent_lsn;
+    target->parent_timestamp = made->parent_timestamp;
+    target->image_id = made->image_id;
+    target->volume_id = made->volume_id;
+    if (branch_delete(c, made->id, err) < 0 || stmt_get(c, SQL_BRANCH_REPLACE, &st, err) < 0)
+        return -1;
+    bind_struct(st, &BRANCH_NOUN, target);
+    if (stmt_change(c, st, &BRANCH_NOUN, err) < 0 || branch_insert(c, old, err) < 0)
+        return -1;
+    for (size_t i = 0; i < N_ELEMENTS(MOVES); i++) {
+        auto_stmt *move = NULL;
+        if (stmt_get(c, MOVES[i], &move, err) < 0)
+            return -1;
+        bind_text(move, ":from", target->id);
+        bind_text(move, ":to", old->id);
+        if (stmt_run(c, move, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int set_one(struct dbc *c, const char *sql, const char *id, int64_t value, struct err *err)

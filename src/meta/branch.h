@@ -79,6 +79,13 @@ int branch_set_state(struct dbc *c, const char *id, const char *from, const char
 /* The fork is fixed: parent_lsn, parent_timestamp, image_id; state init -> ready. */
 int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t parent_timestamp,
                     const char *image_id, int64_t now_us, struct err *err) MUST_CHECK;
+/*
+ * A restore: target becomes what `made` (a child without endpoints, which goes) would have become, and `old`
+ * is inserted with what target was: its place, data and history.  Children and images of target are then
+ * those of old. target: as it is to be; what makes up its history is taken from made.
+ */
+int branch_replace(struct dbc *c, struct branch *target, const struct branch *made, struct branch *old,
+                   struct err *err) MUST_CHECK;
 int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct err *err) MUST_CHECK;
 int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t fork_lsn,
                      struct err *err) MUST_CHECK;

@@ -337,6 +337,28 @@ int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const
     return 0;
 }
 
+static const char SQL_ROLE_BEGIN_ANEW[] =
+    "UPDATE role SET state = 'creating', updated_at = max(:now, updated_at + 1)"
+    " WHERE branch_id = :branch AND state = 'ready'";
+static const char SQL_DATABASE_BEGIN_ANEW[] =
+    "UPDATE database SET state = 'creating', updated_at = max(:now, updated_at + 1)"
+    " WHERE branch_id = :branch AND state = 'ready'";
+
+int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err)
+{
+    static const char *const STEPS[] = { SQL_ROLE_BEGIN_ANEW, SQL_DATABASE_BEGIN_ANEW };
+    for (size_t i = 0; i < N_ELEMENTS(STEPS); i++) {
+        auto_stmt *st = NULL;
+        if (stmt_get(c, STEPS[i], &st, err) < 0)
+            return -1;
+        bind_text(st, ":branch", branch_id);
+        bind_i64(st, ":now", now_us);
+        if (stmt_run(c, st, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static const char SQL_ROLE_ANY_PENDING[] =
     "SELECT EXISTS (SELECT 1 FROM role WHERE branch_id = :branch AND state <> 'ready')"
     " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')";

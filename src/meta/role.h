@@ -65,6 +65,8 @@ typedef int (*role_reseal_fn)(void *arg, struct arena *a, const struct role *fro
                               struct err *err);
 int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
                   int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err) MUST_CHECK;
+/* The branch begins anew from another moment: what it is to have is made or altered at its next start. */
+int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err) MUST_CHECK;
 /* Some role with a sealed password (not one being dropped): what the key can be tried on. */
 int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found,
                      struct err *err) MUST_CHECK;

@@ -138,10 +138,10 @@ void compute_want(struct compute *c, bool run, bool force)
 }
 
 /* An endpoint that was deleted may still be stopping when another one of its branch is asked for; and a
- * branch may be asked for before it is forked. */
+ * branch may be asked for before it is forked, or while it is restored. */
 static bool branch_is_free(const struct compute *c)
 {
-    return !compute_of_branch(c->s, c->branch_id, c) && !ops_forking(c->s, c->branch_id);
+    return !compute_of_branch(c->s, c->branch_id, c) && !ops_keep_from_starting(c->s, c->branch_id);
 }
 
 void compute_step(struct compute *c)

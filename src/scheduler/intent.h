@@ -102,6 +102,20 @@ int intent_branch_discard(struct sched *s, struct arena *a, const char *id, stru
 int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          struct outcome *ret, struct err *err) MUST_CHECK;
 
+struct restore_spec {
+    const char *source;        /* id or name; NULL = the parent */
+    uint64_t lsn;              /* 0 = head */
+    int64_t time_us;           /* 0 = head; not both */
+    const char *preserve_name; /* the old state becomes a branch of this name; NULL = it goes */
+};
+/*
+ * The branch becomes what the source is at a moment, and keeps id, name, endpoints and passwords.  Waits (at
+ * most 8 s) until it is done; after that time its operation tells the rest.  Whatever fails leaves the branch
+ * as it was.
+ */
+int intent_branch_restore(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                          const struct restore_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+
 /* outcome.endpoints[0] is the endpoint. */
 int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id,
                            const struct endpoint_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;

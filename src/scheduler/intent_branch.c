@@ -74,7 +74,7 @@ static int hold_moment(struct dbc *c, struct arena *a, const struct branch *pare
     return rc;
 }
 
-static int reseal(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err)
+int intent_reseal(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err)
 {
     const char *plain;
     if (!from->sealed)
@@ -84,7 +84,7 @@ static int reseal(void *arg, struct arena *a, const struct role *from, struct ro
     return secret_seal(arg, a, to->branch_id, to->name, plain, to, err);
 }
 
-static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
+int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
                         const struct branch_spec *spec, const struct moment *past, struct outcome *out,
                         bool *ret_wait, struct err *err)
 {
@@ -113,7 +113,8 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
                           .updated_at = now };
     b->name = spec->name ? spec->name : b->id;
     *ret_wait = !standing;
-    if (branch_insert(c, b, err) < 0 || role_copy_all(c, a, parent->id, b->id, now, reseal, s, err) < 0)
+    if (branch_insert(c, b, err) < 0 ||
+        role_copy_all(c, a, parent->id, b->id, now, intent_reseal, s, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_endpoints; i++)
         if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",
@@ -123,7 +124,7 @@ static int insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
                                 out->n_endpoints ? out->endpoints[0].id : NULL, NULL, err);
 }
 
-static int load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
+int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
                        struct branch *ret, struct err *err)
 {
     const char *ref = spec->parent;
@@ -173,7 +174,7 @@ static int find_past(struct sched *s, struct arena *a, const char *project_id, c
     {
         auto_dbc *c = NULL;
         if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, &out, err) < 0 ||
-            load_parent(c, a, project_id, spec, &parent, err) < 0)
+            intent_load_parent(c, a, project_id, spec, &parent, err) < 0)
             return -1;
     }
     return moment_resolve(s, a, &parent, spec->parent_lsn, spec->parent_timestamp,
@@ -194,8 +195,8 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     {
         auto_dbc *c = NULL;
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
-            load_parent(c, a, project_id, spec, &parent, err) < 0 ||
-            insert_child(s, c, a, &parent, spec, past ? &moment : NULL, ret, &wait, err) < 0 ||
+            intent_load_parent(c, a, project_id, spec, &parent, err) < 0 ||
+            intent_insert_child(s, c, a, &parent, spec, past ? &moment : NULL, ret, &wait, err) < 0 ||
             intent_fill(s, c, a, ret, ret->project.store_passwords, err) < 0 || db_commit(c, err) < 0)
             return -1;
     }
@@ -257,7 +258,7 @@ static int may_delete(struct dbc *c, const struct branch *b, struct err *err)
         return err_set(err, ERR_INVALID,
                        "branch \"%s\" is protected and cannot be deleted; take the protection off first",
                        b->name);
-    if (!b->parent_id)
+    if (!b->parent_id || b->is_root)
         return err_set(err, ERR_INVALID,
                        "branch \"%s\" is a root branch and cannot be deleted; delete the project", b->name);
     if (children > 0)

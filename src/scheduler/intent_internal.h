@@ -6,6 +6,7 @@
 
 #include "scheduler/intent.h"
 #include "scheduler/internal.h"
+#include "scheduler/moment.h"
 
 /* Appends an operation to the outcome and inserts it.  status "scheduling" for work, "finished" where there
  * is none left. */
@@ -30,6 +31,21 @@ int intent_load(struct dbc *c, struct arena *a, const char *project_id, const ch
  * asked for: only where the project stores passwords. */
 int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, bool passwords,
                 struct err *err) MUST_CHECK;
+/* The parent that a spec names; ERR_NOT_FOUND and ERR_DAMAGED with a pointer. */
+int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
+                       struct branch *ret, struct err *err) MUST_CHECK;
+/*
+ * The rows and the operation of a child: at `past`, or at the parent's head when that is NULL.  *ret_wait:
+ * the head is not known without work; the child is in state init and its operation says when it is fixed.
+ * ERR_UNAVAILABLE when the history moved since the moment was resolved.  Into out: branch, endpoints,
+ * operations.
+ */
+int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
+                        const struct branch_spec *spec, const struct moment *past, struct outcome *out,
+                        bool *ret_wait, struct err *err) MUST_CHECK;
+/* For role_copy_all; arg is the scheduler. */
+int intent_reseal(void *arg, struct arena *a, const struct role *from, struct role *to,
+                  struct err *err) MUST_CHECK;
 /* A role row with a fresh password in *ret_plain; sealed in the row, or its verifier alone where the project
  * does not store passwords. */
 int intent_new_role(struct sched *s, struct arena *a, const struct project *p, const char *branch_id,

@@ -262,8 +262,10 @@ void supervise_clear(
 void ops_look(struct sched *s);
 /* At the end: forgets what is still open; its rows stay. */
 void ops_free(struct sched *s);
-/* The branch is still being forked: nothing of it can start. */
-bool ops_forking(struct sched *s, const char *branch_id);
+/* The branch is still being forked, or is being exchanged for another state: nothing of it can start. */
+bool ops_keep_from_starting(struct sched *s, const char *branch_id);
+/* A task is forking from this branch. */
+bool ops_forked_from(struct sched *s, const char *branch_id);
 /* A compute changed state: finish what waited for it, go on with what was blocked. */
 void ops_compute_changed(struct compute *c);
 
@@ -284,6 +286,18 @@ struct op {
 void ops_retry(struct op *op, bool at_once);
 /* Final status: commits it, unlinks and frees the op, steps everything. error NULL = finished. */
 void ops_finish(struct op *op, const char *status, const char *error);
+/* Brings all computes of the operation's branch to a standstill; true when they stand.  refuse: what those
+ * are told who wait for one; NULL = they go on waiting, until ops_wake_branch(). */
+bool ops_stop_branch(struct op *op, const char *refuse);
+void ops_wake_branch(struct sched *s, const char *branch_id);
+
+enum verdict {
+    WAIT, /* for a compute, a branch or a while: it is looked at again */
+    GO,   /* its task can start */
+    DONE, /* it was finished, and freed */
+};
+/* Of a restore: all of it. */
+enum verdict job_restore_look(struct op *op);
 void job_fork_start(struct op *op);
 /* A branch that was never acknowledged as ready leaves nothing behind, nor do those that wait for it. */
 void job_fork_undo(struct op *op);

@@ -16,8 +16,6 @@
 
 #define RETRY_MS 1000
 
-enum verdict { WAIT, GO, DONE };
-
 struct action {
     const char *name;
     enum verdict (*look)(struct op *op); /* may finish (free) the op: then DONE */
@@ -146,10 +144,10 @@ static enum verdict fail_fork(struct op *op, const char *why)
     return DONE;
 }
 
-static bool parent_in_use(const struct op *op)
+bool ops_forked_from(struct sched *s, const char *branch_id)
 {
-    for (const struct op *o = op->s->ops; o; o = o->next)
-        if (o != op && o->tasked && strcmp(o->parent_id, op->parent_id) == 0)
+    for (const struct op *o = s->ops; o; o = o->next)
+        if (o->tasked && strcmp(o->parent_id, branch_id) == 0)
             return true;
     return false;
 }
@@ -161,7 +159,7 @@ static enum verdict look_stopped_parent(struct op *op, const struct branch *pare
 {
     struct compute *c = has_writer ? compute_get(op->s, e) : NULL;
     if (volume_has_head(parent))
-        return parent_in_use(op) ? WAIT : GO; /* taking its image needs its lock */
+        return ops_forked_from(op->s, parent->id) ? WAIT : GO; /* taking its image needs its lock */
     if (!c)
         return fail_fork(op,
                          "the parent was not shut down cleanly and has no compute endpoint to recover it; "
@@ -253,16 +251,73 @@ static enum verdict look_apply(struct op *op)
     return WAIT;
 }
 
+/* Brings one to a standstill; true when it stands.  refuse: what those are told who wait for it, NULL = they
+ * go on waiting. */
+static bool stop_compute(struct compute *c, const char *refuse)
+{
+    if (refuse)
+        wake_refuse(c, "3D000", refuse, NULL);
+    if (c->state == COMPUTE_FAILED)
+        compute_event(c, EVENT_TIMEOUT);
+    if (c->state == COMPUTE_STOPPED && c->pins == 0) {
+        c->want_run = c->want_run && !refuse;
+        return true;
+    }
+    if (c->want_run || !c->force)
+        compute_want(c, false, true);
+    return false;
+}
+
+static int endpoints_of(struct sched *s, struct arena *a, const char *branch_id, struct endpoint **ret,
+                        size_t *ret_n)
+{
+    auto_dbc *db = NULL;
+    struct err err = ERR_INIT;
+    if (db_read(s->env.db, &db, &err) == 0 &&
+        endpoint_list(db, a, NULL, branch_id, true, ret, ret_n, &err) == 0)
+        return 0;
+    log_event(LOG_ERROR, "ops", "cannot read the endpoints of a branch", "br", branch_id, "error", err.msg,
+              "detail", err.detail, NULL);
+    return -1;
+}
+
+bool ops_stop_branch(struct op *op, const char *refuse)
+{
+    auto_arena *a = arena_new(0);
+    struct endpoint *list;
+    size_t n;
+    bool stand = true;
+    if (endpoints_of(op->s, a, op->row.branch_id, &list, &n) < 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        struct compute *c = compute_find(op->s, list[i].id);
+        stand &= !c || stop_compute(c, refuse);
+    }
+    return stand;
+}
+
+void ops_wake_branch(struct sched *s, const char *branch_id)
+{
+    auto_arena *a = arena_new(0);
+    struct endpoint *list;
+    size_t n;
+    if (endpoints_of(s, a, branch_id, &list, &n) < 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        struct compute *c = compute_find(s, list[i].id);
+        if (c && c->waiters && !c->deleted)
+            compute_want(c, true, false);
+    }
+}
+
 static enum verdict look_delete(struct op *op)
 {
     auto_arena *a = arena_new(0);
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
-    struct endpoint *list;
     struct branch *branches;
-    size_t n, n_branches;
+    size_t n_branches;
     if (db_read(op->s->env.db, &db, &err) < 0 ||
-        endpoint_list(db, a, NULL, op->row.branch_id, true, &list, &n, &err) < 0 ||
         branch_list_all(db, a, op->row.project_id, &branches, &n_branches, &err) < 0) {
         log_event(LOG_ERROR, "ops", "cannot read a branch", "op", op->row.id, "error", err.msg, "detail",
                   err.detail, NULL);
@@ -273,28 +328,13 @@ static enum verdict look_delete(struct op *op)
          i++) /* children that are being deleted go first: they may still stand on its images */
         if (branches[i].parent_id && strcmp(branches[i].parent_id, op->row.branch_id) == 0)
             return WAIT;
-    bool waiting = false;
-    for (size_t i = 0; i < n; i++) {
-        struct compute *c = compute_find(op->s, list[i].id);
-        if (!c)
-            continue;
-        wake_refuse(c, "3D000", "the endpoint was deleted", NULL);
-        if (c->state == COMPUTE_FAILED)
-            compute_event(c, EVENT_TIMEOUT);
-        if (c->state != COMPUTE_STOPPED || c->pins > 0) {
-            if (c->want_run || !c->force)
-                compute_want(c, false, true);
-            waiting = true;
-        } else {
-            c->want_run = false;
-        }
-    }
-    return waiting ? WAIT : GO;
+    return ops_stop_branch(op, "the endpoint was deleted") ? GO : WAIT;
 }
 
 static const struct action ACTIONS[] = {
-    { "start_compute", look_start }, { "suspend_compute", look_suspend }, { "create_branch", look_fork },
-    { "apply_config", look_apply },  { "delete_timeline", look_delete },
+    { "start_compute", look_start },    { "suspend_compute", look_suspend },
+    { "create_branch", look_fork },     { "apply_config", look_apply },
+    { "delete_timeline", look_delete }, { "restore_branch", job_restore_look },
 };
 
 /* ---- going ---- */
@@ -399,11 +439,16 @@ void ops_look(struct sched *s)
     look_again(s);
 }
 
-bool ops_forking(struct sched *s, const char *branch_id)
+static bool keeps_from_starting(const struct op *op)
+{
+    return (strcmp(op->row.action, "create_branch") == 0 && !op->acknowledged) ||
+           (strcmp(op->row.action, "restore_branch") == 0 && op->running);
+}
+
+bool ops_keep_from_starting(struct sched *s, const char *branch_id)
 {
     for (const struct op *op = s->ops; op; op = op->next)
-        if (!op->acknowledged && strcmp(op->row.action, "create_branch") == 0 &&
-            strcmp(op->row.branch_id, branch_id) == 0)
+        if (keeps_from_starting(op) && strcmp(op->row.branch_id, branch_id) == 0)
             return true;
     return false;
 }

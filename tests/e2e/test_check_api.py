@@ -2,6 +2,7 @@
 import copy
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import yaml
 from apiclient import check_api
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPERATIONS = len(re.findall(r"(?m)^ +operationId: ", (ROOT / "openapi.yaml").read_text()))
 UUID = "11111111-1111-4111-8111-111111111111"
 
 
@@ -67,7 +69,7 @@ def test_the_checker_sees(checker, document, call, change, says):
 
 def test_the_checker_misses_operations_that_nobody_called(checker, document, tmp_path):
     contract = checker.Contract(document)
-    assert len(contract.never_hit()) == len(contract.operations) == 49
+    assert len(contract.never_hit()) == len(contract.operations) == OPERATIONS
     contract.check({**GOOD, "status": 401})
     assert "region_list" in contract.never_hit()
     contract.check(GOOD)

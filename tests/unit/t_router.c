@@ -139,15 +139,18 @@ END_TEST
 START_TEST(what_is_not_there_yet_says_so)
 {
     static const char *const YET[] = {
-        "/api/v2/projects/p/branches/b/restore",         "/api/v2/projects/p/branches/b%2Fc/schema",
-        "/api/v2/projects/p/branches/b/data-api/neondb", "/api/v2/projects/p/snapshots",
-        "/api/v2/projects/p/snapshots/s/restore",        "/api/v2/consumption_history/v2/branches",
+        "/api/v2/projects/p/branch_anonymized",
+        "/api/v2/projects/p/branches/b%2Fc/auth",
+        "/api/v2/projects/p/branches/b/data-api/neondb",
+        "/api/v2/projects/p/jwks",
+        "/api/v2/projects/auth/create",
+        "/api/v2/consumption_history/v2/branches",
     };
     static const char *const NOWHERE[] = {
-        "/api/v2/projects/p/branches/b/restored",
-        "/api/v2/projects/p/branches//restore",
-        "/api/v2/projects/p/snapshot",
-        "/api/v1/projects/p/snapshots",
+        "/api/v2/projects/p/branches/b/authors",
+        "/api/v2/projects/p/branches//auth",
+        "/api/v2/projects/p/jwk",
+        "/api/v1/projects/p/jwks",
         "/api/v2/consumption_historyx",
     };
     struct err err;
