@@ -21,7 +21,8 @@ CREATE TABLE project (
 ) STRICT;
 
 -- A named line of history: (parent_id, parent_lsn) and its own WAL.
--- image_id: what its volume is cloned from.  volume: none until the first start.
+-- image_id: what its history begins with: what its volume is cloned from, or, once what lies before history_from has gone, one of
+-- its own.  volume: none until the first start.
 -- volume_id: names its volume, WAL directory and lock; a restore gives it a new one.
 -- fork_tli, fork_lsn: where its own WAL begins: the first place at or after parent_lsn where a record can begin; known when its volume is made.
 -- head_lsn: where its WAL ends; known only while it is cleanly suspended.

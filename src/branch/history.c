@@ -85,35 +85,42 @@ int history_find(const struct env *env, struct dbc *c, struct arena *a, const st
     return image_id ? 0 : image_get(c, a, at.image_id, &ret->image, err);
 }
 
-static int find_root(struct dbc *c, struct arena *a, const struct branch *b, struct branch *ret,
-                     struct err *err)
+/* The branch of the line in whose own history the oldest place lies that can be reached: that of one whose
+ * earlier history has gone, of the root, or of one whose parent keeps nothing of its own from there any more.
+ */
+static int find_oldest(struct dbc *c, struct arena *a, const struct branch *b, struct branch *ret,
+                       struct err *err)
 {
-    *ret = *b;
-    while (ret->parent_id)
-        if (branch_get_id(c, a, ret->parent_id, ret, err) < 0)
+    struct branch parent;
+    for (*ret = *b; ret->history_from == 0 && ret->parent_id; *ret = parent) {
+        if (branch_get_id(c, a, ret->parent_id, &parent, err) < 0)
             return -1;
+        if (ret->parent_lsn < parent.history_from)
+            break;
+    }
     return ret->image_id ? 0 : err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
 }
 
 int history_oldest_image(struct dbc *c, struct arena *a, const struct branch *b, const char **ret_id,
                          struct err *err)
 {
-    struct branch root;
-    if (find_root(c, a, b, &root, err) < 0)
+    struct branch oldest;
+    if (find_oldest(c, a, b, &oldest, err) < 0)
         return -1;
-    *ret_id = root.image_id;
+    *ret_id = oldest.image_id;
     return 0;
 }
 
 int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uint64_t *ret_lsn,
                      int64_t *ret_time_us, struct err *err)
 {
-    struct branch root;
+    struct branch oldest;
     struct image image;
-    if (find_root(c, a, b, &root, err) < 0 || image_get(c, a, root.image_id, &image, err) < 0)
+    if (find_oldest(c, a, b, &oldest, err) < 0 || image_get(c, a, oldest.image_id, &image, err) < 0)
         return -1;
-    *ret_lsn = image.lsn;
-    *ret_time_us = root.created_at;
+    bool own = oldest.history_from != 0;
+    *ret_lsn = own ? oldest.history_from : oldest.parent_id ? oldest.parent_lsn : image.lsn;
+    *ret_time_us = own ? image.created_at : oldest.parent_id ? oldest.parent_timestamp : oldest.created_at;
     return 0;
 }
 

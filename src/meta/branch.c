@@ -230,6 +230,35 @@ int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, s
     return *ret != NULL ? 0 : -1;
 }
 
+static const struct field LINE[] = {
+    FIELD(branch_line, id, F_STR, 0, 0),           FIELD(branch_line, volume_id, F_STR, 0, 0),
+    FIELD(branch_line, parent_id, F_STR, 0, 0),    FIELD(branch_line, parent_lsn, F_LSN, 0, 0),
+    FIELD(branch_line, image_id, F_STR, 0, 0),     FIELD(branch_line, volume, F_STR, 0, 0),
+    FIELD(branch_line, fork_lsn, F_LSN, 0, 0),     FIELD(branch_line, tli, F_I64, 0, 0),
+    FIELD(branch_line, history_from, F_LSN, 0, 0), FIELD(branch_line, retention_seconds, F_I64, 0, 0),
+};
+static const struct noun LINE_NOUN = {
+    .name = "branch",
+    .fields = LINE,
+    .n_fields = N_ELEMENTS(LINE),
+    .size = sizeof(struct branch_line),
+};
+static const char SQL_BRANCH_LINES[] =
+    "SELECT b.id, b.volume_id, b.parent_id, b.parent_lsn, b.image_id, b.volume, b.fork_lsn, b.tli,"
+    " b.history_from, p.history_retention_seconds AS retention_seconds FROM branch AS b JOIN project AS p ON "
+    "p.id = b.project_id"
+    " WHERE b.state <> 'deleting' ORDER BY b.id";
+
+int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, size_t *ret_n,
+                      struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_LINES, &st, err) < 0)
+        return -1;
+    *ret = row_list(c, st, &LINE_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
+}
+
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;
 
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret, struct err *err)
@@ -338,9 +367,11 @@ int branch_set_state(struct dbc *c, const char *id, const char *from, const char
                 : err_set(err, ERR_NOT_FOUND, "branch not found");
 }
 
-static const char SQL_BRANCH_SET_FORK[] = "UPDATE branch SET parent_lsn = :lsn, parent_timestamp = :time, "
-                                          "image_id = :image, state = 'ready', state_changed_at = :now,"
-                                          " updated_at = :now WHERE id = :id AND state = 'init'";
+static const char SQL_BRANCH_SET_FORK[] =
+    "UPDATE branch SET parent_lsn = :lsn, parent_timestamp = :time, "
+    "image_id = :image, state = 'ready', state_changed_at = :now,"
+    " updated_at = :now WHERE id = :id AND state = 'init'"
+    " AND EXISTS (SELECT 1 FROM image WHERE id = :image AND state IN ('snapped', 'ready'))";
 
 int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t parent_timestamp,
                     const char *image_id, int64_t now_us, struct err *err)
@@ -446,6 +477,21 @@ int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t f
     bind_text(st, ":id", id);
     bind_i64(st, ":tli", fork_tli);
     bind_i64(st, ":lsn", (int64_t)fork_lsn);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_SET_HISTORY[] =
+    "UPDATE branch SET history_from = :from, image_id = :image WHERE id = :id";
+
+int branch_set_history(struct dbc *c, const char *id, uint64_t history_from, const char *image_id,
+                       struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_SET_HISTORY, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_i64(st, ":from", (int64_t)history_from);
+    bind_text(st, ":image", image_id);
     return stmt_change(c, st, &BRANCH_NOUN, err);
 }
 

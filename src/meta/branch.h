@@ -20,7 +20,8 @@ struct branch {
     bool is_protected;
     bool is_root;            /* is treated as one, whatever its history stands on */
     const char *durability;  /* full, relaxed */
-    const char *image_id;    /* what the volume is cloned from; NULL while state is init */
+    const char *image_id;    /* what its history begins with: what the volume is cloned from, later one of its
+                                own; NULL while state is init */
     const char *volume;      /* none, making, ready */
     const char *volume_id;   /* names its volume, WAL directory and lock; insert: NULL = the id */
     int64_t fork_tli;        /* the timeline it left, and where: its own WAL begins here; */
@@ -63,6 +64,22 @@ int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, stru
  * args, and no compute of theirs runs or is to run. */
 int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n,
                           struct err *err) MUST_CHECK;
+/* What the retention of history needs to know of a branch. */
+struct branch_line {
+    const char *id;
+    const char *volume_id;
+    const char *parent_id;
+    uint64_t parent_lsn;
+    const char *image_id;
+    const char *volume;
+    uint64_t fork_lsn;
+    int64_t tli;
+    uint64_t history_from;
+    int64_t retention_seconds; /* of its project */
+};
+/* Every branch that is not being deleted, of every kind, by id. */
+int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, size_t *ret_n,
+                      struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
@@ -89,6 +106,9 @@ int branch_replace(struct dbc *c, struct branch *target, const struct branch *ma
 int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct err *err) MUST_CHECK;
 int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t fork_lsn,
                      struct err *err) MUST_CHECK;
+/* Its own history is whole from here on, and begins with this image of it. */
+int branch_set_history(struct dbc *c, const char *id, uint64_t history_from, const char *image_id,
+                       struct err *err) MUST_CHECK;
 int branch_set_tli(struct dbc *c, const char *id, int64_t tli, struct err *err) MUST_CHECK;
 int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn,
                     struct err *err) MUST_CHECK; /* 0 clears */

@@ -104,28 +104,15 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
     return *ret != NULL ? 0 : -1;
 }
 
-/* near: ready ones with a neighbour on either side (or the beginning of their branch before them) that are
- * not further apart than the spacing.  Taking one away widens the gap, so only the oldest of a branch goes at
- * a time. */
-static const char SQL_IMAGE_SUPERSEDED[] =
-    "WITH line AS (SELECT i.id, i.branch_id, i.lsn, b.fork_lsn,"
-    "  lag(i.lsn) OVER w AS before, lead(i.lsn) OVER w AS after FROM image AS i JOIN branch AS b ON b.id = "
-    "i.branch_id"
-    "  WHERE i.state = 'ready' WINDOW w AS (PARTITION BY i.branch_id ORDER BY i.lsn, i.created_at, i.id)),"
-    " near AS (SELECT id, row_number() OVER (PARTITION BY branch_id ORDER BY lsn) AS k FROM line"
-    "  WHERE after - coalesce(before, fork_lsn, after) <= :spacing"
-    "  AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = line.id))"
-    " SELECT " COLUMNS " FROM image AS i WHERE id IN (SELECT id FROM near WHERE k = 1)"
-    " OR (branch_id IS NOT NULL AND state IN ('trash', 'snapped')"
-    "  AND NOT EXISTS (SELECT 1 FROM branch WHERE image_id = i.id)) ORDER BY created_at, id";
+static const char SQL_IMAGE_STANDING[] =
+    "SELECT " COLUMNS " FROM image AS i WHERE branch_id IS NULL"
+    " OR EXISTS (SELECT 1 FROM branch AS b WHERE b.id = i.branch_id AND b.state <> 'deleting') ORDER BY id";
 
-int image_list_superseded(struct dbc *c, struct arena *a, uint64_t spacing, struct image **ret, size_t *ret_n,
-                          struct err *err)
+int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_IMAGE_SUPERSEDED, &st, err) < 0)
+    if (stmt_get(c, SQL_IMAGE_STANDING, &st, err) < 0)
         return -1;
-    bind_i64(st, ":spacing", (int64_t)spacing);
     *ret = row_list(c, st, &IMAGE_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;
 }

@@ -32,14 +32,9 @@ int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, ui
 /* branch_id NULL: all images of everybody. */
 int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
                struct err *err) MUST_CHECK;
-/*
- * What a sweep may remove, of images that no branch is cloned from (branch.image_id): at most one ready image
- * a branch, one without which there is still an image, or the beginning of the branch, within `spacing` bytes
- * of WAL before the next; those in state snapped (they come with a branch); all in state trash.  Never the
- * newest of a branch, never a template.  Called again until it gives nothing.
- */
-int image_list_superseded(struct dbc *c, struct arena *a, uint64_t spacing, struct image **ret, size_t *ret_n,
-                          struct err *err) MUST_CHECK;
+/* All but those of branches that are being deleted, by id. */
+int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
+                        struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 /* state, tli, redo_lsn, lsn, method */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;

@@ -188,6 +188,7 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     struct branch parent;
     struct moment moment;
     bool past = spec->parent_lsn != 0 || spec->parent_timestamp != 0, wait;
+    auto_moment *hold UNUSED = past ? moment_hold(s) : NULL; /* one in the past never waits */
     *ret = (struct outcome){ 0 };
     if (check_spec(spec, err) < 0 || sched_space(s, err) < 0 ||
         (past && find_past(s, a, project_id, spec, &moment, err) < 0))

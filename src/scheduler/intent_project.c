@@ -180,9 +180,10 @@ int intent_project_update(struct sched *s, struct arena *a, const char *project_
     if (spec.history_retention_seconds != INTENT_UNSET)
         p->history_retention_seconds = spec.history_retention_seconds;
     p->updated_at = clock_wall_us();
-    if (project_update(c, p, err) < 0)
+    if (project_update(c, p, err) < 0 || db_commit(c, err) < 0)
         return -1;
-    return db_commit(c, err);
+    sched_sweep_soon(s);
+    return 0;
 }
 
 int intent_project_delete(struct sched *s, struct arena *a, const char *project_id, struct outcome *ret,

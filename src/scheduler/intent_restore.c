@@ -165,25 +165,32 @@ static int wait_for_restore(struct sched *s, struct arena *a, struct outcome *ou
     return 0;
 }
 
-int intent_branch_restore(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                          const struct restore_spec *spec, struct outcome *ret, struct err *err)
+static int begin_restore(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         const struct restore_spec *spec, struct outcome *ret, struct err *err)
 {
     struct branch source;
     struct moment moment;
     bool past = spec->lsn != 0 || spec->time_us != 0;
+    auto_moment *hold UNUSED = moment_hold(s);
+    if (find_moment(s, a, project_id, branch, spec, &moment, err) < 0)
+        return -1;
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || load(c, a, project_id, branch, spec, ret, &source, err) < 0 ||
+        insert_rows(s, c, a, &source, spec, past ? &moment : NULL, ret, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
+int intent_branch_restore(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                          const struct restore_spec *spec, struct outcome *ret, struct err *err)
+{
     *ret = (struct outcome){ 0 };
     if (spec->lsn != 0 && spec->time_us != 0)
         return err_field(err, ERR_INVALID, "/source_timestamp",
                          "source_lsn and source_timestamp exclude each other");
     if (check_preserve_name(spec, err) < 0 || sched_space(s, err) < 0 ||
-        find_moment(s, a, project_id, branch, spec, &moment, err) < 0)
+        begin_restore(s, a, project_id, branch, spec, ret, err) < 0)
         return -1;
-    {
-        auto_dbc *c = NULL;
-        if (db_write(s->env.db, &c, err) < 0 || load(c, a, project_id, branch, spec, ret, &source, err) < 0 ||
-            insert_rows(s, c, a, &source, spec, past ? &moment : NULL, ret, err) < 0 || db_commit(c, err) < 0)
-            return -1;
-    }
     CRASH_POINT("restore.inserted");
     sched_kick(s);
     return wait_for_restore(s, a, ret, err);

@@ -54,6 +54,10 @@ struct sched {
     bool loop_running;
     _Atomic bool stop_asked; /* set before the kick that tells the loop */
 
+    /* Read by who looks into history, written by who decides what of it goes. */
+    pthread_rwlock_t history_lock;
+    _Atomic bool sweep_asked;
+
     /* Waiting threads: bumped and broadcast whenever an operation or a fork may have changed. */
     pthread_mutex_t change_mutex;
     pthread_cond_t change_cond;
@@ -63,6 +67,8 @@ struct sched {
 
 /* Any thread, after a commit that somebody may wait for. */
 void sched_changed(struct sched *s);
+/* Any thread: what of history is kept has changed; look soon. */
+void sched_sweep_soon(struct sched *s);
 /* Any waiting thread: seen = sched_seen(); look; then wait for a change since. false: the deadline
  * (clock_mono_ms) has passed. */
 uint64_t sched_seen(struct sched *s);

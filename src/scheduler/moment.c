@@ -14,6 +14,18 @@
 
 #define ADMIN_OPEN_MS 5000
 
+struct sched *moment_hold(struct sched *s)
+{
+    pthread_rwlock_rdlock(&s->history_lock);
+    return s;
+}
+
+void moment_releasep(struct sched **s)
+{
+    if (*s)
+        pthread_rwlock_unlock(&(*s)->history_lock);
+}
+
 /* ---- the head ---- */
 
 static int read_branch(struct sched *s, struct arena *a, const char *id, struct branch *ret,
@@ -182,6 +194,7 @@ int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uin
     struct history h;
     struct history_place place;
     uint64_t head;
+    auto_moment *hold UNUSED = moment_hold(s);
     *ret = (struct moment){ .lsn = lsn, .time_us = time_us, .branch_id = b->id };
     if (find_head(s, a, &now, &head, err) < 0 || read_window(s, a, &now, head, &window, err) < 0)
         return -1;

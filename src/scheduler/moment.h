@@ -36,6 +36,15 @@ struct moment {
 };
 
 /*
+ * While somebody holds it no history goes away: from before rows are read until what is found is held by a
+ * row of its own.  It lives no longer than a request, so it is a lock and not a row.  May be nested; not
+ * inside a transaction.
+ */
+struct sched *moment_hold(struct sched *s);
+void moment_releasep(struct sched **s); /* NULL is fine */
+#define auto_moment __attribute__((cleanup(moment_releasep))) struct sched
+
+/*
  * Exactly one of lsn and time_us is not 0.  pointer: the member at fault for ERR_INVALID, which carries
  * earliest_lsn, latest_lsn and their times.  pointer NULL: a time outside of what can be reached is not
  * refused, the nearest place is told.

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "branch/capture.h"
+#include "branch/sweep.h"
 #include "branch/template.h"
 #include "meta/image.h"
 #include "scheduler/intent.h"
@@ -21,9 +22,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#define HOUSEKEEPING_MS 2000
-/* Between two images of a branch at least this much WAL is replayed rather than kept as data. */
-#define IMAGE_SPACING_BYTES  ((uint64_t)64 << 20)
+#define HOUSEKEEPING_MS      2000
 #define SWEEP_EVERY          15 /* housekeepings */
 #define WORKERS              6
 #define DEFAULT_MIN_CU       0.25
@@ -138,40 +137,27 @@ int sched_ready(struct sched *s, struct err *err)
 
 struct sweep {
     struct task t;
-    bool images; /* the rarer, slower part too */
+    bool history; /* the rarer, slower part too */
 };
 
-static int sweep_round(struct sweep *w, bool *ret_more, struct err *err)
+void sched_sweep_soon(struct sched *s)
 {
-    struct sched *s = w->t.s;
-    struct image *list;
-    size_t n;
-    {
-        auto_dbc *c = NULL;
-        if (db_write(s->env.db, &c, err) < 0 ||
-            image_list_superseded(c, w->t.a, IMAGE_SPACING_BYTES, &list, &n, err) < 0)
-            return -1;
-        for (size_t i = 0; i < n; i++)
-            if (image_set_state(c, list[i].id, "trash", err) < 0)
-                return -1;
-        if (db_commit(c, err) < 0)
-            return -1;
-    }
-    for (size_t i = 0; i < n; i++) {
-        CRASH_POINT("sweep.image");
-        if (capture_discard(&s->env, list[i].id, err) < 0)
-            return -1;
-    }
-    *ret_more = n > 0;
-    return 0;
+    s->sweep_asked = true;
 }
 
-static int sweep_images(struct sweep *w, struct err *err)
+static int decide(struct sweep *w, struct sweep_plan *ret, struct err *err)
 {
-    for (bool more = true; more;)
-        if (sweep_round(w, &more, err) < 0)
-            return -1;
-    return store_empty_trash(w->t.s->env.store, err);
+    struct sched *s = w->t.s;
+    pthread_rwlock_wrlock(&s->history_lock);
+    int rc = sweep_decide(&s->env, w->t.a, ret, err);
+    pthread_rwlock_unlock(&s->history_lock);
+    return rc;
+}
+
+static int sweep_history(struct sweep *w, struct err *err)
+{
+    struct sweep_plan plan;
+    return decide(w, &plan, err) < 0 ? -1 : sweep_carry_out(&w->t.s->env, w->t.a, &plan, err);
 }
 
 /* What a crash left of work that had a branch for itself, and those whose compute has gone idle. */
@@ -211,7 +197,7 @@ static void sweep_run(struct task *t)
         log_event(LOG_INFO, "store", "the disk file has grown", NULL);
     if (t->rc == 0)
         t->rc = sweep_temporaries(w, &t->err);
-    if (t->rc == 0 && w->images && (sweep_images(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
+    if (t->rc == 0 && w->history && (sweep_history(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
         t->rc = -1;
 }
 
@@ -236,7 +222,9 @@ static void on_housekeeping(void *arg)
     ops_look(s);
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
-        w->images = s->housekeepings++ % SWEEP_EVERY == 0;
+        w->history = s->housekeepings++ % SWEEP_EVERY == 0 || s->sweep_asked;
+        w->t.slow = w->history;
+        s->sweep_asked = false;
         s->sweeping = true;
         task_submit(&w->t);
     }
@@ -330,6 +318,7 @@ static void end(struct sched *s, bool keep, bool own_only)
     loop_free(s->loop);
     pthread_cond_destroy(&s->change_cond);
     pthread_mutex_destroy(&s->change_mutex);
+    pthread_rwlock_destroy(&s->history_lock);
     arena_free(s->arena);
     free(s);
 }
@@ -451,6 +440,7 @@ static struct sched *sched_new(const struct sched_config *cfg)
 {
     struct sched *s = xcalloc(1, sizeof(*s));
     pthread_condattr_t attr;
+    pthread_rwlock_init(&s->history_lock, NULL);
     pthread_mutex_init(&s->change_mutex, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -299,7 +299,7 @@ START_TEST(branch_steps)
     FAILS(ERR_NOT_FOUND, branch_set_tli(c, "br-9", 1, &E));
     FAILS(ERR_NOT_FOUND, branch_set_head(c, "br-9", 1, &E));
     OK(branch_set_state(c, "br-1", "ready", "init", 10, &E));
-    FAILS(ERR_INTERNAL, branch_set_fork(c, "br-1", 5, 6, "no-image", 9, &E));
+    FAILS(ERR_PRECONDITION, branch_set_fork(c, "br-1", 5, 6, "no-image", 9, &E)); /* or it went meanwhile */
     OK(branch_set_fork(c, "br-1", 5, 6, "im-1", 11, &E));
     OK(branch_set_volume(c, "br-1", "ready", &E));
     FAILS(ERR_INTERNAL, branch_set_volume(c, "br-1", "half", &E));
@@ -566,10 +566,17 @@ START_TEST(image_places_and_uses)
     OK(image_list(c, A, NULL, &list, &n, &E));
     ck_assert_uint_eq(n, 9);
     OK(branch_set_begin(c, "br-1", 1, 50, &E));
-    OK(image_list_superseded(c, A, 150, &list, &n, &E));
-    ck_assert_str_eq(ids_of_images(list, n), "im-old im-snapped im-trash ");
-    OK(image_list_superseded(c, A, 149, &list, &n, &E)); /* 50 to 200 is too far without it */
-    ck_assert_str_eq(ids_of_images(list, n), "im-snapped im-trash ");
+    OK(image_list_standing(c, A, &list, &n, &E));
+    ck_assert_uint_eq(n, 9);
+    OK(branch_set_history(c, "br-1", 300, "im-new", &E));
+    OK(branch_get_id(c, A, "br-1", &b, &E));
+    ck_assert_uint_eq(b.history_from, 300);
+    ck_assert_str_eq(b.image_id, "im-new");
+    struct branch_line *lines;
+    OK(branch_list_lines(c, A, &lines, &n, &E));
+    ck_assert_uint_eq(n, 2);
+    ck_assert_str_eq(lines[0].id, "br-1");
+    ck_assert_uint_eq(lines[0].history_from, 300);
 
     OK(branch_set_volume(c, "br-2", "ready", &E));
     COMMIT();
