@@ -9,7 +9,10 @@
 #define MERE_PROC_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/err.h"
+
+#include <stdatomic.h>
 
 /* Who a process is, beyond its pid: survives our restart, not the machine's. */
 struct proc_identity {
@@ -48,6 +51,14 @@ bool proc_wait_exit(int pidfd, int timeout_ms); /* true: it has exited */
  */
 int proc_run(struct arena *a, const char *const *argv, int timeout_ms, const char **ret_out,
              struct err *err) MUST_CHECK;
+
+/*
+ * The same for a program whose standard output is wanted as it is and whole: into *ret, which is empty
+ * before. More than max_bytes ends the program with ERR_TOO_LARGE, give_up (may be NULL) becoming true with
+ * ERR_UNAVAILABLE.  Where it fails, the detail holds the beginning of its standard error.
+ */
+int proc_output(const char *const *argv, int timeout_ms, size_t max_bytes, const atomic_bool *give_up,
+                struct buf *ret, struct err *err) MUST_CHECK;
 
 const char *proc_boot_id(void); /* cached; MERE_TEST_BOOT_ID overrides it in crash-point builds */
 /*

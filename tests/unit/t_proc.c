@@ -327,6 +327,51 @@ START_TEST(a_daemon_that_keeps_the_pipe_is_not_waited_for)
 }
 END_TEST
 
+START_TEST(the_whole_output)
+{
+    auto_buf out = { 0 };
+
+    ck_assert_int_eq(
+        proc_output(sh("seq 1 200000; printf 'a\\000\\377'; echo no >&2"), 20000, 2 << 20, NULL, &out, &err),
+        0);
+    ck_assert_uint_eq(out.len, 1288895 + 3);
+    ck_assert_int_eq(memcmp(out.data, "1\n2\n3\n", 6), 0);
+    ck_assert_int_eq(memcmp(out.data + 1288895, "a\0\377", 3), 0);
+    buf_fini(&out);
+    ck_assert_int_eq(proc_output(sh("printf 1234"), 5000, 4, NULL, &out, &err), 0);
+    ck_assert_uint_eq(out.len, 4);
+    buf_fini(&out);
+    ck_assert_int_eq(proc_output(sh("true"), 5000, 4, NULL, &out, &err), 0);
+    ck_assert_uint_eq(out.len, 0);
+    ck_assert_int_eq(proc_output(sh("echo yes; echo because >&2; exit 3"), 5000, 100, NULL, &out, &err), -1);
+    ck_assert_str_eq(err.detail, "/bin/sh: exit status 3: because");
+    ck_assert_uint_eq(out.len, 0);
+    ck_assert_int_eq(proc_output(sh("(echo because; seq 1 1000) >&2; exit 3"), 5000, 100, NULL, &out, &err),
+                     -1);
+    ck_assert_ptr_nonnull(strstr(err.detail, "exit status 3: because\n1\n2\n"));
+}
+END_TEST
+
+START_TEST(output_has_limits)
+{
+    auto_buf out = { 0 };
+    atomic_bool stop = true;
+    int64_t start = clock_mono_ms();
+
+    ck_assert_int_eq(proc_output(sh("printf 12345"), 5000, 4, NULL, &out, &err), -1);
+    ck_assert_int_eq(err.code, ERR_TOO_LARGE);
+    ck_assert_int_eq(proc_output(sh("yes; sleep 60"), 50000, 1 << 20, NULL, &out, &err), -1);
+    ck_assert_int_eq(err.code, ERR_TOO_LARGE);
+    ck_assert_int_eq(proc_output(sh("sleep 60"), 100, 4, NULL, &out, &err), -1);
+    ck_assert_int_eq(err.code, ERR_TIMEOUT);
+    ck_assert_int_eq(proc_output(sh("sleep 60"), 50000, 4, &stop, &out, &err), -1);
+    ck_assert_int_eq(err.code, ERR_UNAVAILABLE);
+    ck_assert_int_lt(clock_mono_ms() - start, 20000);
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+    ck_assert_int_eq(errno, ECHILD);
+}
+END_TEST
+
 static void *run_many(void *arg)
 {
     auto_arena *a = arena_new(0);
@@ -402,6 +447,8 @@ Suite *t_proc_suite(void)
     tcase_add_test(c, a_hostile_process_name);
     tcase_add_test(c, running_to_the_end);
     tcase_add_test(c, much_output_keeps_its_tail);
+    tcase_add_test(c, the_whole_output);
+    tcase_add_test(c, output_has_limits);
     tcase_add_test(c, deadline);
     tcase_add_test(c, a_daemon_that_keeps_the_pipe_is_not_waited_for);
     tcase_add_test(c, threads_do_not_take_each_others_status);
