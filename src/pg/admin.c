@@ -169,11 +169,16 @@ static int lift_transaction_timeout(struct pg_admin *p, int timeout_ms, struct e
     return query(p, "SET transaction_timeout = 0", 0, NULL, timeout_ms, &r, err);
 }
 
-int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err)
+static int open_session(const char *socket_dir, const char *database, const char *options, int timeout_ms,
+                        struct pg_admin **ret, struct err *err)
 {
     auto_free char *port = xasprintf("%d", PG_PORT);
-    const char *const keys[] = { "host", "port", "user", "dbname", "application_name", "options", NULL };
-    const char *const values[] = { socket_dir, port, PG_ADMIN_ROLE, "postgres", "mered", SESSION, NULL };
+    const char *const keys[] = {
+        "host", "port", "user", "dbname", "application_name", "options", "client_encoding", NULL
+    };
+    const char *const values[] = {
+        socket_dir, port, PG_ADMIN_ROLE, database, "mered", options, "UTF8", NULL
+    };
     int64_t deadline = clock_mono_ms() + timeout_ms;
     struct pg_admin *p = xcalloc(1, sizeof(*p));
     pthread_mutex_init(&p->mutex, NULL);
@@ -196,6 +201,18 @@ int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret,
     return 0;
 }
 
+int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err)
+{
+    return open_session(socket_dir, "postgres", SESSION, timeout_ms, ret, err);
+}
+
+int pg_admin_open_database(const char *socket_dir, const char *database, int timeout_ms,
+                           struct pg_admin **ret, struct err *err)
+{
+    auto_free char *options = xasprintf("%s %s", SESSION, PG_FOREIGN_DATABASE_OPTIONS);
+    return open_session(socket_dir, database, options, timeout_ms, ret, err);
+}
+
 void pg_admin_close(struct pg_admin *p)
 {
     if (!p)
@@ -213,6 +230,19 @@ static int query_lsn(struct pg_admin *p, const char *sql, int n, const char *con
         return -1;
     if (PQntuples(r) != 1 || !text_to_lsn(PQgetvalue(r, 0, 0), ret))
         return err_set(err, ERR_INTERNAL, "Postgres answered no LSN");
+    return 0;
+}
+
+int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct buf *ret, struct err *err)
+{
+    auto_result *r = NULL;
+    if (query(p, sql, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1 || PQgetisnull(r, 0, 0))
+        return err_set(err, ERR_INTERNAL, "Postgres answered nothing");
+    if ((size_t)PQgetlength(r, 0, 0) > max_bytes)
+        return err_set(err, ERR_TOO_LARGE, "the answer is larger than %zu MB", max_bytes >> 20);
+    buf_add(ret, PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0));
     return 0;
 }
 
@@ -297,7 +327,7 @@ static int role_exists(struct pg_admin *p, const char *name, bool *ret, struct e
     return exists(p, "SELECT 1 FROM pg_roles WHERE rolname = $1", name, ret, err);
 }
 
-static int database_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err)
+int pg_admin_database_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err)
 {
     return exists(p, "SELECT 1 FROM pg_database WHERE datname = $1", name, ret, err);
 }
@@ -364,13 +394,13 @@ int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const ch
                              struct err *err)
 {
     bool there, renamed = false;
-    if (made_name && database_exists(p, made_name, &renamed, err) < 0)
+    if (made_name && pg_admin_database_exists(p, made_name, &renamed, err) < 0)
         return -1;
     /* Sessions in it would stand in the way, as they would of a drop. */
     if (renamed && (end_sessions(p, made_name, err) < 0 ||
                     ddl(p, "ALTER DATABASE", made_name, " RENAME TO ", name, "", NULL, err) < 0))
         return -1;
-    if (database_exists(p, name, &there, err) < 0)
+    if (pg_admin_database_exists(p, name, &there, err) < 0)
         return -1;
     /* template0: nobody can be connected to it, which would stand in the way. */
     return there ? ddl(p, "ALTER DATABASE", name, " OWNER TO ", owner, "", NULL, err)
@@ -380,7 +410,7 @@ int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const ch
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err)
 {
     bool there;
-    if (database_exists(p, name, &there, err) < 0)
+    if (pg_admin_database_exists(p, name, &there, err) < 0)
         return -1;
     return there ? ddl(p, "DROP DATABASE", name, " WITH (FORCE)", NULL, "", NULL, err) : 0;
 }

@@ -3,18 +3,33 @@
  *
  * A session belongs to one compute; its calls are serialised inside, from any worker thread, and each has a
  * deadline, so a hung server cannot hold a worker for ever.  We connect to the database "postgres", which no
- * user owns, with search_path=pg_catalog, and never run anything a user made.
+ * user owns, with search_path=pg_catalog, and never run anything a user made.  The one exception reads the
+ * catalogue of a user's database, and what its owner has set for it does not count there.
  */
 #ifndef MERE_PG_ADMIN_H
 #define MERE_PG_ADMIN_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/err.h"
+#include "pg/conf.h"
 
 struct pg_admin;
 
 int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err) MUST_CHECK;
+/*
+ * In a database of a user, to read its catalogue.  What is set for all who come there may be nobody's name
+ * but ours and nothing that changes how things are written; the options beat it.
+ */
+#define PG_FOREIGN_DATABASE_OPTIONS                                                                          \
+    "-c session_authorization=" PG_ADMIN_ROLE " -c role=none -c quote_all_identifiers=off -c timezone=UTC"
+int pg_admin_open_database(const char *socket_dir, const char *database, int timeout_ms,
+                           struct pg_admin **ret, struct err *err) MUST_CHECK;
 void pg_admin_close(struct pg_admin *p); /* accepts NULL */
+
+/* The one value of a statement that reads; ERR_TOO_LARGE when it is longer. */
+int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct buf *ret,
+                  struct err *err) MUST_CHECK;
 
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
@@ -51,6 +66,7 @@ int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err) MU
 /* made_name: what it may be called until now, or NULL. */
 int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const char *name, const char *owner,
                              struct err *err) MUST_CHECK;
+int pg_admin_database_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err) MUST_CHECK;
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
 
 /* Names nobody may use: pg_*, ours, template and postgres databases. */
