@@ -121,19 +121,11 @@ int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
 /* Exactly one of the two. */
 static int read_moment(struct http_req *req, uint64_t *ret_lsn, int64_t *ret_time_us, struct err *err)
 {
-    const char *lsn = http_query(req, "lsn"), *timestamp = http_query(req, "timestamp");
-
-    *ret_lsn = 0;
-    *ret_time_us = 0;
-    if ((lsn == NULL) == (timestamp == NULL))
+    if ((http_query(req, "lsn") == NULL) == (http_query(req, "timestamp") == NULL))
         return err_set(err, ERR_BAD_REQUEST, "give either timestamp or lsn");
-    if (lsn != NULL && !text_to_lsn(lsn, ret_lsn))
-        return err_set(err, ERR_BAD_REQUEST, "lsn must look like 0/16B3748");
-    if (timestamp != NULL && !text_to_time(timestamp, ret_time_us))
-        return err_set(err, ERR_BAD_REQUEST, "timestamp must be RFC 3339, like 2025-01-16T21:02:01Z");
-    if (timestamp != NULL && *ret_time_us == 0) /* 0 says "not given" from here on */
-        *ret_time_us = 1;
-    return 0;
+    if (http_query_lsn(req, "lsn", ret_lsn, err) < 0)
+        return -1;
+    return http_query_time(req, "timestamp", ret_time_us, err);
 }
 
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err)

@@ -132,6 +132,33 @@ static const char *some_query(const struct http_req *req, const char *name)
     return text != NULL && text[0] != '\0' ? text : NULL;
 }
 
+int http_query_lsn(const struct http_req *req, const char *name, uint64_t *ret, struct err *err)
+{
+    const char *text = http_query(req, name);
+
+    *ret = 0;
+    if (text == NULL)
+        return 0;
+    if (!text_to_lsn(text, ret))
+        return err_set(err, ERR_BAD_REQUEST, "the query parameter %s must look like 0/16B3748", name);
+    *ret += *ret == 0; /* as far out of reach */
+    return 0;
+}
+
+int http_query_time(const struct http_req *req, const char *name, int64_t *ret_us, struct err *err)
+{
+    const char *text = http_query(req, name);
+
+    *ret_us = 0;
+    if (text == NULL)
+        return 0;
+    if (!text_to_time(text, ret_us))
+        return err_set(err, ERR_BAD_REQUEST,
+                       "the query parameter %s must be RFC 3339, like 2025-01-16T21:02:01Z", name);
+    *ret_us += *ret_us == 0;
+    return 0;
+}
+
 int http_query_page(const struct http_req *req, int64_t max, struct page *ret, struct err *err)
 {
     *ret = (struct page){ .cursor = some_query(req, "cursor"),

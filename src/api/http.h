@@ -56,6 +56,10 @@ int http_query_i64(const struct http_req *req, const char *name, int64_t min, in
                    int64_t *ret, struct err *err) MUST_CHECK;
 int http_query_bool(const struct http_req *req, const char *name, bool def, bool *ret,
                     struct err *err) MUST_CHECK;
+/* Absent: 0.  Else a place or a time that is not 0, which says "not given" from here on. */
+int http_query_lsn(const struct http_req *req, const char *name, uint64_t *ret, struct err *err) MUST_CHECK;
+int http_query_time(const struct http_req *req, const char *name, int64_t *ret_us,
+                    struct err *err) MUST_CHECK;
 /* limit (1 to max; max when absent), cursor, search and name of a list.  Sort order is the caller's. */
 int http_query_page(const struct http_req *req, int64_t max, struct page *ret, struct err *err) MUST_CHECK;
 

@@ -8,6 +8,7 @@ int api_apikey_create(struct http_req *req, struct http_res *res, struct err *er
 int api_apikey_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_apikey_revoke(struct http_req *req, struct http_res *res, struct err *err);
 int api_auth_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_compare_schema(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_count(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err);
@@ -16,6 +17,7 @@ int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_reset_to_parent(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_restore(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_schema(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -76,6 +78,7 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_get, ROUTE_KEY, false, 4096 },
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/compare_schema", api_branch_compare_schema, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_get, ROUTE_KEY, false, 4096 },
@@ -91,6 +94,7 @@ static const struct route ROUTES[] = {
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_delete, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reset_password", api_role_reset_password, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password", api_role_reveal_password, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/schema", api_branch_schema, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/set_as_default", api_branch_set_default, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/connection_uri", api_project_connection_uri, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/endpoints", api_endpoint_list, ROUTE_KEY, false, 4096 },
@@ -119,8 +123,6 @@ static const struct not_yet NOT_YET[] = {
     { "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", "snapshots" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", "snapshots" },
     { "/api/v2/projects/{project_id}/snapshots", "snapshots" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/schema", "schemas" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/compare_schema", "schemas" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/data-api", "the data API" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/auth", "authentication of an application's users" },
     { "/api/v2/projects/{project_id}/auth", "authentication of an application's users" },

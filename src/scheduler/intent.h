@@ -70,6 +70,7 @@ struct branch_spec {
     const char *annotations;  /* JSON object of strings or NULL */
     struct endpoint_spec *endpoints;
     size_t n_endpoints;
+    bool start; /* its compute, too: outcome.operations[last] */
 };
 
 int intent_project_create(struct sched *s, struct arena *a, const struct project_spec *spec,

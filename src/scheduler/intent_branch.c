@@ -120,8 +120,13 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
         if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",
                                 err) < 0)
             return -1;
-    return intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
-                                out->n_endpoints ? out->endpoints[0].id : NULL, NULL, err);
+    const char *endpoint_id = out->n_endpoints ? out->endpoints[0].id : NULL;
+    if (intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
+                             endpoint_id, NULL, err) < 0)
+        return -1;
+    return spec->start
+               ? intent_add_operation(c, a, out, "start_compute", "scheduling", b->id, endpoint_id, NULL, err)
+               : 0;
 }
 
 int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
@@ -202,10 +207,9 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
             return -1;
     }
     CRASH_POINT("branch.inserted");
-    if (!wait)
-        return 0;
-    sched_kick(s);
-    return wait_for_fork(s, a, ret, err);
+    if (wait || spec->start)
+        sched_kick(s);
+    return wait ? wait_for_fork(s, a, ret, err) : 0;
 }
 
 int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,

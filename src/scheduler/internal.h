@@ -63,6 +63,7 @@ struct sched {
     pthread_cond_t change_cond;
     uint64_t changes;
     bool proxy_ready, signalled; /* under change_mutex */
+    int schema_readers;          /* under change_mutex: requests that read schemas */
 };
 
 /* Any thread, after a commit that somebody may wait for. */

@@ -231,6 +231,11 @@ static void prepare_done(struct task *t)
     c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
     if (p->start_op[0])
         snprintf(c->start_op, sizeof(c->start_op), "%s", p->start_op);
+    if (t->rc < 0 && p->b.state && strcmp(p->b.state, "deleting") == 0) { /* its end is on the way */
+        c->want_run = false;
+        compute_event(c, EVENT_WANT_STOP);
+        return;
+    }
     if (t->rc < 0) {
         log_event(LOG_WARN, "start", "cannot prepare", "ep", c->id, "error", t->err.msg, "detail",
                   t->err.detail, NULL);

@@ -178,6 +178,17 @@ def test_lsn_and_time(api, p):
     api.refused("GET", p["path"] + "/branches/nobody/lsn?lsn=0/1", status=404, text="branch not found")
 
 
+def test_schemas(api, p):
+    where, database = p["path"] + "/branches/main/", "?db_name=" + enc(p["databases"][0]["name"])
+    assert "PostgreSQL database dump" in api.ok("GET", where + "schema" + database)["sql"]
+    assert api.ok("GET", where + "schema" + database + "&format=json")["json"].keys() == {"tables", "views", "functions"}
+    assert api.ok("GET", where + "compare_schema" + database + "&base_branch_id=main") == {"diff": ""}
+    api.refused("GET", where + "schema", status=400, text="db_name")
+    api.refused("GET", where + "schema?db_name=nobody", status=404, text="database not found")
+    api.refused("GET", p["path"] + "/branches/nobody/schema" + database, status=404, text="branch not found")
+    api.refused("GET", where + "compare_schema" + database, status=422, text="no parent", pointer="/base_branch_id")
+
+
 def test_project_updates_at_once_lose_nothing(api):
     """Each client changes one member; a merge that was made with an older row would put another's back."""
     path = "/projects/" + api.ok("POST", "/projects", {"project": {}})["project"]["id"]
