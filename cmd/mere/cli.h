@@ -138,6 +138,8 @@ int cli_databases_list(struct cli *c);
 int cli_databases_create(struct cli *c);
 int cli_databases_get(struct cli *c);
 int cli_databases_delete(struct cli *c);
+int cli_schema(struct cli *c);
+int cli_schema_diff(struct cli *c);
 int cli_roles_list(struct cli *c);
 int cli_roles_create(struct cli *c);
 int cli_roles_get(struct cli *c);

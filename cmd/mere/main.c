@@ -74,6 +74,10 @@ static const struct command COMMANDS[] = {
       "print a connection string, password included", cli_url },
     { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "project branch database role", "run psql on a branch",
       cli_psql },
+    { "schema", NULL, "[BRANCH]", 0, 1, "project branch database at", "print the schema of a database as SQL",
+      cli_schema },
+    { "schema-diff", NULL, "[BASE] BRANCH", 1, 2, "project database at",
+      "print how a branch's schema differs from that of the base, or of its parent", cli_schema_diff },
 };
 
 static const struct {
@@ -98,6 +102,8 @@ static const struct {
       "its endpoints suspend after this long without activity (-1: never)" },
     { "databases", "create", "role", "its owner (not needed when there is one role)" },
     { "branches", "create", "name", "its name (default: its id)" },
+    { "schema", NULL, "at", "what it was at this past moment: 0/16B3748 or 2025-01-16T21:02:01Z" },
+    { "schema-diff", NULL, "at", "what that of BRANCH was at this past moment: 0/16B3748 or a time" },
 };
 
 const char *cli_option_name(enum cli_option o)
@@ -245,10 +251,15 @@ static const struct command *find_command(const char *noun, const char *verb)
     return NULL;
 }
 
+static bool same_verb(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
 static const char *meaning(const struct command *cmd, size_t option)
 {
-    for (size_t i = 0; cmd != NULL && cmd->verb != NULL && i < N_ELEMENTS(MEANINGS); i++)
-        if (strcmp(MEANINGS[i].noun, cmd->noun) == 0 && strcmp(MEANINGS[i].verb, cmd->verb) == 0 &&
+    for (size_t i = 0; cmd != NULL && i < N_ELEMENTS(MEANINGS); i++)
+        if (strcmp(MEANINGS[i].noun, cmd->noun) == 0 && same_verb(MEANINGS[i].verb, cmd->verb) &&
             strcmp(MEANINGS[i].option, OPTIONS[option].name) == 0)
             return MEANINGS[i].help;
     return OPTIONS[option].help;
