@@ -121,7 +121,8 @@ CREATE INDEX endpoint_project ON endpoint (project_id);
 
 -- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored.
 -- creating: wanted as the row says, made or altered at the next start of the branch's compute (or by the operation that asked
--- for it).  dropping: its name is free again at once; the row has one that nobody can ask for.
+-- for it).  dropping: its name is free again at once; the row has one that nobody can ask for.  inherited: is there if the moment
+-- that the branch began at had it; the first start finds out, and gives a role the password that is sealed.
 -- made_name: what it is called in Postgres while that differs from name.
 CREATE TABLE role (
     branch_id  TEXT NOT NULL REFERENCES branch (id),
@@ -129,7 +130,7 @@ CREATE TABLE role (
     sealed     BLOB,
     no_login   INTEGER NOT NULL DEFAULT 0,
     made_name  TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (branch_id, name)
@@ -141,7 +142,7 @@ CREATE TABLE database (
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
     made_name  TEXT,
     owner_name TEXT NOT NULL,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     UNIQUE (branch_id, name)

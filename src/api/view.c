@@ -316,9 +316,8 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
 /* --- roles, databases, operations --- */
 
 static const struct field ROLE[] = {
-    FIELD(role, branch_id, F_STR, 0, 0),
-    FIELD(role, name, F_STR, 0, 0),
-    FIELD(role, created_at, F_TIME, 0, 0),
+    FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),
+    FIELD(role, state, F_STR, 0, 0),       FIELD(role, created_at, F_TIME, 0, 0),
     FIELD(role, updated_at, F_TIME, 0, 0),
 };
 
@@ -336,7 +335,8 @@ json_t *view_role(const struct role *r, const char *password)
 static const struct field DATABASE[] = {
     FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
     FIELD(database, name, F_STR, 0, 0),        FIELD(database, owner_name, F_STR, 0, 0),
-    FIELD(database, created_at, F_TIME, 0, 0), FIELD(database, updated_at, F_TIME, 0, 0),
+    FIELD(database, state, F_STR, 0, 0),       FIELD(database, created_at, F_TIME, 0, 0),
+    FIELD(database, updated_at, F_TIME, 0, 0),
 };
 
 json_t *view_database(const struct database *d)

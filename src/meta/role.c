@@ -120,8 +120,8 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
 }
 
 static const char SQL_ROLE_UPDATE[] =
-    "UPDATE role SET sealed = :sealed, state = :state, updated_at = max(:updated_at, updated_at + 1)"
-    " WHERE branch_id = :branch_id AND name = :name";
+    "UPDATE role SET sealed = :sealed, no_login = :no_login, state = :state,"
+    " updated_at = max(:updated_at, updated_at + 1) WHERE branch_id = :branch_id AND name = :name";
 
 int role_update(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -131,6 +131,17 @@ int role_update(struct dbc *c, const struct role *r, struct err *err)
     bind_struct(st, &ROLE_NOUN, r);
     bind_blob(st, ":sealed", r->sealed, r->sealed_len);
     return stmt_change(c, st, &ROLE_NOUN, err);
+}
+
+static const char SQL_ROLE_DELETE[] = "DELETE FROM role WHERE branch_id = :branch_id AND name = :name";
+
+int role_delete(struct dbc *c, const struct role *r, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_DELETE, &st, err) < 0)
+        return -1;
+    bind_struct(st, &ROLE_NOUN, r);
+    return stmt_run(c, st, NULL, err);
 }
 
 const char *role_dropping_name(struct arena *a)
@@ -188,7 +199,8 @@ int role_undo_drop(struct dbc *c, const struct role *r, int64_t now_us, struct e
 
 static const char SQL_ROLE_SETTLE[] =
     "UPDATE role SET sealed = :sealed, state = 'ready', updated_at = max(:now, updated_at + 1)"
-    " WHERE branch_id = :branch_id AND name = :name AND state = 'creating' AND updated_at = :updated_at";
+    " WHERE branch_id = :branch_id AND name = :name AND state IN ('creating', 'inherited') AND updated_at = "
+    ":updated_at";
 static const char SQL_ROLE_SETTLE_DROP[] =
     "DELETE FROM role WHERE branch_id = :branch_id AND name = :name AND state = 'dropping'";
 
@@ -264,6 +276,17 @@ int database_update(struct dbc *c, const struct database *d, struct err *err)
     return stmt_change(c, st, &DATABASE_NOUN, err) < 0 ? database_taken(d, err) : 0;
 }
 
+static const char SQL_DATABASE_DELETE[] = "DELETE FROM database WHERE id = :id";
+
+int database_delete(struct dbc *c, const struct database *d, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_DELETE, &st, err) < 0)
+        return -1;
+    bind_struct(st, &DATABASE_NOUN, d);
+    return stmt_run(c, st, NULL, err);
+}
+
 static int run_database(struct dbc *c, const char *sql, const struct database *d, const char *dropping,
                         int64_t now_us, struct err *err)
 {
@@ -309,39 +332,61 @@ int database_settle(struct dbc *c, const struct database *d, int64_t now_us, str
     return run_database(c, drop ? SQL_DATABASE_SETTLE_DROP : SQL_DATABASE_SETTLE, d, NULL, now_us, err);
 }
 
-int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
-                  int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err)
+/* What becomes of a row in a branch that begins in the past; NULL: it does not go along. */
+static const char *inherited_state(const char *state, bool carries_password)
+{
+    bool is_there = strcmp(state, "ready") == 0 || strcmp(state, "inherited") == 0;
+    /* One that waits for another password may have been there for long. */
+    return is_there || (carries_password && strcmp(state, "creating") == 0) ? "inherited" : NULL;
+}
+
+static int copy_roles(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
+                      bool past, int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err)
 {
     struct role *roles;
-    struct database *databases;
-    size_t n_roles, n_databases;
-    if (role_list(c, a, from_branch, true, &roles, &n_roles, err) < 0 ||
-        database_list(c, a, from_branch, true, &databases, &n_databases, err) < 0)
+    size_t n;
+    if (role_list(c, a, from_branch, true, &roles, &n, err) < 0)
         return -1;
-    for (size_t i = 0; i < n_roles; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct role to = roles[i];
         to.branch_id = to_branch;
         to.sealed = NULL;
         to.sealed_len = 0;
         to.created_at = to.updated_at = now_us;
+        to.state = past ? inherited_state(to.state, true) : to.state;
+        if (!to.state)
+            continue;
         bool keeps = strcmp(to.state, "dropping") != 0;
         if ((keeps && reseal(arg, a, &roles[i], &to, err) < 0) || role_insert(c, &to, err) < 0)
             return -1;
     }
-    for (size_t i = 0; i < n_databases; i++) {
-        databases[i].branch_id = to_branch;
-        databases[i].created_at = databases[i].updated_at = now_us;
-        if (database_insert(c, &databases[i], err) < 0)
+    return 0;
+}
+
+int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch, bool past,
+                  int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err)
+{
+    struct database *databases;
+    size_t n;
+    if (copy_roles(c, a, from_branch, to_branch, past, now_us, reseal, arg, err) < 0 ||
+        database_list(c, a, from_branch, true, &databases, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        struct database *d = &databases[i];
+        d->branch_id = to_branch;
+        d->created_at = d->updated_at = now_us;
+        d->state = past ? inherited_state(d->state, false) : d->state;
+        if (d->state && database_insert(c, d, err) < 0)
             return -1;
     }
     return 0;
 }
 
 static const char SQL_ROLE_BEGIN_ANEW[] =
-    "UPDATE role SET state = 'creating', updated_at = max(:now, updated_at + 1)"
+    "UPDATE role SET state = 'inherited', updated_at = max(:now, updated_at + 1)"
     " WHERE branch_id = :branch AND state = 'ready'";
 static const char SQL_DATABASE_BEGIN_ANEW[] =
-    "UPDATE database SET state = 'creating', updated_at = max(:now, updated_at + 1)"
+    "UPDATE database SET state = 'inherited', updated_at = max(:now, updated_at + 1)"
     " WHERE branch_id = :branch AND state = 'ready'";
 
 int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err)

@@ -13,7 +13,7 @@ struct role {
     size_t sealed_len;
     bool no_login;
     const char *made_name; /* in Postgres, while that is not `name`; NULL = name */
-    const char *state;     /* creating, ready, dropping */
+    const char *state;     /* creating, ready, inherited, dropping */
     int64_t created_at, updated_at;
 };
 
@@ -23,7 +23,7 @@ struct database {
     const char *name;
     const char *owner_name;
     const char *made_name; /* as of a role */
-    const char *state;     /* creating (or to be altered), ready, dropping */
+    const char *state;     /* creating (or to be altered), ready, inherited, dropping */
     int64_t created_at, updated_at;
 };
 
@@ -36,7 +36,8 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
 int role_insert(struct dbc *c, const struct role *r,
                 struct err *err) MUST_CHECK; /* ERR_CONFLICT role already exists */
 int role_update(struct dbc *c, const struct role *r,
-                struct err *err) MUST_CHECK; /* sealed, state, updated_at (which always grows) */
+                struct err *err) MUST_CHECK; /* sealed, no_login, state, updated_at (which always grows) */
+int role_delete(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK; /* the row */
 /* From here on the name is free: the row is called otherwise until the role is gone from Postgres. */
 int role_begin_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
 /* Postgres will not drop it: it is there again, unless its name was taken meanwhile; then the row goes. */
@@ -52,6 +53,7 @@ int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool wi
 int database_insert(struct dbc *c, struct database *d, struct err *err) MUST_CHECK; /* sets d->id */
 int database_update(struct dbc *c, const struct database *d,
                     struct err *err) MUST_CHECK; /* by id: name, made_name, owner_name, state, updated_at */
+int database_delete(struct dbc *c, const struct database *d, struct err *err) MUST_CHECK; /* the row */
 /* As those of roles.  A name that was taken meanwhile stays with the new one, and the drop is tried again. */
 int database_begin_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;
 int database_undo_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;
@@ -59,18 +61,21 @@ int database_settle(struct dbc *c, const struct database *d, int64_t now_us, str
 /* A name for a row of state dropping; in the arena. */
 const char *role_dropping_name(struct arena *a);
 
-/* Copies roles and databases of one branch to another (a fork): states kept, sealed passwords as given by
- * reseal. */
+/*
+ * Copies roles and databases of one branch to another (a fork), sealed passwords as given by reseal.  At the
+ * head states are kept.  In the past there may have been none of them: what there is now becomes inherited,
+ * and wishes for databases or for a role to go were not made for that moment.
+ */
 typedef int (*role_reseal_fn)(void *arg, struct arena *a, const struct role *from, struct role *to,
                               struct err *err);
-int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch,
+int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const char *to_branch, bool past,
                   int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err) MUST_CHECK;
-/* The branch begins anew from another moment: what it is to have is made or altered at its next start. */
+/* The branch begins anew from another moment: what it has now is inherited, what is wished for stays so. */
 int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err) MUST_CHECK;
 /* Some role with a sealed password (not one being dropped): what the key can be tried on. */
 int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found,
                      struct err *err) MUST_CHECK;
-/* Is anything of this branch waiting to be made or dropped? */
+/* Is anything of this branch waiting to be made, dropped or found? */
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err) MUST_CHECK;
 
 #endif

@@ -281,6 +281,20 @@ int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_l
     return 0;
 }
 
+/*
+ * An update leaves another xmin, and what vacuum writes in place does not.  The two catalogues are shared by
+ * all databases and small, so this costs next to nothing.
+ */
+#define CATALOG_MARK                                                                                         \
+    "(SELECT CASE WHEN pg_is_in_recovery() THEN '' ELSE sum(hashtextextended(what || oid || '.' || xmin, "   \
+    "0))::text END FROM (SELECT 'r' AS what, oid, xmin FROM pg_authid UNION ALL SELECT 'd', oid, xmin FROM " \
+    "pg_database) AS shared)"
+
+static void read_mark(const PGresult *r, int row, int column, char mark[PG_CATALOG_MARK_SIZE])
+{
+    snprintf(mark, PG_CATALOG_MARK_SIZE, "%s", PQgetvalue(r, row, column));
+}
+
 int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err)
 {
     static const char SQL[] =
@@ -293,7 +307,7 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
         "IS NOT NULL),"
         " count(*) FILTER (WHERE backend_type = 'autovacuum worker'),"
         " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * "
-        "1000000)::bigint, 0)"
+        "1000000)::bigint, 0), " CATALOG_MARK
         " FROM pg_stat_activity WHERE usename IS DISTINCT FROM '" PG_ADMIN_ROLE "'";
     auto_result *r = NULL;
     if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
@@ -308,10 +322,57 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
         .autovacuum = strtoll(PQgetvalue(r, 0, 4), NULL, 10),
         .last_change_us = strtoll(PQgetvalue(r, 0, 5), NULL, 10),
     };
+    read_mark(r, 0, 6, ret->catalog_mark);
     return 0;
 }
 
 /* ---- roles and databases ---- */
+
+bool pg_role_name_reserved(const char *name)
+{
+    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 ||
+           strcmp(name, "none") == 0;
+}
+
+bool pg_database_name_reserved(const char *name)
+{
+    return strcmp(name, "postgres") == 0 || strcmp(name, "template0") == 0 || strcmp(name, "template1") == 0;
+}
+
+static void read_catalog_row(const PGresult *r, int i, struct arena *a, struct pg_catalog *cat)
+{
+    const char *kind = PQgetvalue(r, i, 0), *name = arena_strdup(a, PQgetvalue(r, i, 1));
+    if (kind[0] == 'm')
+        read_mark(r, i, 1, cat->mark);
+    else if (kind[0] == 'r' && !pg_role_name_reserved(name))
+        cat->roles[cat->n_roles++] =
+            (struct pg_catalog_role){ .name = name, .no_login = PQgetvalue(r, i, 3)[0] == 'f' };
+    else if (kind[0] == 'd' && !pg_database_name_reserved(name))
+        cat->databases[cat->n_databases++] =
+            (struct pg_catalog_database){ .name = name, .owner_name = arena_strdup(a, PQgetvalue(r, i, 2)) };
+}
+
+int pg_admin_catalog(struct pg_admin *p, struct arena *a, struct pg_catalog *ret, struct err *err)
+{
+    static const char SQL[] =
+        "SELECT 'm', " CATALOG_MARK ", NULL, NULL"
+        " UNION ALL SELECT 'r', rolname, NULL, rolcanlogin FROM pg_authid"
+        " UNION ALL SELECT 'd', datname, rolname, NULL FROM pg_database JOIN pg_authid ON datdba = "
+        "pg_authid.oid";
+    auto_result *r = NULL;
+    *ret = (struct pg_catalog){ 0 };
+    if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    int n = PQntuples(r);
+    if (n > PG_CATALOG_MAX)
+        return err_set(err, ERR_NOT_SUPPORTED, "the branch has more than %d roles and databases",
+                       PG_CATALOG_MAX);
+    ret->roles = arena_alloc(a, (size_t)n * sizeof(*ret->roles));
+    ret->databases = arena_alloc(a, (size_t)n * sizeof(*ret->databases));
+    for (int i = 0; i < n; i++)
+        read_catalog_row(r, i, a, ret);
+    return 0;
+}
 
 static int exists(struct pg_admin *p, const char *sql, const char *name, bool *ret, struct err *err)
 {
@@ -413,15 +474,4 @@ int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err
     if (pg_admin_database_exists(p, name, &there, err) < 0)
         return -1;
     return there ? ddl(p, "DROP DATABASE", name, " WITH (FORCE)", NULL, "", NULL, err) : 0;
-}
-
-bool pg_role_name_reserved(const char *name)
-{
-    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 ||
-           strcmp(name, "none") == 0;
-}
-
-bool pg_database_name_reserved(const char *name)
-{
-    return strcmp(name, "postgres") == 0 || strcmp(name, "template0") == 0 || strcmp(name, "template1") == 0;
 }

@@ -46,6 +46,9 @@ int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_r
 int pg_admin_backup_stop(struct pg_admin *p, struct arena *a, const char **ret_label,
                          struct err *err) MUST_CHECK;
 
+/* Changes whenever a role or a database was made, altered or dropped; empty while the server recovers. */
+#define PG_CATALOG_MARK_SIZE 48
+
 /* What says that somebody uses the compute. */
 struct pg_activity {
     int64_t sessions;       /* sum over users' databases: any change is activity */
@@ -54,8 +57,26 @@ struct pg_activity {
     int64_t replication;    /* walsenders and subscription workers */
     int64_t autovacuum;     /* workers running */
     int64_t last_change_us; /* newest state_change among idle backends; 0 = none */
+    char catalog_mark[PG_CATALOG_MARK_SIZE];
 };
 int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err) MUST_CHECK;
+
+/* The roles and databases that users have, all at one moment; not those with reserved names. */
+struct pg_catalog_role {
+    const char *name;
+    bool no_login;
+};
+struct pg_catalog_database {
+    const char *name, *owner_name;
+};
+struct pg_catalog {
+    char mark[PG_CATALOG_MARK_SIZE];
+    struct pg_catalog_role *roles;
+    struct pg_catalog_database *databases;
+    size_t n_roles, n_databases;
+};
+#define PG_CATALOG_MAX 5000 /* of both; more is ERR_NOT_SUPPORTED */
+int pg_admin_catalog(struct pg_admin *p, struct arena *a, struct pg_catalog *ret, struct err *err) MUST_CHECK;
 
 /* Roles and databases.  Each is check-then-do: running it twice is harmless. */
 /* verifier NULL leaves the password alone; no_login also takes the password away. */

@@ -114,7 +114,7 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
     b->name = spec->name ? spec->name : b->id;
     *ret_wait = !standing;
     if (branch_insert(c, b, err) < 0 ||
-        role_copy_all(c, a, parent->id, b->id, now, intent_reseal, s, err) < 0)
+        role_copy_all(c, a, parent->id, b->id, past != NULL, now, intent_reseal, s, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_endpoints; i++)
         if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",

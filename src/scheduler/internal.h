@@ -160,7 +160,7 @@ struct compute {
     struct proc_identity who;
     int inotify_wd[2];             /* the data directory and its global/, while starting */
     struct loop_timer *timer;      /* deadline of the present state */
-    struct loop_timer *idle_timer; /* next look at the activity */
+    struct loop_timer *idle_timer; /* next look at the activity; the end of the last one's time */
     struct loop_timer *gone_timer; /* next try of the lock after the postmaster's exit */
     int64_t exited_ms;             /* when the postmaster ended; 0 = it lives or none is known */
     int rung;                      /* of the stop ladder */
@@ -176,7 +176,8 @@ struct compute {
     char start_op[ID_MAX + 1]; /* the operation of a wake by a client, or empty */
 
     struct pg_admin *admin;
-    bool admin_busy; /* a task has it */
+    bool admin_busy;                         /* a task has it */
+    char catalog_mark[PG_CATALOG_MARK_SIZE]; /* of the catalogue that the rows were made to agree with */
     struct idle idle;
     int64_t suspend_timeout_ms; /* -1 = never */
 
@@ -314,6 +315,19 @@ void job_apply_start(struct op *op, struct compute *c);
  * there to stay, except at a start, where it is left to an operation. */
 int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
                       bool at_start, struct err *err) MUST_CHECK;
+
+/* Brings one role row and the catalogue together, its password too, and settles the row; in a worker. */
+int job_make_role(struct sched *s, struct arena *a, struct role *r, struct pg_admin *admin,
+                  struct err *err) MUST_CHECK;
+
+/* ---- catalog.c ---- */
+
+/*
+ * Makes the rows of a branch those of its catalogue, wishes excepted; in a worker that has the admin session
+ * of the branch's writer.  mark becomes that of the catalogue that was read.
+ */
+int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
+                 char mark[PG_CATALOG_MARK_SIZE], struct err *err) MUST_CHECK;
 
 /* ---- wake.c ---- */
 

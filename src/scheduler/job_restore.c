@@ -48,7 +48,7 @@ static int exchange(struct op *op, const struct branch *target, const struct bra
         return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "processes of the branch are still there");
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || branch_replace(c, &now, made, &old, err) < 0 ||
-        role_copy_all(c, op->a, target->id, old.id, old.updated_at, intent_reseal, s, err) < 0 ||
+        role_copy_all(c, op->a, target->id, old.id, false, old.updated_at, intent_reseal, s, err) < 0 ||
         role_begin_anew(c, target->id, old.updated_at, err) < 0)
         return -1;
     CRASH_POINT("restore.exchanged");

@@ -33,10 +33,26 @@ static int write_database(struct sched *s, const struct database *d,
     return db_commit(c, err);
 }
 
-static int make_role(struct sched *s, struct arena *a, struct role *r, bool keep_password,
-                     struct pg_admin *admin, struct err *err)
+/* Does its branch's project store passwords? */
+static int keeps_passwords(struct sched *s, struct arena *a, const char *branch_id, bool *ret,
+                           struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct branch b;
+    struct project p;
+    if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, a, branch_id, &b, err) < 0 ||
+        project_get_any(c, a, b.project_id, &p, err) < 0)
+        return -1;
+    *ret = p.store_passwords;
+    return 0;
+}
+
+int job_make_role(struct sched *s, struct arena *a, struct role *r, struct pg_admin *admin, struct err *err)
 {
     const char *plain, *verifier = NULL;
+    bool keep_password;
+    if (keeps_passwords(s, a, r->branch_id, &keep_password, err) < 0)
+        return -1;
     if (r->sealed && secret_open(s, a, r, &plain, err) < 0)
         return -1;
     /* Where passwords are not stored, what is sealed until now is the verifier. */
@@ -57,20 +73,6 @@ static bool is_lost(const struct err *err)
     return err->code == ERR_UNAVAILABLE || err->code == ERR_TIMEOUT;
 }
 
-static int read_rows(struct sched *s, struct arena *a, const char *branch_id, bool *keep_passwords,
-                     struct role **roles, size_t *n_roles, struct database **dbs, size_t *n_dbs,
-                     struct err *err)
-{
-    auto_dbc *c = NULL;
-    struct branch b;
-    struct project p;
-    if (db_read(s->env.db, &c, err) < 0 || role_list(c, a, branch_id, true, roles, n_roles, err) < 0 ||
-        branch_get_id(c, a, branch_id, &b, err) < 0 || project_get_any(c, a, b.project_id, &p, err) < 0)
-        return -1;
-    *keep_passwords = p.store_passwords;
-    return database_list(c, a, branch_id, true, dbs, n_dbs, err);
-}
-
 /* All that waits in one branch. */
 struct waiting {
     struct sched *s;
@@ -78,13 +80,21 @@ struct waiting {
     const char *branch_id;
     struct pg_admin *admin;
     bool at_start; /* no operation is there to say why not: what Postgres refuses to drop goes on waiting */
-    bool keep_passwords;
     struct role *roles;
     struct database *dbs;
     size_t n_roles, n_dbs;
     bool failed; /* first: why the first one could not be applied */
     struct err first;
 };
+
+static int read_rows(struct waiting *w, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (db_read(w->s->env.db, &c, err) < 0 ||
+        role_list(c, w->a, w->branch_id, true, &w->roles, &w->n_roles, err) < 0)
+        return -1;
+    return database_list(c, w->a, w->branch_id, true, &w->dbs, &w->n_dbs, err);
+}
 
 /* One that could not be applied does not keep the others from it.  false: go no further. */
 static bool note(struct waiting *w, const char *what, const char *name, const struct err *why)
@@ -150,7 +160,7 @@ static bool make_roles(struct waiting *w)
         struct err err = ERR_INIT;
         if (!is_in(r->state, "creating") || role_in_the_way(w, r->name))
             continue;
-        int rc = make_role(w->s, w->a, r, w->keep_passwords, w->admin, &err);
+        int rc = job_make_role(w->s, w->a, r, w->admin, &err);
         r->state = "done";
         if (rc < 0 && !note(w, "role", r->name, &err))
             return false;
@@ -199,11 +209,25 @@ static bool make_databases(struct waiting *w)
     return true;
 }
 
+static bool any_inherited(const struct waiting *w)
+{
+    for (size_t i = 0; i < w->n_roles; i++)
+        if (is_in(w->roles[i].state, "inherited"))
+            return true;
+    for (size_t i = 0; i < w->n_dbs; i++)
+        if (is_in(w->dbs[i].state, "inherited"))
+            return true;
+    return false;
+}
+
 int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
                       bool at_start, struct err *err)
 {
     struct waiting w = { .s = s, .a = a, .branch_id = branch_id, .admin = admin, .at_start = at_start };
-    if (read_rows(s, a, branch_id, &w.keep_passwords, &w.roles, &w.n_roles, &w.dbs, &w.n_dbs, err) < 0)
+    char mark[PG_CATALOG_MARK_SIZE];
+    if (read_rows(&w, err) < 0)
+        return -1;
+    if (any_inherited(&w) && (catalog_sync(s, a, branch_id, admin, mark, err) < 0 || read_rows(&w, err) < 0))
         return -1;
     /* A role may own what is dropped or given away here, and have the name of one that is made. */
     (void)(drop_databases(&w) && drop_roles(&w, false) && make_roles(&w) && make_databases(&w) &&

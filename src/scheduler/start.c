@@ -360,6 +360,7 @@ void supervise_release(struct compute *c)
     int64_t now = clock_wall_us();
     c->n_failures = 0;
     idle_begin(&c->idle, now);
+    c->catalog_mark[0] = '\0';
     wake_answer(c);
     supervise_record(c, NULL);
     CRASH_POINT("start.released");

@@ -1,5 +1,6 @@
 /*
- * stop.c - from running to suspended: looks at activity, closes the door, the stop ladder, the image
+ * stop.c - from running to suspended: looks at activity and the catalogue, closes the door, the stop ladder,
+ * the image
  */
 #include "scheduler/internal.h"
 
@@ -25,17 +26,33 @@
 #define ORPHAN_PATIENCE_MS 5000  /* backends notice by themselves that their postmaster is gone */
 #define LOCK_RETRY_MS      10
 #define ADMIN_OPEN_MS      5000
+#define LAST_LOOK_MS       2000 /* for a stop that waits for nobody */
 
 /* ---- looks at the activity (worker) ---- */
 
 struct look {
     struct task t;
     char id[ID_MAX + 1];
+    char branch_id[ID_MAX + 1];
     struct pg_admin *admin;
     struct pg_activity activity;
+    char catalog_mark[PG_CATALOG_MARK_SIZE];
     int64_t generation;
     bool final; /* the door is closed: decides whether it stops */
 };
+
+/* The next look tries again what could not be read or written now. */
+static void look_at_catalog(struct look *l)
+{
+    struct task *t = &l->t;
+    struct err err = ERR_INIT;
+    const char *is = l->activity.catalog_mark;
+    if (is[0] == '\0' || strcmp(is, l->catalog_mark) == 0)
+        return;
+    if (catalog_sync(t->s, t->a, l->branch_id, l->admin, l->catalog_mark, &err) < 0)
+        log_event(LOG_WARN, "catalog", "cannot bring roles and databases up to date", "ep", l->id, "error",
+                  err.msg, "detail", err.detail, NULL);
+}
 
 static void look_run(struct task *t)
 {
@@ -45,6 +62,8 @@ static void look_run(struct task *t)
         t->rc = pg_admin_open(env_socket_dir(&t->s->env, t->a, l->id), ADMIN_OPEN_MS, &l->admin, &t->err);
     if (t->rc == 0)
         t->rc = pg_admin_activity(l->admin, &l->activity, &t->err);
+    if (t->rc == 0)
+        look_at_catalog(l);
 }
 
 static void close_session(struct compute *c)
@@ -67,6 +86,10 @@ static void drain_decided(struct compute *c, const struct look *l, bool active)
 {
     if (c->state != COMPUTE_DRAINING)
         return;
+    if (c->force) {
+        compute_event(c, EVENT_IDLE);
+        return;
+    }
     bool due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us()) == 0;
     compute_event(c,
                   l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run ? EVENT_IDLE : EVENT_BUSY);
@@ -91,6 +114,7 @@ static void look_done(struct task *t)
         compute_step(c);
         return;
     }
+    memcpy(c->catalog_mark, l->catalog_mark, sizeof(c->catalog_mark));
     bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
     if (l->final) {
         drain_decided(c, l, active);
@@ -112,6 +136,8 @@ static void look(struct compute *c, bool final)
     l->final = final;
     l->t.slow = true; /* it may wait for a server that hangs */
     snprintf(l->id, sizeof(l->id), "%s", c->id);
+    snprintf(l->branch_id, sizeof(l->branch_id), "%s", c->branch_id);
+    memcpy(l->catalog_mark, c->catalog_mark, sizeof(l->catalog_mark));
     c->admin_busy = true;
     task_submit(&l->t);
 }
@@ -119,6 +145,8 @@ static void look(struct compute *c, bool final)
 static void on_idle_timer(void *arg)
 {
     struct compute *c = arg;
+    if (c->state == COMPUTE_DRAINING && c->force)
+        compute_event(c, EVENT_IDLE);
     if (c->state != COMPUTE_RUNNING)
         return;
     if (c->admin_busy || c->pins > 0)
@@ -129,11 +157,6 @@ static void on_idle_timer(void *arg)
 
 void supervise_look_at(struct compute *c, int64_t after_ms)
 {
-    if (c->suspend_timeout_ms < 0) {
-        if (c->idle_timer)
-            loop_timer_clear(c->idle_timer);
-        return;
-    }
     if (!c->idle_timer)
         c->idle_timer = loop_timer_new(c->s->loop, on_idle_timer, c);
     int64_t look_ms = idle_look_ms(c->suspend_timeout_ms, c->suspend_timeout_ms);
@@ -142,11 +165,22 @@ void supervise_look_at(struct compute *c, int64_t after_ms)
 
 /* ---- the door ---- */
 
+/* A stop that was asked for waits for nobody, and only a moment for a look at what SQL changed last. */
+static void last_look(struct compute *c)
+{
+    if (c->admin_busy || c->deleted || c->s->stopping || !c->idle_timer) {
+        compute_event(c, EVENT_IDLE);
+        return;
+    }
+    loop_timer_set(c->idle_timer, LAST_LOOK_MS);
+    look(c, true);
+}
+
 void supervise_hold(struct compute *c)
 {
     wake_hold(c);
     if (c->force)
-        compute_event(c, EVENT_IDLE);
+        last_look(c);
     else if (wake_connected(c->s))
         loop_timer_set(c->timer, HELD_TIMEOUT_MS);
     else
@@ -158,7 +192,11 @@ void supervise_held(struct compute *c, int64_t active)
     if (c->state != COMPUTE_DRAINING)
         return;
     if (c->force) {
-        compute_event(c, EVENT_IDLE);
+        /* A last look is under way or its time is set. */
+        if (!c->admin_busy)
+            last_look(c);
+        else
+            loop_timer_set(c->idle_timer, LAST_LOOK_MS);
     } else if (active > 0 || c->admin_busy) {
         idle_begin(&c->idle, clock_wall_us());
         compute_event(c, EVENT_BUSY);

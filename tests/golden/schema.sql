@@ -54,7 +54,7 @@ CREATE TABLE database (
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
     made_name  TEXT,
     owner_name TEXT NOT NULL,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     UNIQUE (branch_id, name)
@@ -140,7 +140,7 @@ CREATE TABLE role (
     sealed     BLOB,
     no_login   INTEGER NOT NULL DEFAULT 0,
     made_name  TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (branch_id, name)

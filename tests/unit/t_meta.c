@@ -448,7 +448,7 @@ START_TEST(roles_and_databases_follow_a_fork)
     FAILS(role_insert(c, &r, &err), ERR_CONFLICT);
     OK(database_insert(c, &d, &err));
     ck_assert_int_gt(d.id, 9999999);
-    OK(role_copy_all(c, a, root.id, child.id, 9, copy_sealed, NULL, &err));
+    OK(role_copy_all(c, a, root.id, child.id, false, 9, copy_sealed, NULL, &err));
     OK(role_get(c, a, child.id, r.name, &got, &err));
     ck_assert_uint_eq(got.sealed_len, 3);
     ck_assert(memcmp(got.sealed, "a\0b", 3) == 0);
