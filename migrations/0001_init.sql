@@ -104,6 +104,7 @@ CREATE TABLE endpoint (
     min_cu                  REAL NOT NULL,
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
+    preload_libraries       TEXT,
     generation              INTEGER NOT NULL DEFAULT 0,
     pid                     INTEGER NOT NULL DEFAULT 0,
     pid_start               INTEGER NOT NULL DEFAULT 0,
@@ -149,6 +150,18 @@ CREATE TABLE database (
 ) STRICT;
 -- Ids of eight digits, as clients know them; never used again.
 INSERT INTO sqlite_sequence (name, seq) VALUES ('database', 10000000);
+
+-- As roles and databases; version and schema are those wanted, or, once it is ready, those that are.
+CREATE TABLE extension (
+    database_id INTEGER NOT NULL REFERENCES database (id) ON DELETE CASCADE,
+    name        TEXT NOT NULL,
+    version     TEXT,
+    schema      TEXT,
+    state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    PRIMARY KEY (database_id, name)
+) STRICT, WITHOUT ROWID;
 
 -- The job queue and its history.  No foreign keys: an operation stays readable after what it worked on is gone.
 CREATE TABLE operation (

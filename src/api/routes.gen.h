@@ -34,6 +34,10 @@ int api_endpoint_restart(struct http_req *req, struct http_res *res, struct err 
 int api_endpoint_start(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_suspend(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_extension_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_extension_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_extension_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_extension_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_health_check(struct http_req *req, struct http_res *res, struct err *err);
 int api_health_live(struct http_req *req, struct http_res *res, struct err *err);
 int api_health_ready(struct http_req *req, struct http_res *res, struct err *err);
@@ -84,6 +88,10 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_get, ROUTE_KEY, false, 4096 },
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions", api_extension_list, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_put, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/lsn", api_branch_lsn, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/reset_to_parent", api_branch_reset_to_parent, ROUTE_KEY, true, 1048576 },

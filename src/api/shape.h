@@ -45,7 +45,7 @@ int shape_labels(struct arena *a, json_t *obj, const char *prefix, const char *n
 /* There is one region, one organisation and one provisioner; naming them is fine.  NULL = not named. */
 int shape_place(struct http_req *req, const char *org_id, const char *region_id, const char *provisioner,
                 const char *prefix, struct err *err) MUST_CHECK;
-/* "preload_libraries" of projects and endpoints; obj may be NULL. */
+/* The shape of "preload_libraries" of projects and endpoints; obj may be NULL. */
 int shape_preload(struct arena *a, json_t *obj, const char *prefix, struct err *err) MUST_CHECK;
 
 /* spec_endpoint.c, for others: an endpoint in the body of a branch, and the defaults of a project. */

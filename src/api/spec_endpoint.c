@@ -9,7 +9,7 @@
 
 struct endpoint_body {
     struct endpoint_spec spec;
-    const char *settings, *pgbouncer_settings, *preload_libraries, *provisioner, *pooler_mode, *region_id;
+    const char *settings, *pgbouncer_settings, *provisioner, *pooler_mode, *region_id;
     bool disabled, pooler_enabled, passwordless_access;
 };
 
@@ -55,7 +55,7 @@ static const struct refusal ENDPOINT_REFUSED[] = {
 static const struct field ENDPOINT_SETTINGS[] = {
     SHAPE_FIELD(endpoint_body, "pg_settings", spec.pg_settings, F_JSON, 0, SHAPE_JSON_MAX),
     FIELD(endpoint_body, pgbouncer_settings, F_JSON, 0, SHAPE_JSON_MAX),
-    FIELD(endpoint_body, preload_libraries, F_JSON, 0, SHAPE_JSON_MAX),
+    SHAPE_FIELD(endpoint_body, "preload_libraries", spec.preload_libraries, F_JSON, 0, SHAPE_JSON_MAX),
 };
 
 /* "default_endpoint_settings" of a project: flat. */

@@ -300,7 +300,7 @@ static void put_state(json_t *obj, const char *observed)
 
 json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
 {
-    json_t *obj = fields_to_json(ENDPOINT, N_ELEMENTS(ENDPOINT), e);
+    json_t *obj = fields_to_json(ENDPOINT, N_ELEMENTS(ENDPOINT), e), *settings;
 
     put_constants(obj, ENDPOINT_CONSTANTS, N_ELEMENTS(ENDPOINT_CONSTANTS));
     put_state(obj, e->observed);
@@ -309,7 +309,10 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
     put_host(obj, "proxy_host", info, NULL, "");
     json_object_set_new(obj, "pooler_enabled", json_false());
     json_object_set_new(obj, "passwordless_access", json_true());
-    json_object_set_new(obj, "settings", json_pack("{s:o}", "pg_settings", stored(e->pg_settings)));
+    settings = json_pack("{s:o}", "pg_settings", stored(e->pg_settings));
+    if (e->preload_libraries != NULL)
+        json_object_set_new(settings, "preload_libraries", stored(e->preload_libraries));
+    json_object_set_new(obj, "settings", settings);
     return obj;
 }
 
@@ -342,6 +345,25 @@ static const struct field DATABASE[] = {
 json_t *view_database(const struct database *d)
 {
     return fields_to_json(DATABASE, N_ELEMENTS(DATABASE), d);
+}
+
+json_t *view_extension(const struct extension_info *e)
+{
+    const struct pg_extension *have = &e->available;
+    json_t *versions = json_array();
+    json_t *obj = json_pack("{s:o, s:o, s:o, s:b}", "name", http_text(have->name), "comment",
+                            http_text(have->comment), "default_version", http_text(have->default_version),
+                            "installed", e->known && strcmp(e->row.state, "ready") == 0);
+
+    for (size_t i = 0; i < have->n_versions; i++)
+        json_array_append_new(versions, http_text(have->versions[i]));
+    json_object_set_new(obj, "available_versions", versions);
+    put_text(obj, "state", e->known ? e->row.state : "available");
+    if (e->known && e->row.version != NULL)
+        put_text(obj, "version", e->row.version);
+    if (e->known && e->row.schema != NULL)
+        put_text(obj, "schema", e->row.schema);
+    return obj;
 }
 
 static const struct field OPERATION[] = {

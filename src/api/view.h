@@ -22,6 +22,7 @@ json_t *view_annotation(const struct branch *b);
 json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e);
 json_t *view_role(const struct role *r, const char *password); /* NULL = not shown */
 json_t *view_database(const struct database *d);
+json_t *view_extension(const struct extension_info *e);
 json_t *view_operation(const struct operation *o);
 json_t *view_user(void);
 json_t *view_organization(void);

@@ -28,6 +28,7 @@ static const struct field ENDPOINT[] = {
     FIELD(endpoint, min_cu, F_DOUBLE, 0, 0),
     FIELD(endpoint, max_cu, F_DOUBLE, 0, 0),
     FIELD(endpoint, pg_settings, F_JSON, 0, 0),
+    FIELD(endpoint, preload_libraries, F_JSON, 0, 0),
     FIELD(endpoint, generation, F_I64, 0, 0),
     PROCESS("pid", pid, F_I64),
     PROCESS("pid_start", start_time, F_I64),
@@ -41,7 +42,8 @@ static const struct field ENDPOINT[] = {
 /* boot_id, an array in the struct, comes last and is read by hand. */
 #define COLUMNS                                                                                              \
     "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, min_cu, "  \
-    "max_cu, pg_settings, generation, pid, pid_start, last_error, last_active, started_at, suspended_at, "   \
+    "max_cu, pg_settings, preload_libraries, generation, pid, pid_start, last_error, last_active, "          \
+    "started_at, suspended_at, "                                                                             \
     "created_at, updated_at, boot_id"
 
 static int read_boot_id(sqlite3_stmt *st, int at, struct arena *a UNUSED, void *strct, struct err *err UNUSED)
@@ -136,7 +138,8 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 static const char SQL_ENDPOINT_INSERT[] =
     "INSERT INTO endpoint (" COLUMNS
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
-    " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :generation, :pid, :pid_start, :last_error, "
+    " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :preload_libraries, :generation, :pid, "
+    ":pid_start, :last_error, "
     ":last_active, :started_at,"
     " :suspended_at, :created_at, :updated_at, :boot_id)";
 
@@ -158,7 +161,8 @@ int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
 static const char SQL_ENDPOINT_UPDATE[] =
     "UPDATE endpoint SET name = :name, disabled = :disabled, suspend_timeout_seconds = "
     ":suspend_timeout_seconds, min_cu = :min_cu,"
-    " max_cu = :max_cu, pg_settings = :pg_settings, updated_at = :updated_at WHERE id = :id";
+    " max_cu = :max_cu, pg_settings = :pg_settings, preload_libraries = :preload_libraries, updated_at = "
+    ":updated_at WHERE id = :id";
 
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err)
 {

@@ -6,6 +6,7 @@
 #include "meta/role.h"
 
 #include "base/id.h"
+#include "meta/extension.h"
 #include "meta/row.h"
 
 static const struct field ROLE[] = {
@@ -373,10 +374,12 @@ int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const
         return -1;
     for (size_t i = 0; i < n; i++) {
         struct database *d = &databases[i];
+        int64_t from = d->id;
         d->branch_id = to_branch;
         d->created_at = d->updated_at = now_us;
         d->state = past ? inherited_state(d->state, false) : d->state;
-        if (d->state && database_insert(c, d, err) < 0)
+        if (d->state &&
+            (database_insert(c, d, err) < 0 || extension_copy_all(c, from, d->id, past, now_us, err) < 0))
             return -1;
     }
     return 0;
@@ -389,9 +392,14 @@ static const char SQL_DATABASE_BEGIN_ANEW[] =
     "UPDATE database SET state = 'inherited', updated_at = max(:now, updated_at + 1)"
     " WHERE branch_id = :branch AND state = 'ready'";
 
+static const char SQL_EXTENSION_BEGIN_ANEW[] =
+    "UPDATE extension SET state = 'inherited', updated_at = max(:now, updated_at + 1) WHERE state = 'ready'"
+    " AND database_id IN (SELECT id FROM database WHERE branch_id = :branch)";
+
 int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err)
 {
-    static const char *const STEPS[] = { SQL_ROLE_BEGIN_ANEW, SQL_DATABASE_BEGIN_ANEW };
+    static const char *const STEPS[] = { SQL_ROLE_BEGIN_ANEW, SQL_DATABASE_BEGIN_ANEW,
+                                         SQL_EXTENSION_BEGIN_ANEW };
     for (size_t i = 0; i < N_ELEMENTS(STEPS); i++) {
         auto_stmt *st = NULL;
         if (stmt_get(c, STEPS[i], &st, err) < 0)
@@ -406,7 +414,9 @@ int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct
 
 static const char SQL_ROLE_ANY_PENDING[] =
     "SELECT EXISTS (SELECT 1 FROM role WHERE branch_id = :branch AND state <> 'ready')"
-    " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')";
+    " OR EXISTS (SELECT 1 FROM database WHERE branch_id = :branch AND state <> 'ready')"
+    " OR EXISTS (SELECT 1 FROM extension JOIN database ON database.id = database_id WHERE branch_id = :branch"
+    " AND extension.state <> 'ready')";
 
 int role_any_pending(struct dbc *c, const char *branch_id, bool *ret, struct err *err)
 {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "pg/conf.h"
+#include "pg/extension.h"
 
 #include <libpq-fe.h>
 #include <poll.h>
@@ -26,7 +27,8 @@ static const char SESSION[] =
     "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
     "-c log_statement=none -c log_duration=off -c log_min_duration_statement=-1 "
     "-c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 -c log_min_messages=warning "
-    "-c log_min_error_statement=panic -c client_min_messages=warning -c track_activities=off";
+    "-c log_min_error_statement=panic -c client_min_messages=warning -c track_activities=off "
+    "-c pg_stat_statements.track=none -c local_preload_libraries= -c role=none";
 
 struct pg_admin {
     pthread_mutex_t mutex;
@@ -474,4 +476,134 @@ int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err
     if (pg_admin_database_exists(p, name, &there, err) < 0)
         return -1;
     return there ? ddl(p, "DROP DATABASE", name, " WITH (FORCE)", NULL, "", NULL, err) : 0;
+}
+
+/* ---- extensions ---- */
+
+int pg_admin_extensions(struct pg_admin *p, struct arena *a, struct pg_installed **ret, size_t *ret_n,
+                        struct err *err)
+{
+    auto_result *r = NULL;
+    if (query(p,
+              "SELECT extname, extversion, nspname FROM pg_extension JOIN pg_namespace ON extnamespace = "
+              "pg_namespace.oid",
+              0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    int n = PQntuples(r);
+    *ret = arena_alloc(a, (size_t)(n + 1) * sizeof(**ret));
+    *ret_n = (size_t)n;
+    for (int i = 0; i < n; i++)
+        (*ret)[i] = (struct pg_installed){ .name = arena_strdup(a, PQgetvalue(r, i, 0)),
+                                           .version = arena_strdup(a, PQgetvalue(r, i, 1)),
+                                           .schema = arena_strdup(a, PQgetvalue(r, i, 2)) };
+    return 0;
+}
+
+/* Of a row of pg_namespace n: it is ours, and nobody else may create in it. */
+#define IS_SAFE                                                                                              \
+    "(n.nspowner = (SELECT oid FROM pg_authid WHERE rolname = '" PG_ADMIN_ROLE "') AND NOT EXISTS (SELECT "  \
+    "1 FROM aclexplode(n.nspacl) AS g WHERE g.privilege_type = 'CREATE' AND g.grantee <> n.nspowner))"
+
+static int unsafe(const char *schema, struct err *err)
+{
+    return err_set(err, ERR_CONFLICT,
+                   "in schema \"%s\" others may create objects, which a superuser would run; choose another "
+                   "schema that does not exist yet, or do it by SQL where that is allowed",
+                   schema);
+}
+
+/* An extension and all that it requires: none may be one we would not install, or lie where others create. */
+static int check_required(struct pg_admin *p, const char *name, struct err *err)
+{
+    static const char SQL[] =
+        "WITH RECURSIVE needs (name) AS (SELECT $1::name UNION SELECT r.name FROM needs"
+        " JOIN pg_available_extensions AS a ON a.name = needs.name"
+        " JOIN pg_available_extension_versions AS v ON v.name = a.name AND v.version = a.default_version,"
+        " unnest(v.requires) AS r (name))"
+        " SELECT needs.name, n.nspname, " IS_SAFE " FROM needs LEFT JOIN pg_extension AS e"
+        " ON e.extname = needs.name LEFT JOIN pg_namespace AS n ON n.oid = e.extnamespace";
+    auto_result *r = NULL;
+    if (query(p, SQL, 1, &name, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    for (int i = 0; i < PQntuples(r); i++) {
+        const char *needed = PQgetvalue(r, i, 0);
+        if (!pg_extension_is_allowed(needed) && strcmp(needed, "plpgsql") != 0)
+            return err_set(err, ERR_INVALID, "it requires extension \"%s\", which may not be installed here",
+                           needed);
+        if (!PQgetisnull(r, i, 1) && PQgetvalue(r, i, 2)[0] != 't')
+            return unsafe(PQgetvalue(r, i, 1), err);
+    }
+    return 0;
+}
+
+/* Where it goes: its control file may dictate that. NULL: into pg_catalog. */
+static int target_schema(struct pg_admin *p, struct arena *a, const char *name, const char *version,
+                         const char *schema, const char **ret, struct err *err)
+{
+    static const char SQL[] =
+        "SELECT v.schema FROM pg_available_extension_versions AS v JOIN pg_available_extensions AS a"
+        " ON a.name = v.name WHERE v.name = $1 AND v.version = coalesce($2, a.default_version)";
+    const char *const params[] = { name, version };
+    auto_result *r = NULL;
+    if (query(p, SQL, 2, params, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1)
+        return err_set(err, ERR_INVALID, "Postgres has no extension \"%s\" of this version", name);
+    const char *fixed = PQgetisnull(r, 0, 0) ? NULL : PQgetvalue(r, 0, 0);
+    if (fixed && schema && strcmp(fixed, schema) != 0)
+        return err_set(err, ERR_CONFLICT, "it can be installed only into schema \"%s\"", fixed);
+    *ret = arena_strdup(a, schema ? schema : fixed ? fixed : PG_EXTENSION_SCHEMA);
+    if (strcmp(*ret, "pg_catalog") == 0)
+        *ret = NULL;
+    return 0;
+}
+
+static int ensure_schema(struct pg_admin *p, const char *schema, struct err *err)
+{
+    auto_result *r = NULL;
+    if (query(p, "SELECT " IS_SAFE " FROM pg_namespace AS n WHERE n.nspname = $1", 1, &schema,
+              CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) > 0 && PQgetvalue(r, 0, 0)[0] != 't')
+        return unsafe(schema, err);
+    if (PQntuples(r) == 0 &&
+        ddl(p, "CREATE SCHEMA", schema, " AUTHORIZATION ", PG_ADMIN_ROLE, "", NULL, err) < 0)
+        return -1;
+    return ddl(p, "GRANT USAGE ON SCHEMA", schema, " TO PUBLIC", NULL, "", NULL, err);
+}
+
+static int install_extension(struct pg_admin *p, struct arena *a, const char *name, const char *version,
+                             const char *schema, struct err *err)
+{
+    const char *target = NULL;
+    if (target_schema(p, a, name, version, schema, &target, err) < 0 ||
+        (target && ensure_schema(p, target, err) < 0))
+        return -1;
+    return ddl(p, "CREATE EXTENSION IF NOT EXISTS", name, target ? " SCHEMA " : "", target,
+               version ? " CASCADE VERSION" : " CASCADE", version, err);
+}
+
+int pg_admin_extension_ensure(struct pg_admin *p, struct arena *a, const char *name, const char *version,
+                              const char *schema, struct err *err)
+{
+    struct pg_installed *list, *is = NULL;
+    size_t n;
+    if (pg_admin_extensions(p, a, &list, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].name, name) == 0)
+            is = &list[i];
+    if (is && schema && strcmp(is->schema, schema) != 0)
+        return err_set(err, ERR_CONFLICT, "it is in schema \"%s\" already", is->schema);
+    if (is && (!version || strcmp(is->version, version) == 0))
+        return 0;
+    if (check_required(p, name, err) < 0)
+        return -1;
+    return is ? ddl(p, "ALTER EXTENSION", name, " UPDATE TO", NULL, "", version, err)
+              : install_extension(p, a, name, version, schema, err);
+}
+
+int pg_admin_extension_drop(struct pg_admin *p, const char *name, struct err *err)
+{
+    return ddl(p, "DROP EXTENSION IF EXISTS", name, "", NULL, "", NULL, err);
 }

@@ -18,8 +18,9 @@ struct pg_admin;
 
 int pg_admin_open(const char *socket_dir, int timeout_ms, struct pg_admin **ret, struct err *err) MUST_CHECK;
 /*
- * In a database of a user, to read its catalogue.  What is set for all who come there may be nobody's name
- * but ours and nothing that changes how things are written; the options beat it.
+ * In a database of a user, to read its catalogue or for what can be done nowhere else.  What is set for all
+ * who come there may be nobody's name but ours and nothing that changes how things are written; the options
+ * beat it.
  */
 #define PG_FOREIGN_DATABASE_OPTIONS                                                                          \
     "-c session_authorization=" PG_ADMIN_ROLE " -c role=none -c quote_all_identifiers=off -c timezone=UTC"
@@ -89,6 +90,22 @@ int pg_admin_database_ensure(struct pg_admin *p, const char *made_name, const ch
                              struct err *err) MUST_CHECK;
 int pg_admin_database_exists(struct pg_admin *p, const char *name, bool *ret, struct err *err) MUST_CHECK;
 int pg_admin_database_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
+
+/* Extensions of the database that the session is in. */
+struct pg_installed {
+    const char *name, *version, *schema;
+};
+int pg_admin_extensions(struct pg_admin *p, struct arena *a, struct pg_installed **ret, size_t *ret_n,
+                        struct err *err) MUST_CHECK;
+/*
+ * Installs it, with those it requires, or updates it; version and schema NULL: the default, or as it is.  Its
+ * script is run by a superuser and finds by name what lies in its schema and in those of what it requires, so
+ * these must be ours alone: made here, or nobody else may create in them.  Else ERR_CONFLICT.
+ */
+int pg_admin_extension_ensure(struct pg_admin *p, struct arena *a, const char *name, const char *version,
+                              const char *schema, struct err *err) MUST_CHECK;
+int pg_admin_extension_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
+#define PG_EXTENSION_SCHEMA "extensions" /* where they go; on the search_path of every compute */
 
 /* Names nobody may use: pg_*, ours, template and postgres databases. */
 bool pg_role_name_reserved(const char *name);

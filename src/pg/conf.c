@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "pg/admin.h"
 #include "pg/settings.h"
 
 #include <string.h>
@@ -23,6 +24,7 @@ static const char DEFAULTS[] = "# Made by mered at each start.\n"
                                "timezone = 'UTC'\n"
                                "datestyle = 'iso, mdy'\n"
                                "default_text_search_config = 'pg_catalog.english'\n"
+                               "search_path = '\"$user\", public, " PG_EXTENSION_SCHEMA "'\n"
                                "log_line_prefix = '%m [%p] '\n";
 
 static int write_file(const char *dir, const char *name, const char *text, size_t len, struct err *err)
@@ -77,7 +79,7 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         conf->private_shm ? "dynamic_shared_memory_type=posix" : "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
         "log_destination=stderr",
-        "shared_preload_libraries=",
+        arena_printf(a, "shared_preload_libraries=%s", conf->preload),
         "session_preload_libraries=",
         conf->relaxed ? "fsync=off" : "fsync=on",
     };

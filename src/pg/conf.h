@@ -31,6 +31,7 @@ struct pg_conf {
     bool relaxed;         /* fsync off */
     bool private_shm;     /* /dev/shm is its own and goes with it; else shared memory is kept in the data
                              directory */
+    const char *preload;  /* shared_preload_libraries, or "" */
     json_t *settings;     /* checked pg_settings, or NULL */
 };
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/crypt.h"
 #include "base/text.h"
+#include "pg/extension.h"
 #include "pg/settings.h"
 
 #include <inttypes.h>
@@ -103,12 +104,24 @@ static char *settings_pointer(const char *pointer)
                      last != NULL && strcmp(last, "/default_endpoint_settings") == 0 ? "" : "/settings");
 }
 
+int intent_check_preload(struct sched *s, const char *preload_libraries, int64_t pg_version,
+                         const char *pointer, struct err *err)
+{
+    const struct pg_install *install = env_install(&s->env, pg_version);
+    json_auto_t *obj = preload_libraries ? json_loads(preload_libraries, 0, NULL) : NULL;
+    json_t *names = json_object_get(obj, "enabled_libraries");
+    if (!install) /* the version itself is what is wrong, and is told */
+        return 0;
+    return pg_preload_check(install, names, pointer, err);
+}
+
 int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
                           const char *pointer, struct err *err)
 {
     auto_free char *p_type = xasprintf("%s/type", pointer), *p_name = xasprintf("%s/name", pointer);
     auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer),
-                   *p_settings = settings_pointer(pointer);
+                   *p_settings = settings_pointer(pointer),
+                   *p_preload = xasprintf("%s/settings/preload_libraries/enabled_libraries", pointer);
     int64_t t = spec->suspend_timeout_seconds;
     if (spec->type && strcmp(spec->type, "read_write") != 0 && strcmp(spec->type, "read_only") != 0)
         return err_field(err, ERR_INVALID, p_type, "type must be read_write or read_only");
@@ -129,6 +142,8 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int
         if (pg_settings_check(obj, pg_version, p_settings, err) < 0)
             return -1;
     }
+    if (intent_check_preload(s, spec->preload_libraries, pg_version, p_preload, err) < 0)
+        return -1;
     return check_cu(s, spec, pointer, err);
 }
 
@@ -163,6 +178,8 @@ static void apply_spec(struct endpoint *e, const struct endpoint_spec *spec)
         e->suspend_timeout_seconds = spec->suspend_timeout_seconds;
     if (spec->pg_settings)
         e->pg_settings = spec->pg_settings;
+    if (spec->preload_libraries)
+        e->preload_libraries = spec->preload_libraries;
     if (spec->name)
         e->name = spec->name;
     if (spec->disabled >= 0)

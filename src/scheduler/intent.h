@@ -12,9 +12,11 @@
 
 #include "meta/branch.h"
 #include "meta/endpoint.h"
+#include "meta/extension.h"
 #include "meta/operation.h"
 #include "meta/project.h"
 #include "meta/role.h"
+#include "pg/extension.h"
 #include "scheduler/sched.h"
 
 #define INTENT_UNSET INT64_MIN
@@ -41,6 +43,7 @@ struct endpoint_spec {
     double min_cu, max_cu;           /* 0 = not given */
     int64_t suspend_timeout_seconds; /* INTENT_UNSET = not given */
     const char *pg_settings;         /* JSON object or NULL */
+    const char *preload_libraries;   /* JSON object or NULL, its shape checked */
     int disabled;                    /* -1 = not given */
 };
 
@@ -144,6 +147,29 @@ int intent_database_update(struct sched *s, struct arena *a, const char *project
                            struct err *err) MUST_CHECK;
 int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                            const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
+
+/* An extension, or (name NULL) all of a database. */
+struct extension_place {
+    const char *project_id, *branch, *database, *name;
+};
+struct extension_info {
+    struct pg_extension available;
+    bool known; /* it is installed or asked for: row says what */
+    struct extension row;
+};
+/* Those that may be had, by name. */
+int intent_extension_list(struct sched *s, struct arena *a, const struct extension_place *at,
+                          struct extension_info **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+/* ERR_NOT_FOUND for one that may not be had. */
+int intent_extension_get(struct sched *s, struct arena *a, const struct extension_place *at,
+                         struct extension_info *ret, struct err *err) MUST_CHECK;
+/* version, schema: NULL = the default, or as it is.  Nothing to do: no operation.  ERR_INVALID for one that
+ * may not be had. */
+int intent_extension_put(struct sched *s, struct arena *a, const struct extension_place *at,
+                         const char *version, const char *schema, struct extension_info *ret,
+                         struct outcome *out, struct err *err) MUST_CHECK;
+int intent_extension_delete(struct sched *s, struct arena *a, const struct extension_place *at,
+                            struct extension_info *ret, struct outcome *out, struct err *err) MUST_CHECK;
 
 /* The clear password.  ERR_PRECONDITION when the project does not store passwords or the role has none. */
 int intent_reveal_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,

@@ -46,10 +46,16 @@ int intent_endpoint_create(struct sched *s, struct arena *a, const char *project
     return db_commit(c, err);
 }
 
+static bool differs(const char *wanted, const char *is)
+{
+    return wanted && (!is || strcmp(wanted, is) != 0);
+}
+
 /* What a running Postgres only takes in at a start. */
 static bool needs_restart(const struct endpoint *e, const struct endpoint_spec *spec)
 {
-    bool settings = spec->pg_settings && (!e->pg_settings || strcmp(spec->pg_settings, e->pg_settings) != 0);
+    bool settings =
+        differs(spec->pg_settings, e->pg_settings) || differs(spec->preload_libraries, e->preload_libraries);
     bool size =
         (spec->max_cu != 0 && spec->max_cu != e->max_cu) || (spec->min_cu != 0 && spec->min_cu != e->min_cu);
     return (settings || size) && !is_stopped(e);
@@ -77,6 +83,7 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
     if (spec->suspend_timeout_seconds != INTENT_UNSET)
         e->suspend_timeout_seconds = spec->suspend_timeout_seconds;
     e->pg_settings = spec->pg_settings ? spec->pg_settings : e->pg_settings;
+    e->preload_libraries = spec->preload_libraries ? spec->preload_libraries : e->preload_libraries;
     e->disabled = spec->disabled >= 0 ? spec->disabled == 1 : e->disabled;
     e->updated_at = clock_wall_us();
     bool take_in = !restart && !stop && !is_stopped(e);

@@ -20,6 +20,9 @@ int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct 
 /* Ranges of a spec's members, in a project of pg_version; pointer is that of the object they stand in. */
 int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
                           const char *pointer, struct err *err) MUST_CHECK;
+/* The libraries of a preload_libraries object (JSON, or NULL); pointer is that of enabled_libraries. */
+int intent_check_preload(struct sched *s, const char *preload_libraries, int64_t pg_version,
+                         const char *pointer, struct err *err) MUST_CHECK;
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what,
                       struct err *err) MUST_CHECK;
 int intent_check_role_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;

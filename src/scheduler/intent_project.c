@@ -30,6 +30,16 @@ static int check_version(struct sched *s, int64_t version, struct err *err)
                      "Postgres %" PRId64 " is not installed here; installed: %s", version, have);
 }
 
+static int check_settings(struct sched *s, const struct project_spec *spec, int64_t pg_version,
+                          struct err *err)
+{
+    json_auto_t *all = spec->settings ? json_loads(spec->settings, 0, NULL) : NULL;
+    json_t *preload = json_object_get(all, "preload_libraries");
+    auto_free char *text = preload ? json_dumps(preload, JSON_COMPACT) : NULL;
+    return intent_check_preload(s, text, pg_version, "/project/settings/preload_libraries/enabled_libraries",
+                                err);
+}
+
 static int check_common(struct sched *s, const struct project_spec *spec, int64_t pg_version, struct err *err)
 {
     int64_t keep = spec->history_retention_seconds;
@@ -41,7 +51,11 @@ static int check_common(struct sched *s, const struct project_spec *spec, int64_
     if (spec->region_id && strcmp(spec->region_id, s->info.region_id) != 0)
         return err_field(err, ERR_INVALID, "/project/region_id", "there is one region here: \"%s\"",
                          s->info.region_id);
-    return intent_check_endpoint(s, &spec->endpoint, pg_version, "/project/default_endpoint_settings", err);
+    return intent_check_endpoint(s, &spec->endpoint, pg_version, "/project/default_endpoint_settings", err) <
+                       0 ||
+                   check_settings(s, spec, pg_version, err) < 0
+               ? -1
+               : 0;
 }
 
 static int insert_roles(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,

@@ -320,6 +320,11 @@ int job_apply_pending(struct sched *s, struct arena *a, const char *branch_id, s
 int job_make_role(struct sched *s, struct arena *a, struct role *r, struct pg_admin *admin,
                   struct err *err) MUST_CHECK;
 
+/* The same for the extensions of its databases.  What Postgres refuses is not wished for any longer, except
+ * at a start. */
+int job_apply_extensions(struct sched *s, struct arena *a, const char *branch_id, const char *socket_dir,
+                         bool at_start, struct err *err) MUST_CHECK;
+
 /* ---- catalog.c ---- */
 
 /*

@@ -250,11 +250,19 @@ struct apply_job {
 static void apply_run(struct task *t)
 {
     struct apply_job *j = (struct apply_job *)t;
+    const char *socket_dir = env_socket_dir(&t->s->env, t->a, j->id);
+    struct err second = ERR_INIT;
     t->rc = 0;
     if (!j->admin)
-        t->rc = pg_admin_open(env_socket_dir(&t->s->env, t->a, j->id), ADMIN_OPEN_MS, &j->admin, &t->err);
+        t->rc = pg_admin_open(socket_dir, ADMIN_OPEN_MS, &j->admin, &t->err);
     if (t->rc == 0)
         t->rc = job_apply_pending(t->s, t->a, j->branch_id, j->admin, false, &t->err);
+    /* A role that Postgres refuses keeps nobody from his extensions. */
+    if ((t->rc == 0 || !is_lost(&t->err)) &&
+        job_apply_extensions(t->s, t->a, j->branch_id, socket_dir, false, &second) < 0 && t->rc == 0) {
+        t->err = second;
+        t->rc = -1;
+    }
     if (t->rc < 0 && is_lost(&t->err)) {
         pg_admin_close(j->admin);
         j->admin = NULL;

@@ -94,11 +94,13 @@ static void apply_waiting(struct finish *f)
 {
     struct task *t = &f->t;
     struct err err = ERR_INIT;
-    if (pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, &err) == 0 &&
-        job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0)
+    const char *socket_dir = env_socket_dir(&t->s->env, t->a, f->id);
+    if (pg_admin_open(socket_dir, 10000, &f->admin, &err) == 0 &&
+        job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0 &&
+        job_apply_extensions(t->s, t->a, f->branch_id, socket_dir, true, &err) == 0)
         return;
-    log_event(LOG_WARN, "start", "a role or database is not applied yet", "ep", f->id, "error", err.msg,
-              "detail", err.detail, NULL);
+    log_event(LOG_WARN, "start", "a role, database or extension is not applied yet", "ep", f->id, "error",
+              err.msg, "detail", err.detail, NULL);
     pg_admin_close(f->admin);
     f->admin = NULL;
     if (add_apply(f, &err) < 0)

@@ -13,6 +13,7 @@
 #include "meta/project.h"
 #include "pg/conf.h"
 #include "pg/control.h"
+#include "pg/extension.h"
 #include "pg/settings.h"
 
 #include <errno.h>
@@ -129,17 +130,35 @@ static int make_dirs(struct prepare *p, struct err *err)
     return fs_mkdir(env_conf_dir(env, p->t.a, p->id), 0755, (uid_t)-1, (gid_t)-1, err);
 }
 
-static int configure(struct prepare *p, int64_t pg_version, struct err *err)
+/* Those of the endpoint, else those of its project.  One that is gone is told, not left out: nobody would
+ * know what is missing. */
+static int preload_of(struct prepare *p, const struct project *project, const struct pg_install *install,
+                      const char **ret, struct err *err)
+{
+    json_auto_t *settings = project->settings ? json_loads(project->settings, 0, NULL) : NULL;
+    json_auto_t *own = p->e.preload_libraries ? json_loads(p->e.preload_libraries, 0, NULL) : NULL;
+    json_t *chosen = own ? own : json_object_get(settings, "preload_libraries");
+    json_t *names = json_object_get(chosen, "enabled_libraries");
+    if (pg_preload_check(install, names, "", err) < 0)
+        return err_wrap(err, "preload_libraries");
+    *ret = pg_preload_text(p->t.a, names);
+    return 0;
+}
+
+static int configure(struct prepare *p, const struct project *project, struct err *err)
 {
     struct sched *s = p->t.s;
     struct arena *a = p->t.a;
-    const struct pg_install *install = env_install(&s->env, pg_version);
+    const struct pg_install *install = env_install(&s->env, project->pg_version);
     struct env_view view;
+    const char *preload = "";
     json_auto_t *settings = p->e.pg_settings ? json_loads(p->e.pg_settings, 0, NULL) : NULL;
     if (!install)
         return err_set(err, ERR_PRECONDITION,
                        "Postgres %" PRId64 " is not installed any more; install it again to use this branch",
-                       pg_version);
+                       project->pg_version);
+    if (preload_of(p, project, install, &preload, err) < 0)
+        return -1;
     double cu = p->e.max_cu < 1 ? 1 : p->e.max_cu; /* a start must not crawl: never less than one CPU */
     if (cgroup_create(p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
                       cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, err) < 0)
@@ -156,6 +175,7 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
                             .fork_tli = (uint32_t)p->b.fork_tli,
                             .private_shm = s->env.as_root,
                             .relaxed = strcmp(p->b.durability, "relaxed") == 0,
+                            .preload = preload,
                             .settings = settings };
     if (pg_conf_write(&conf, err) < 0)
         return -1;
@@ -165,14 +185,11 @@ static int configure(struct prepare *p, int64_t pg_version, struct err *err)
     return 0;
 }
 
-static int version_of(struct sched *s, struct arena *a, const struct branch *b, int64_t *ret, struct err *err)
+static int project_of(struct sched *s, struct arena *a, const struct branch *b, struct project *ret,
+                      struct err *err)
 {
     auto_dbc *c = NULL;
-    struct project project;
-    if (db_read(s->env.db, &c, err) < 0 || project_get_any(c, a, b->project_id, &project, err) < 0)
-        return -1;
-    *ret = project.pg_version;
-    return 0;
+    return db_read(s->env.db, &c, err) < 0 || project_get_any(c, a, b->project_id, ret, err) < 0 ? -1 : 0;
 }
 
 static void mark_damaged(struct prepare *p)
@@ -188,13 +205,13 @@ static void mark_damaged(struct prepare *p)
 static int prepare(struct prepare *p, struct err *err)
 {
     struct sched *s = p->t.s;
-    int64_t version;
+    struct project project;
     if (read_rows(p, err) < 0) {
         if (err->code == ERR_DAMAGED && strcmp(p->b.state, "ready") == 0)
             mark_damaged(p);
         return -1;
     }
-    if (sched_space(s, err) < 0 || version_of(s, p->t.a, &p->b, &version, err) < 0)
+    if (sched_space(s, err) < 0 || project_of(s, p->t.a, &p->b, &project, err) < 0)
         return -1;
     int got = fs_lock(env_lock(&s->env, p->t.a, p->b.volume_id), true, &p->lock_fd, err);
     if (got == 0)
@@ -213,7 +230,7 @@ static int prepare(struct prepare *p, struct err *err)
     if (make_dirs(p, err) < 0)
         return -1;
     remove_stale(p);
-    return configure(p, version, err);
+    return configure(p, &project, err);
 }
 
 static void prepare_run(struct task *t)

@@ -545,15 +545,19 @@ SPECS = [
     ("DELETE", "P/branches/main/databases/neondb", {"x": 1}, "/x"), ("POST", "P/branches/main/roles/neondb_owner/reset_password", {"password": "x"}, "/password"),
     ("POST", "P/branches/main/databases", {"database": {"name": "x"}}, "/database/owner_name"),
     ("POST", "P/branches/main/databases", {"database": {"name": "template0", "owner_name": "neondb_owner"}}, "/database/name"),
-    ("PATCH", "P/branches/main/databases/neondb", {"database": {"id": 1}}, "/database/id")]
+    ("PATCH", "P/branches/main/databases/neondb", {"database": {"id": 1}}, "/database/id"),
+    ("POST", "/projects", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}}, "/project/settings/preload_libraries/enabled_libraries"),
+    ("PATCH", "P", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["pg_prewarm", "timescaledb"]}}}},
+     "/project/settings/preload_libraries/enabled_libraries"),
+    ("PATCH", "E", {"endpoint": {"settings": {"preload_libraries": {"enabled_libraries": ["../x"]}}}}, "/endpoint/settings/preload_libraries/enabled_libraries"),
+    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}]},
+     "/endpoints/0/settings/preload_libraries/enabled_libraries")]
 NOT_SUPPORTED = [
     ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.0/8"]}}}}, "/project/settings/allowed_ips/ips"),
     ("POST", "/projects", {"project": {"settings": {"quota": {"logical_size_bytes": 1}}}}, "/project/settings/quota/logical_size_bytes"),
     ("POST", "/projects", {"project": {"settings": {"enable_logical_replication": True}}}, "/project/settings/enable_logical_replication"),
     ("PATCH", "P", {"project": {"settings": {"block_public_connections": True}}}, "/project/settings/block_public_connections"),
     ("PATCH", "P", {"project": {"settings": {"hipaa": True}}}, "/project/settings/hipaa"),
-    ("PATCH", "P", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["timescaledb"]}}}},
-     "/project/settings/preload_libraries/enabled_libraries"),
     ("POST", "P/branches", {"branch": {"expires_at": "2030-01-01T00:00:00.000Z"}}, "/branch/expires_at"),
     ("POST", "P/branches", {"branch": {"ttl_seconds": 600}}, "/branch/ttl_seconds"), ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
     ("POST", "P/branches", {"branch": {"init_source": "schema-only"}}, "/branch/init_source"),
@@ -565,10 +569,7 @@ NOT_SUPPORTED = [
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_only"}}, "/endpoint/type"),
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "passwordless_access": False}}, "/endpoint/passwordless_access"),
     ("PATCH", "E", {"endpoint": {"pooler_enabled": True}}, "/endpoint/pooler_enabled"),
-    ("PATCH", "E", {"endpoint": {"settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}}, "/endpoint/settings/preload_libraries/enabled_libraries"),
     ("PATCH", "E", {"endpoint": {"settings": {"pgbouncer_settings": {"pool_mode": "session"}}}}, "/endpoint/settings/pgbouncer_settings"),
-    ("POST", "P/branches", {"endpoints": [{"type": "read_write", "settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}]},
-     "/endpoints/0/settings/preload_libraries/enabled_libraries"),
     ("PATCH", "P/branches/main", {"branch": {"ttl_seconds": 60}}, "/branch/ttl_seconds"),
     ("POST", "/projects", {"project": {"provisioner": "k8s-pod"}}, "/project/provisioner"),
     ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"protected_branches_only": True}}}}, "/project/settings/allowed_ips/protected_branches_only"),
@@ -609,7 +610,8 @@ KINDS = [None, True, -5, 1.5, 10**12, "", "x", "\a", [], [1], ["x"], {}, {"x": 1
 BASES = {"project_create": {"project": {}}, "project_update": {"project": {}}, "branch_create": {"branch": {}, "endpoints": [{"type": "read_write"}]},
          "branch_update": {"branch": {}}, "endpoint_create": {"endpoint": {"branch_id": "dev/1", "type": "read_write"}}, "endpoint_update": {"endpoint": {}},
          "role_create": {"role": {"name": "r"}}, "database_create": {"database": {"name": "d", "owner_name": "neondb_owner"}},
-         "database_update": {"database": {}}, "apikey_create": {"key_name": "k"}}
+         "database_update": {"database": {}}, "apikey_create": {"key_name": "k"}, "extension_put": {"extension": {}},
+         "branch_restore": {"source_branch_id": "main"}, "branch_reset_to_parent": {}}
 
 
 def spoilt(schemas, schema, base, where=""):
@@ -629,10 +631,11 @@ def spoilt(schemas, schema, base, where=""):
 def test_every_member_of_every_body_spoilt(api, mere, p):
     contract = check_api.Contract(yaml.safe_load((ROOT / "openapi.yaml").read_text()))
     assert {o[3]["operationId"] for o in contract.operations if "requestBody" in o[3]} == set(BASES)
-    places = {"branch_id": "main", "endpoint_id": p["endpoints"][0]["id"], "database_name": "neondb", "project_id": p["project"]["id"]}
+    places = {"branch_id": "main", "endpoint_id": p["endpoints"][0]["id"], "database_name": "neondb", "project_id": p["project"]["id"],
+              "extension_name": "hstore"}
     before, wrong, n = counts(mere), [], 0
     for pattern, item in contract.schemas.document["paths"].items():
-        for method in set(item) & {"post", "patch"}:
+        for method in set(item) & {"post", "patch", "put"}:
             operation = item[method]
             if "requestBody" not in operation:
                 continue
@@ -831,6 +834,19 @@ def test_no_secret_in_the_log(api, mere, p):
     assert f"route=/api/v2/projects/{{project_id}}/connection_uri status=200" in log
     for secret in (token["key"], uri, p["roles"][0]["password"], mere.key, "hunter2"):
         assert secret not in log
+
+
+def test_extensions(api, p):
+    path = f"{p['path']}/branches/main/databases/neondb/extensions"
+    assert "hstore" in [e["name"] for e in api.ok("GET", path)["extensions"]]
+    assert api.wait(api.ok("PUT", path + "/hstore", expect=(200,)))["extension"]["state"] == "creating"
+    assert api.ok("PUT", path + "/hstore", {"extension": {"schema": "extensions"}}, expect=(200,))["operations"] == []
+    assert api.ok("GET", path + "/hstore")["extension"]["installed"] is True
+    api.wait(api.ok("DELETE", path + "/hstore", expect=(200,)))
+    assert api.ok("GET", path + "/hstore")["extension"]["state"] == "available"
+    api.refused("PUT", path + "/dblink", text="may be installed")
+    api.refused("GET", path + "/dblink", status=404)
+    api.refused("PUT", path + "/hstore", {"extension": {"schema": "public"}}, pointer="/extension/schema")
 
 
 # --- the contract ---------------------------------------------------------------------------------------------------------------

@@ -259,3 +259,20 @@ def test_killed_while_it_learns(new_mere, expect_log):
     until(lambda: set(roles(child)) == {project.role}, 10, "the role of later to go")
     assert agree(child)
     project.delete()
+
+
+def test_a_restore_has_those_of_that_moment(project):
+    b = project.main
+    at = moment(b)
+    add_role(b, "late")
+    b.query("CREATE DATABASE bysql")
+    body = project.call("POST", b.path(f"/roles/{project.role}/reset_password"))
+    project.mere.wait_operations(project.id, body)
+    project.password = body["role"]["password"]
+    body = project.call("POST", b.path("/restore"), {"source_branch_id": b.id, "source_lsn": at, "preserve_under_name": "before"})
+    project.mere.wait_operations(project.id, body)
+    assert b.value("SELECT current_user") == project.role, "today's password is good"
+    until(lambda: set(databases(b)) == {"neondb"}, 8, "the database of later to go")
+    assert set(roles(b)) == {project.role} and agree(b)
+    before = project.call("GET", "/branches/before/databases")["databases"]
+    assert {d["name"] for d in before} == {"neondb", "bysql"}

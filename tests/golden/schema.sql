@@ -72,6 +72,7 @@ CREATE TABLE endpoint (
     min_cu                  REAL NOT NULL,
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
+    preload_libraries       TEXT,
     generation              INTEGER NOT NULL DEFAULT 0,
     pid                     INTEGER NOT NULL DEFAULT 0,
     pid_start               INTEGER NOT NULL DEFAULT 0,
@@ -86,6 +87,16 @@ CREATE TABLE endpoint (
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
 CREATE INDEX endpoint_project ON endpoint (project_id);
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
+CREATE TABLE extension (
+    database_id INTEGER NOT NULL REFERENCES database (id) ON DELETE CASCADE,
+    name        TEXT NOT NULL,
+    version     TEXT,
+    schema      TEXT,
+    state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    PRIMARY KEY (database_id, name)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE image (
     id         TEXT PRIMARY KEY,
     branch_id  TEXT REFERENCES branch (id),

@@ -96,6 +96,7 @@ START_TEST(commands_come_through_the_shell)
     ck_assert_int_eq(mkdir(place, 0700), 0);
     ck_assert_int_eq(fs_write_plain(tool, TOOL, sizeof(TOOL) - 1, 0700, (uid_t)-1, (gid_t)-1, &err), 0);
     struct pg_conf conf = { .bindir = "/b",
+                            .preload = "pg_stat_statements",
                             .data_dir = "/d",
                             .archive_dir = place,
                             .wal_tool = tool,
