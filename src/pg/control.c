@@ -1,5 +1,6 @@
 #include "pg/control.h"
 
+#include "base/bytes.h"
 #include "base/fs.h"
 #include "base/text.h"
 #include "pg/walseg.h"
@@ -39,38 +40,14 @@ static const struct {
 /* Postgres writes the file in place and in one go: who reads in between finds it whole at the next try. */
 #define CONTROL_TRIES 5
 
-static uint32_t get32(const char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint64_t get64(const char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-/* CRC-32C (Castagnoli, reflected), bit by bit: it is for three hundred bytes. */
-static uint32_t crc32c(const char *data, size_t len)
-{
-    uint32_t crc = UINT32_MAX;
-    for (size_t i = 0; i < len; i++) {
-        crc ^= (uint8_t)data[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78 : 0);
-    }
-    return ~crc;
-}
-
 /* A version whose layout is not known here is taken as it is: there is nothing to check it with. */
 static bool is_whole(const char *data, size_t len, uint32_t version)
 {
     for (size_t i = 0; i < N_ELEMENTS(LAYOUTS); i++)
         if (LAYOUTS[i].version == version)
-            return len >= LAYOUTS[i].crc + 4 && crc32c(data, LAYOUTS[i].crc) == get32(data + LAYOUTS[i].crc);
+            return len >= LAYOUTS[i].crc + 4 &&
+                   bytes_crc_end(bytes_crc_add(BYTES_CRC_INIT, data, LAYOUTS[i].crc)) ==
+                       bytes_get32(data + LAYOUTS[i].crc);
     return true;
 }
 
@@ -82,7 +59,7 @@ static int read_control(struct arena *a, const char *path, struct pg_control *re
         return -1;
     if (len < CONTROL_HEAD)
         return err_set(err, ERR_INTERNAL, "the cluster's control file is too short");
-    uint32_t version = get32(data + AT_CONTROL_VERSION);
+    uint32_t version = bytes_get32(data + AT_CONTROL_VERSION);
     if (version < CONTROL_VERSION_MIN || version > CONTROL_VERSION_MAX)
         return err_set(err, ERR_INTERNAL,
                        "the cluster's control file has version %" PRIu32 ", which this Mere does not know",
@@ -91,11 +68,11 @@ static int read_control(struct arena *a, const char *path, struct pg_control *re
         return err_set(err, ERR_UNAVAILABLE,
                        "the cluster's control file is being written, or it is damaged; try again");
     *ret = (struct pg_control){
-        .system_id = get64(data + AT_SYSTEM_ID),
-        .state = (enum pg_state)get32(data + AT_STATE),
-        .checkpoint = get64(data + AT_CHECKPOINT),
-        .redo = get64(data + AT_REDO),
-        .tli = get32(data + AT_TLI),
+        .system_id = bytes_get64(data + AT_SYSTEM_ID),
+        .state = (enum pg_state)bytes_get32(data + AT_STATE),
+        .checkpoint = bytes_get64(data + AT_CHECKPOINT),
+        .redo = bytes_get64(data + AT_REDO),
+        .tli = bytes_get32(data + AT_TLI),
     };
     return 0;
 }

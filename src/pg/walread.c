@@ -1,5 +1,6 @@
 #include "pg/walread.h"
 
+#include "base/bytes.h"
 #include "base/text.h"
 #include "pg/walseg.h"
 
@@ -54,60 +55,6 @@ struct walread {
     size_t record_max;
     char why[256];
 };
-
-/* ---- CRC-32C, eight bytes at a time ---- */
-
-static uint32_t crc_table[8][256];
-
-__attribute__((constructor)) static void crc_fill(void)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t c = i;
-        for (int bit = 0; bit < 8; bit++)
-            c = (c >> 1) ^ (0x82F63B78u & -(c & 1));
-        crc_table[0][i] = c;
-    }
-    for (uint32_t i = 0; i < 256; i++)
-        for (int t = 1; t < 8; t++)
-            crc_table[t][i] = (crc_table[t - 1][i] >> 8) ^ crc_table[0][crc_table[t - 1][i] & 0xFF];
-}
-
-static uint32_t crc_add(uint32_t crc, const uint8_t *p, size_t n)
-{
-    for (; n >= 8; n -= 8, p += 8) {
-        uint32_t lo, hi;
-        memcpy(&lo, p, 4);
-        memcpy(&hi, p + 4, 4);
-        lo ^= crc;
-        crc = crc_table[7][lo & 0xFF] ^ crc_table[6][lo >> 8 & 0xFF] ^ crc_table[5][lo >> 16 & 0xFF] ^
-              crc_table[4][lo >> 24] ^ crc_table[3][hi & 0xFF] ^ crc_table[2][hi >> 8 & 0xFF] ^
-              crc_table[1][hi >> 16 & 0xFF] ^ crc_table[0][hi >> 24];
-    }
-    for (; n > 0; n--, p++)
-        crc = (crc >> 8) ^ crc_table[0][(crc ^ *p) & 0xFF];
-    return crc;
-}
-
-static uint16_t get16(const uint8_t *p)
-{
-    uint16_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
 
 /* ---- pages ---- */
 
@@ -178,7 +125,7 @@ static int load_page(struct walread *r, uint64_t address, struct err *err)
         return err_sys(err, "read WAL segment %s", r->name);
     if (n != WALSEG_PAGE)
         return ends(r, address, "the segment is truncated");
-    if (r->page[PAGE_MAGIC + 1] != MAGIC_HIGH_BYTE || get64(r->page + PAGE_ADDR) != address)
+    if (r->page[PAGE_MAGIC + 1] != MAGIC_HIGH_BYTE || bytes_get64(r->page + PAGE_ADDR) != address)
         return ends(r, address, "no page of this address");
     r->page_at = address;
     return 1;
@@ -217,12 +164,12 @@ static int read_rest(struct walread *r, uint64_t *at, size_t have, size_t len, s
         int rc = load_page(r, page, err);
         if (rc <= 0)
             return rc;
-        unsigned info = get16(r->page + PAGE_INFO);
+        unsigned info = bytes_get16(r->page + PAGE_INFO);
         if (info & PAGE_OVERWRITTEN) {
             *at = page;
             return GIVEN_UP;
         }
-        if (!(info & PAGE_CONTRECORD) || get32(r->page + PAGE_REM_LEN) != len - have)
+        if (!(info & PAGE_CONTRECORD) || bytes_get32(r->page + PAGE_REM_LEN) != len - have)
             return ends(r, page, "the rest of the record is not there");
         size_t head = page_head(page), n = WALSEG_PAGE - head < len - have ? WALSEG_PAGE - head : len - have;
         memcpy(make_room(r, have + n) + have, r->page + head,
@@ -248,7 +195,7 @@ static void read_stamp(const uint8_t *rec, size_t len, struct walrec *ret)
             more = false;
             break;
         case 254: /* XLR_BLOCK_ID_DATA_LONG */
-            data = at + 5 <= len ? get32(rec + at + 1) : 0;
+            data = at + 5 <= len ? bytes_get32(rec + at + 1) : 0;
             more = false;
             break;
         case 253: /* XLR_BLOCK_ID_ORIGIN */
@@ -263,14 +210,14 @@ static void read_stamp(const uint8_t *rec, size_t len, struct walrec *ret)
     }
     if (data < 8 || data > len - REC_HEAD)
         return;
-    ret->stamp_us = (int64_t)get64(rec + len - data) + POSTGRES_EPOCH_US;
+    ret->stamp_us = (int64_t)bytes_get64(rec + len - data) + POSTGRES_EPOCH_US;
     ret->commit = op == XACT_COMMIT || op == XACT_COMMIT_2PC;
 }
 
 static bool crc_right(const uint8_t *rec, size_t len)
 {
-    uint32_t crc = crc_add(0xFFFFFFFFu, rec + REC_HEAD, len - REC_HEAD);
-    return (crc_add(crc, rec, REC_CRC) ^ 0xFFFFFFFFu) == get32(rec + REC_CRC);
+    uint32_t crc = bytes_crc_add(BYTES_CRC_INIT, rec + REC_HEAD, len - REC_HEAD);
+    return bytes_crc_end(bytes_crc_add(crc, rec, REC_CRC)) == bytes_get32(rec + REC_CRC);
 }
 
 /* As read_rest, for the whole record at `start`. */
@@ -281,7 +228,7 @@ static int read_record(struct walread *r, uint64_t start, uint64_t *ret_end, siz
         return rc;
     size_t off = start % WALSEG_PAGE, here = WALSEG_PAGE - off;
     /* Records are aligned to 8 bytes, so that the length is whole on this page. */
-    uint32_t len = get32(r->page + off + REC_LEN);
+    uint32_t len = bytes_get32(r->page + off + REC_LEN);
     if (len == 0)
         return ends(r, start, "the WAL ends");
     if (len < REC_HEAD || len > REC_LEN_MAX)
@@ -316,7 +263,7 @@ int walread_next(struct walread *r, struct walrec *ret, struct err *err)
     } while (rc == GIVEN_UP);
     if (rc <= 0)
         return rc;
-    if (r->prev != 0 && get64(r->record + REC_PREV) != r->prev)
+    if (r->prev != 0 && bytes_get64(r->record + REC_PREV) != r->prev)
         return ends(r, r->at, "the record does not follow the one before");
     if (!crc_right(r->record, len))
         return ends(r, r->at, "a record with a wrong checksum");
