@@ -77,6 +77,7 @@ CREATE INDEX branch_by_name ON branch (name);
 -- An immutable volume, valid from lsn on.  branch_id NULL: the template cluster of a Postgres version.
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]
 -- is still to be copied beside it; ready: complete; trash: may be removed.
+-- created_at: a time at which lsn had been reached, so that nothing that was committed after it is in the image.
 CREATE TABLE image (
     id         TEXT PRIMARY KEY,
     branch_id  TEXT REFERENCES branch (id),

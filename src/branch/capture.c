@@ -32,6 +32,13 @@ static int insert_taking(const struct env *env, struct arena *a, const struct br
     return db_commit(c, err);
 }
 
+/* Its place is known, so that what is committed from now on lies behind it. */
+static void set_lsn(struct image *image, uint64_t lsn)
+{
+    image->lsn = lsn;
+    image->created_at = clock_wall_us();
+}
+
 int capture_head(const struct env *env, const char *volume_id, uint64_t *ret_redo, uint64_t *ret_head,
                  uint32_t *ret_tli, uint64_t *ret_system_id, struct err *err)
 {
@@ -99,7 +106,7 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     CRASH_POINT("capture.synced");
     if (rc == 0) {
         ret->state = "ready";
-        ret->lsn = head;
+        set_lsn(ret, head);
         rc = commit_cold(env, b, ret, err);
     }
     if (rc < 0) {
@@ -122,7 +129,7 @@ static int take_snapshot(const struct env *env, struct arena *a, const struct br
                          struct pg_admin *admin, struct image *ret, struct err *err)
 {
     struct pg_control control;
-    uint64_t redo;
+    uint64_t redo, lsn;
     if (pg_admin_redo_lsn(admin, &redo, err) < 0)
         return -1;
     if (insert_taking(env, a, b, "snapshot", (uint32_t)b->tli, redo, ret, err) < 0)
@@ -132,8 +139,9 @@ static int take_snapshot(const struct env *env, struct arena *a, const struct br
         return -1;
     CRASH_POINT("capture.cloned");
     /* After the snapshot, never before: a page in it may carry WAL up to its very instant. */
-    if (pg_admin_mark(admin, ret->id, &ret->lsn, err) < 0)
+    if (pg_admin_mark(admin, ret->id, &lsn, err) < 0)
         return -1;
+    set_lsn(ret, lsn);
     if (pg_control_read(env_pgdata(env, a, ret->id), &control, err) < 0)
         return -1;
     if (control.redo < redo || control.tli != (uint32_t)b->tli)
@@ -148,7 +156,7 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
                        struct image *ret, struct err *err)
 {
     const char *label;
-    uint64_t redo;
+    uint64_t redo, lsn;
     if (pg_admin_redo_lsn(admin, &redo, err) < 0)
         return -1;
     if (insert_taking(env, a, b, "backup", (uint32_t)b->tli, redo, ret, err) < 0)
@@ -164,7 +172,10 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
     CRASH_POINT("capture.cloned");
     if (write_label(env, a, ret->id, label, err) < 0)
         return -1;
-    return pg_admin_mark(admin, ret->id, &ret->lsn, err);
+    if (pg_admin_mark(admin, ret->id, &lsn, err) < 0)
+        return -1;
+    set_lsn(ret, lsn);
+    return 0;
 }
 
 int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,

@@ -121,6 +121,7 @@ static int seal(const struct env *env, struct arena *a, struct image *image, str
     }
     image->tli = control.tli;
     image->redo_lsn = control.redo;
+    image->created_at = clock_wall_us();
     return volume_strip(env, pgdata, err);
 }
 
@@ -170,8 +171,7 @@ int template_ensure(const struct env *env, const struct pg_install *install, str
     image = (struct image){ .id = arena_printf(a, "im-template-%" PRId64, install->major),
                             .pg_version = install->major,
                             .method = "cold",
-                            .state = "ready",
-                            .created_at = clock_wall_us() };
+                            .state = "ready" };
     if (make(env, a, install, &image, err) < 0)
         return -1;
     CRASH_POINT("template.made");

@@ -130,8 +130,9 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err)
     return stmt_run(c, st, NULL, err);
 }
 
-static const char SQL_IMAGE_UPDATE[] = "UPDATE image SET state = :state, tli = :tli, redo_lsn = :redo_lsn, "
-                                       "lsn = :lsn, method = :method WHERE id = :id";
+static const char SQL_IMAGE_UPDATE[] =
+    "UPDATE image SET state = :state, tli = :tli, redo_lsn = :redo_lsn, "
+    "lsn = :lsn, method = :method, created_at = :created_at WHERE id = :id";
 
 int image_update(struct dbc *c, const struct image *i, struct err *err)
 {

@@ -16,7 +16,7 @@ struct image {
     int64_t tli;
     uint64_t redo_lsn;
     uint64_t lsn;
-    int64_t created_at;
+    int64_t created_at; /* a time at which its lsn had been reached: what was committed later is not in it */
 };
 
 int image_get(struct dbc *c, struct arena *a, const char *id, struct image *ret, struct err *err) MUST_CHECK;
@@ -36,7 +36,7 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
 int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
                         struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
-/* state, tli, redo_lsn, lsn, method */
+/* state, tli, redo_lsn, lsn, method, created_at */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 int image_set_state(struct dbc *c, const char *id, const char *state, struct err *err) MUST_CHECK;
 /* Branches being deleted let go of it; one that lives and is cloned from it is ERR_INTERNAL. */

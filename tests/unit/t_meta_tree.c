@@ -506,6 +506,7 @@ START_TEST(image_round_trip)
     i.tli = 3;
     i.redo_lsn = 10;
     i.lsn = 11;
+    i.created_at = 12;
     OK(image_update(c, &i, &E));
     OK(image_set_state(c, "im-1", "ready", &E));
     FAILS(ERR_INTERNAL, image_set_state(c, "im-1", "blurred", &E));
@@ -513,7 +514,7 @@ START_TEST(image_round_trip)
     ck_assert(found);
     ck_assert_str_eq(got.id, "im-1");
     ck_assert_str_eq(got.method, "snapshot");
-    ck_assert(got.tli == 3 && got.redo_lsn == 10 && got.lsn == 11);
+    ck_assert(got.tli == 3 && got.redo_lsn == 10 && got.lsn == 11 && got.created_at == 12);
     OK(image_find_template(c, A, 16, &got, &found, &E));
     ck_assert(!found);
     OK(image_delete(c, "im-1", &E));
