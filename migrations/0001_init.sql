@@ -78,6 +78,8 @@ CREATE INDEX branch_by_name ON branch (name);
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]
 -- is still to be copied beside it; ready: complete; trash: may be removed.
 -- created_at: a time at which lsn had been reached, so that nothing that was committed after it is in the image.
+-- stamp_us: the largest stamp of a commit or abort before lsn in its whole line; 0 = there is none, -1 = not read yet, -2 = what says it
+-- cannot be read.
 CREATE TABLE image (
     id         TEXT PRIMARY KEY,
     branch_id  TEXT REFERENCES branch (id),
@@ -87,9 +89,11 @@ CREATE TABLE image (
     tli        INTEGER,
     redo_lsn   INTEGER,
     lsn        INTEGER,
+    stamp_us   INTEGER NOT NULL DEFAULT -1,
     created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX image_branch ON image (branch_id, lsn);
+CREATE INDEX image_unstamped ON image (created_at) WHERE stamp_us = -1;
 
 -- desired is written by intents, observed by the compute's one mutator.
 CREATE TABLE endpoint (

@@ -22,6 +22,7 @@ static int insert_taking(const struct env *env, struct arena *a, const struct br
                            .state = "taking",
                            .tli = tli,
                            .redo_lsn = redo,
+                           .stamp_us = IMAGE_STAMP_UNREAD,
                            .created_at = clock_wall_us() };
     struct image seed;
     if (db_write(env->db, &c, err) < 0 || image_get(c, a, b->image_id, &seed, err) < 0)

@@ -30,17 +30,26 @@ static void push_piece(struct history *h, struct arena *a, const struct branch *
     h->n++;
 }
 
+/* Which image to begin with: one that is named, or the newest that will do. */
+struct start {
+    const char *image_id; /* NULL = not named */
+    bool timed;           /* nothing before it is stamped after t_us */
+    int64_t t_us;
+};
+
 /* Is the image to begin with one of this branch's own? */
 static int look_for_image(struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
-                          const char *image_id, struct image *ret, bool *ret_found, struct err *err)
+                          const struct start *start, struct image *ret, bool *ret_found, struct err *err)
 {
     *ret_found = false;
-    if (image_id) {
+    if (start->image_id) {
         *ret_found = ret->branch_id && strcmp(ret->branch_id, b->id) == 0;
         return 0;
     }
     if (b->fork_lsn == 0)
         return 0;
+    if (start->timed)
+        return image_find_stamped(c, a, b->id, b->fork_lsn, lsn, start->t_us, ret, ret_found, err);
     return image_find_between(c, a, b->id, b->fork_lsn, lsn, ret, ret_found, err);
 }
 
@@ -49,40 +58,6 @@ static uint64_t before_header(uint64_t lsn)
 {
     uint64_t page = lsn - lsn % WALSEG_PAGE;
     return lsn <= walseg_record_start(page) ? page : lsn;
-}
-
-int history_find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
-                 const char *image_id, struct history *ret, struct err *err)
-{
-    struct branch at = *b;
-    bool found = false;
-    lsn = before_header(lsn);
-    *ret = (struct history){ .env = env, .lsn = lsn };
-    if (image_id && image_get(c, a, image_id, &ret->image, err) < 0)
-        return -1;
-    for (;;) {
-        bool own = at.fork_lsn != 0 && at.tli != 0 && lsn > at.fork_lsn;
-        if (look_for_image(c, a, &at, lsn, image_id, &ret->image, &found, err) < 0)
-            return -1;
-        if (found) {
-            if (ret->image.lsn < lsn)
-                push_piece(ret, a, &at, ret->image.lsn);
-            return 0;
-        }
-        if (own)
-            push_piece(ret, a, &at, at.fork_lsn);
-        if (!at.parent_id)
-            break;
-        lsn = lsn < at.parent_lsn ? lsn : at.parent_lsn;
-        if (branch_get_id(c, a, at.parent_id, &at, err) < 0)
-            return -1;
-    }
-    if (image_id && ret->image.branch_id)
-        return err_set(err, ERR_INTERNAL, "image %s is not of the history of branch %s", image_id, b->id);
-    /* The root: what it was cloned from is the template. */
-    if (!image_id && !at.image_id)
-        return err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
-    return image_id ? 0 : image_get(c, a, at.image_id, &ret->image, err);
 }
 
 /* The branch of the line in whose own history the oldest place lies that can be reached: that of one whose
@@ -101,14 +76,61 @@ static int find_oldest(struct dbc *c, struct arena *a, const struct branch *b, s
     return ret->image_id ? 0 : err_set(err, ERR_INTERNAL, "branch %s has no history yet", b->id);
 }
 
-int history_oldest_image(struct dbc *c, struct arena *a, const struct branch *b, const char **ret_id,
-                         struct err *err)
+/* Up the line to the branch whose image it begins with.  Where there is none that will do, it begins with the
+ * oldest. */
+static int find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
+                const struct start *start, struct history *ret, struct err *err)
 {
-    struct branch oldest;
-    if (find_oldest(c, a, b, &oldest, err) < 0)
+    struct start from = *start;
+    struct branch at = *b, oldest = { 0 };
+    bool found = false;
+    lsn = before_header(lsn);
+    *ret = (struct history){ .env = env, .lsn = lsn };
+    if ((from.image_id ? image_get(c, a, from.image_id, &ret->image, err)
+                       : find_oldest(c, a, b, &oldest, err)) < 0)
         return -1;
-    *ret_id = oldest.image_id;
-    return 0;
+    for (;;) {
+        bool own = at.fork_lsn != 0 && at.tli != 0 && lsn > at.fork_lsn;
+        if (look_for_image(c, a, &at, lsn, &from, &ret->image, &found, err) < 0)
+            return -1;
+        if (!found && !from.image_id && strcmp(at.id, oldest.id) == 0) {
+            from.image_id = oldest.image_id;
+            if (image_get(c, a, from.image_id, &ret->image, err) < 0 ||
+                look_for_image(c, a, &at, lsn, &from, &ret->image, &found, err) < 0)
+                return -1;
+        }
+        if (found && ret->image.lsn > lsn)
+            break;
+        if (found) {
+            if (ret->image.lsn < lsn)
+                push_piece(ret, a, &at, ret->image.lsn);
+            return 0;
+        }
+        if (own)
+            push_piece(ret, a, &at, at.fork_lsn);
+        if (!at.parent_id)
+            break;
+        lsn = lsn < at.parent_lsn ? lsn : at.parent_lsn;
+        if (branch_get_id(c, a, at.parent_id, &at, err) < 0)
+            return -1;
+    }
+    /* The root: what it was cloned from is the template. */
+    return !ret->image.branch_id
+               ? 0
+               : err_set(err, ERR_INTERNAL, "image %s is not of the history of branch %s before this place",
+                         ret->image.id, b->id);
+}
+
+int history_find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
+                 const char *image_id, struct history *ret, struct err *err)
+{
+    return find(env, c, a, b, lsn, &(struct start){ .image_id = image_id }, ret, err);
+}
+
+int history_find_time(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b,
+                      uint64_t lsn, int64_t t_us, struct history *ret, struct err *err)
+{
+    return find(env, c, a, b, lsn, &(struct start){ .timed = true, .t_us = t_us }, ret, err);
 }
 
 int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uint64_t *ret_lsn,
@@ -201,7 +223,7 @@ static int read_to(const struct history *h, const char *dir, int64_t after_us, s
 {
     struct reading files = { .h = h, .dir = dir };
     struct walrec rec;
-    *ret = (struct history_place){ .lsn = h->lsn };
+    *ret = (struct history_place){ .lsn = h->lsn, .stamp_us = h->image.stamp_us > 0 ? h->image.stamp_us : 0 };
     *ret_before = false;
     if (h->n == 0)
         return 0;
@@ -217,7 +239,8 @@ static int read_to(const struct history *h, const char *dir, int64_t after_us, s
             *ret_before = true;
             return 0;
         }
-        ret->stamp_us = rec.stamp_us;
+        if (rec.stamp_us > ret->stamp_us)
+            ret->stamp_us = rec.stamp_us;
     }
     ret->lsn = walread_at(r);
     return 0;

@@ -30,16 +30,20 @@ struct history {
 /* A record boundary. */
 struct history_place {
     uint64_t lsn;     /* the first place at or after the one asked for where a record can begin */
-    int64_t stamp_us; /* of the last commit or abort before it; 0 = there is none behind the image */
+    int64_t stamp_us; /* the largest stamp of a commit or abort before it in the whole line; 0 = there is
+                         none; only of what was read when the image's own is not known */
 };
 
 /* image_id: the image to begin with (the one that a branch holds); NULL = the newest that will do.  lsn must
  * not be beyond the branch's head.  ERR_INTERNAL when no image is there to begin with. */
 int history_find(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b, uint64_t lsn,
                  const char *image_id, struct history *ret, struct err *err) MUST_CHECK;
-/* The image that the whole line begins with. */
-int history_oldest_image(struct dbc *c, struct arena *a, const struct branch *b, const char **ret_id,
-                         struct err *err) MUST_CHECK;
+/*
+ * The same, beginning with the newest image before which nothing is stamped after t_us, however the stamps
+ * run: what a time means can be read from there.  INT64_MAX: with the newest whose stamp_us is known.
+ */
+int history_find_time(const struct env *env, struct dbc *c, struct arena *a, const struct branch *b,
+                      uint64_t lsn, int64_t t_us, struct history *ret, struct err *err) MUST_CHECK;
 /* The oldest place that can be reached, and when it was. */
 int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uint64_t *ret_lsn,
                      int64_t *ret_time_us, struct err *err) MUST_CHECK;

@@ -9,13 +9,13 @@
 #include "meta/row.h"
 
 static const struct field IMAGE[] = {
-    FIELD(image, id, F_STR, 0, 0),          FIELD(image, branch_id, F_STR, 0, 0),
-    FIELD(image, pg_version, F_I64, 0, 0),  FIELD(image, method, F_STR, 0, 0),
-    FIELD(image, state, F_STR, 0, 0),       FIELD(image, tli, F_I64, 0, 0),
-    FIELD(image, redo_lsn, F_LSN, 0, 0),    FIELD(image, lsn, F_LSN, 0, 0),
-    FIELD(image, created_at, F_TIME, 0, 0),
+    FIELD(image, id, F_STR, 0, 0),         FIELD(image, branch_id, F_STR, 0, 0),
+    FIELD(image, pg_version, F_I64, 0, 0), FIELD(image, method, F_STR, 0, 0),
+    FIELD(image, state, F_STR, 0, 0),      FIELD(image, tli, F_I64, 0, 0),
+    FIELD(image, redo_lsn, F_LSN, 0, 0),   FIELD(image, lsn, F_LSN, 0, 0),
+    FIELD(image, stamp_us, F_I64, 0, 0),   FIELD(image, created_at, F_TIME, 0, 0),
 };
-#define COLUMNS "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, created_at"
+#define COLUMNS "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, stamp_us, created_at"
 
 static const struct noun IMAGE_NOUN = {
     .name = "image",
@@ -90,6 +90,37 @@ int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, ui
     return find(c, st, a, ret, ret_found, err);
 }
 
+static const char SQL_IMAGE_FIND_STAMPED[] =
+    "SELECT " COLUMNS
+    " FROM image WHERE branch_id = :branch AND lsn BETWEEN :from AND :to AND state = 'ready'"
+    " AND stamp_us BETWEEN 0 AND :until ORDER BY lsn DESC, id LIMIT 1";
+
+int image_find_stamped(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
+                       int64_t until_us, struct image *ret, bool *ret_found, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_IMAGE_FIND_STAMPED, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":from", (int64_t)from);
+    bind_i64(st, ":to", (int64_t)to);
+    bind_i64(st, ":until", until_us);
+    return find(c, st, a, ret, ret_found, err);
+}
+
+/* An image can only be read from the one before it, so the oldest comes first. */
+static const char SQL_IMAGE_FIND_UNSTAMPED[] =
+    "SELECT " COLUMNS " FROM image WHERE stamp_us = -1 AND state = 'ready'"
+    " AND branch_id IN (SELECT id FROM branch WHERE state <> 'deleting') ORDER BY created_at, id LIMIT 1";
+
+int image_find_unstamped(struct dbc *c, struct arena *a, struct image *ret, bool *ret_found, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_IMAGE_FIND_UNSTAMPED, &st, err) < 0)
+        return -1;
+    return find(c, st, a, ret, ret_found, err);
+}
+
 static const char SQL_IMAGE_LIST[] =
     "SELECT " COLUMNS " FROM image WHERE (:branch IS NULL OR branch_id = :branch) ORDER BY created_at, id";
 
@@ -119,7 +150,7 @@ int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size
 
 static const char SQL_IMAGE_INSERT[] =
     "INSERT INTO image (" COLUMNS ") VALUES (:id, :branch_id, :pg_version, :method, :state, :tli, :redo_lsn,"
-    " :lsn, :created_at)";
+    " :lsn, :stamp_us, :created_at)";
 
 int image_insert(struct dbc *c, const struct image *i, struct err *err)
 {
@@ -152,6 +183,18 @@ int image_set_state(struct dbc *c, const char *id, const char *state, struct err
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":state", state);
+    return stmt_change(c, st, &IMAGE_NOUN, err);
+}
+
+static const char SQL_IMAGE_SET_STAMP[] = "UPDATE image SET stamp_us = :stamp WHERE id = :id";
+
+int image_set_stamp(struct dbc *c, const char *id, int64_t stamp_us, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_IMAGE_SET_STAMP, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_i64(st, ":stamp", stamp_us);
     return stmt_change(c, st, &IMAGE_NOUN, err);
 }
 

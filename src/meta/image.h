@@ -7,6 +7,10 @@
 
 #include "meta/db.h"
 
+/* What stamp_us says while it does not say when: no time can begin at such an image. */
+#define IMAGE_STAMP_UNREAD (-1)
+#define IMAGE_STAMP_LOST   (-2) /* the WAL that says it cannot be read */
+
 struct image {
     const char *id; /* also the volume's id */
     const char *branch_id;
@@ -16,6 +20,8 @@ struct image {
     int64_t tli;
     uint64_t redo_lsn;
     uint64_t lsn;
+    int64_t
+        stamp_us; /* the largest stamp of a commit or abort before lsn in its whole line; 0 = there is none */
     int64_t created_at; /* a time at which its lsn had been reached: what was committed later is not in it */
 };
 
@@ -29,6 +35,12 @@ int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_
 /* The newest ready image of the branch with from <= lsn <= to. */
 int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
                        struct image *ret, bool *ret_found, struct err *err) MUST_CHECK;
+/* The newest of these before which nothing is stamped after until_us. */
+int image_find_stamped(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
+                       int64_t until_us, struct image *ret, bool *ret_found, struct err *err) MUST_CHECK;
+/* The oldest ready one whose stamp_us was not read yet. */
+int image_find_unstamped(struct dbc *c, struct arena *a, struct image *ret, bool *ret_found,
+                         struct err *err) MUST_CHECK;
 /* branch_id NULL: all images of everybody. */
 int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct image **ret, size_t *ret_n,
                struct err *err) MUST_CHECK;
@@ -39,6 +51,7 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHE
 /* state, tli, redo_lsn, lsn, method, created_at */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 int image_set_state(struct dbc *c, const char *id, const char *state, struct err *err) MUST_CHECK;
+int image_set_stamp(struct dbc *c, const char *id, int64_t stamp_us, struct err *err) MUST_CHECK;
 /* Branches being deleted let go of it; one that lives and is cloned from it is ERR_INTERNAL. */
 int image_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 

@@ -50,6 +50,7 @@ struct sched {
     struct loop_timer *housekeeping;
     unsigned housekeepings;
     bool sweeping;
+    bool stamping; /* images.c */
     bool stopping; /* no start any more */
     bool loop_running;
     _Atomic bool stop_asked; /* set before the kick that tells the loop */
@@ -368,6 +369,11 @@ void keeper_stop(struct sched *s, bool keep);
 /* The proxy is from an earlier life of ours. */
 bool keeper_adopted(struct sched *s);
 uid_t keeper_uid(struct sched *s);
+
+/* ---- images.c ---- */
+
+/* From housekeeping. */
+void images_look(struct sched *s);
 
 /* ---- secrets.c (any thread) ---- */
 

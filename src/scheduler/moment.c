@@ -132,14 +132,15 @@ static int read_window(struct sched *s, struct arena *a, const struct branch *b,
 
 /* ---- resolving ---- */
 
-static int find_history(struct sched *s, struct arena *a, const struct branch *b, uint64_t lsn, bool all,
-                        struct history *ret, struct err *err)
+/* timed: from where it can be read what t_us means. */
+static int find_history(struct sched *s, struct arena *a, const struct branch *b, uint64_t lsn, bool timed,
+                        int64_t t_us, struct history *ret, struct err *err)
 {
     auto_dbc *c = NULL;
-    const char *oldest = NULL;
-    if (db_read(s->env.db, &c, err) < 0 || (all && history_oldest_image(c, a, b, &oldest, err) < 0))
+    if (db_read(s->env.db, &c, err) < 0)
         return -1;
-    return history_find(&s->env, c, a, b, lsn, oldest, ret, err);
+    return timed ? history_find_time(&s->env, c, a, b, lsn, t_us, ret, err)
+                 : history_find(&s->env, c, a, b, lsn, NULL, ret, err);
 }
 
 const char *moment_kind_name(enum moment_kind k)
@@ -156,7 +157,8 @@ static int resolve_time(struct sched *s, struct arena *a, const struct branch *b
 {
     struct history h;
     struct history_place place;
-    if (find_history(s, a, b, head, true, &h, err) < 0 || history_locate_time(&h, time_us, &place, err) < 0)
+    if (find_history(s, a, b, head, true, time_us, &h, err) < 0 ||
+        history_locate_time(&h, time_us, &place, err) < 0)
         return -1;
     bool after = place.lsn < head, before = place.stamp_us != 0;
     ret->lsn = place.lsn;
@@ -164,6 +166,19 @@ static int resolve_time(struct sched *s, struct arena *a, const struct branch *b
                 : after         ? MOMENT_PAST
                 : before        ? MOMENT_FUTURE
                                 : MOMENT_NO_DATA;
+    return 0;
+}
+
+/* When the place was: of the newest commit in it, or of its image when there is none. */
+static int find_time(struct sched *s, struct arena *a, const struct branch *b, const struct history *h,
+                     const struct history_place *place, int64_t *ret_us, struct err *err)
+{
+    struct history whole = *h;
+    struct history_place at = *place;
+    if (h->image.stamp_us < 0 && (find_history(s, a, b, h->lsn, true, INT64_MAX, &whole, err) < 0 ||
+                                  history_locate(&whole, &at, err) < 0))
+        return -1;
+    *ret_us = at.stamp_us != 0 ? at.stamp_us : whole.image.created_at;
     return 0;
 }
 
@@ -202,10 +217,8 @@ int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uin
                          resolve_time(s, a, &now, time_us, head, ret, err) < 0))
         return -1;
     if (check_lsn(&window, ret->lsn, pointer, err) < 0 ||
-        find_history(s, a, &now, ret->lsn, false, &h, err) < 0 || history_locate(&h, &place, err) < 0)
+        find_history(s, a, &now, ret->lsn, false, 0, &h, err) < 0 || history_locate(&h, &place, err) < 0)
         return -1;
     ret->image_id = h.image.id;
-    if (time_us == 0)
-        ret->time_us = place.stamp_us != 0 ? place.stamp_us : h.image.created_at;
-    return 0;
+    return time_us == 0 ? find_time(s, a, &now, &h, &place, &ret->time_us, err) : 0;
 }

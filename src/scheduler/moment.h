@@ -29,7 +29,7 @@ const char *moment_kind_name(enum moment_kind k);
 
 struct moment {
     uint64_t lsn;          /* as asked, or what the time means */
-    int64_t time_us;       /* as asked, or when the last commit before the LSN was; 0 = none that is known */
+    int64_t time_us;       /* as asked, or when the newest commit before the LSN was */
     const char *branch_id; /* of which branch */
     const char *image_id;  /* what a branch of this moment begins with */
     enum moment_kind kind;

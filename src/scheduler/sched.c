@@ -220,6 +220,8 @@ static void on_housekeeping(void *arg)
     struct sched *s = arg;
     compute_each(s, forget, NULL);
     ops_look(s);
+    if (!s->stopping)
+        images_look(s);
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
         w->history = s->housekeepings++ % SWEEP_EVERY == 0 || s->sweep_asked;

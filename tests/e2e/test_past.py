@@ -179,6 +179,38 @@ def test_time_and_lsn_go_both_ways(recorded):
     assert e.value.status == 422
 
 
+def stamped_images(branch):
+    """Its ready images, when all of them know the newest commit before them."""
+    rows = branch.mere.rows("SELECT lsn, stamp_us, created_at FROM image WHERE branch_id = ? AND state = 'ready' ORDER BY lsn", branch.id)
+    return rows if rows and all(r["stamp_us"] > 0 for r in rows) else None
+
+
+@pytest.mark.expect_log("damaged|missing")
+def test_a_time_is_read_from_the_newest_image_before_it(recorded):
+    """Each image knows the newest commit before it, so that no more is read for a time than lies between two images."""
+    parent, history = recorded
+    parent.suspend()
+    history = History(parent, history.records[0].start)
+    images = until(lambda: stamped_images(parent), 20, "the stamps of the images")
+    for image in images:
+        newest = max(r.stamp for r in history.records if r.stamp is not None and r.start < image["lsn"])
+        assert image["stamp_us"] == round(newest.timestamp() * 1e6), image
+        assert image["created_at"] >= image["stamp_us"]
+    early = next(r for r in history.records if r.stamp is not None)
+    late = datetime.datetime.fromtimestamp(images[-1]["stamp_us"] / 1e6, datetime.timezone.utc)
+    archive = parent.mere.data / "wal" / parent.id / "archive"
+    name = sorted(n for n in os.listdir(archive) if len(n) == 24 and int(n[8:16], 16) << 32 | int(n[16:], 16) << 20 <= early.start)[-1]
+    os.rename(archive / name, archive / "hidden")
+    try:
+        got = parent.project.call("GET", parent.path("/lsn?" + urllib.parse.urlencode({"timestamp": late.isoformat()})))
+        assert got["kind"] == "future" and lsn(got["lsn"]) >= images[-1]["lsn"]
+        with pytest.raises(ApiError) as e:
+            parent.project.call("GET", parent.path("/lsn?" + urllib.parse.urlencode({"timestamp": early.stamp.isoformat()})))
+        assert e.value.status == 500 and name in e.value.body["message"]
+    finally:
+        os.rename(archive / "hidden", archive / name)
+
+
 def test_an_idle_head(mere, project):
     """The head of a server that does nothing has no record behind it."""
     b = project.main

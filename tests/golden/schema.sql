@@ -106,9 +106,11 @@ CREATE TABLE image (
     tli        INTEGER,
     redo_lsn   INTEGER,
     lsn        INTEGER,
+    stamp_us   INTEGER NOT NULL DEFAULT -1,
     created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX image_branch ON image (branch_id, lsn);
+CREATE INDEX image_unstamped ON image (created_at) WHERE stamp_us = -1;
 CREATE TABLE instance (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
