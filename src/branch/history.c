@@ -280,6 +280,20 @@ static int refuse_if_kept_beyond(const struct history *h, const struct walread *
     return 0;
 }
 
+int history_floor(const struct history *h, uint64_t *ret, struct err *err)
+{
+    struct reading files = { .h = h };
+    struct walrec rec;
+    int rc = 0;
+    *ret = h->image.lsn;
+    if (h->n == 0)
+        return 0;
+    auto_walread *r = walread_new(open_segment, &files, h->image.lsn);
+    while (!reached(r, h->lsn) && (rc = walread_next(r, &rec, err)) > 0 && rec.end <= h->lsn)
+        *ret = rec.end;
+    return rc == 0 && !reached(r, h->lsn) ? refuse_if_kept_beyond(h, r, err) : rc < 0 ? -1 : 0;
+}
+
 int history_end(const struct history *h, uint64_t *ret, struct err *err)
 {
     struct reading files = { .h = h };

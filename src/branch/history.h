@@ -61,6 +61,10 @@ int history_locate_time(const struct history *h, int64_t t_us, struct history_pl
  * ERR_INTERNAL when more of it is kept than can be read. */
 int history_end(const struct history *h, uint64_t *ret, struct err *err) MUST_CHECK;
 
+/* The end of the last record that is whole at h->lsn, which may be anywhere in what is on disk by now.
+ * ERR_INTERNAL as history_end. */
+int history_floor(const struct history *h, uint64_t *ret, struct err *err) MUST_CHECK;
+
 /*
  * Completes the WAL in dir (which holds what the image carries) up to h->lsn: whole segments, read back and
  * checked record by record, zeros behind the end, so that recovery ends exactly at *ret.  ERR_INTERNAL as

@@ -253,6 +253,11 @@ int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
     return query_lsn(p, "SELECT redo_lsn FROM pg_control_checkpoint()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
 }
 
+int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
+{
+    return query_lsn(p, "SELECT pg_current_wal_flush_lsn()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
+}
+
 int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct err *err)
 {
     /* Transactional: the commit behind it flushes the WAL past the marker's end. */

@@ -34,6 +34,8 @@ int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct 
 
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
+/* How far the WAL is on disk: anywhere, also inside a record.  Writes nothing. */
+int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
 /*
  * Writes a marker record and commits it: when this returns, everything acknowledged before the call is
  * durable in the WAL below *ret, and *ret is the end of a record, so a recovery that has the WAL up to it

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define ADMIN_OPEN_MS 5000
+#define HEAD_TRIES    3
 
 struct sched *moment_hold(struct sched *s)
 {
@@ -40,16 +41,33 @@ static int read_branch(struct sched *s, struct arena *a, const char *id, struct 
     return 0;
 }
 
-/* A marker makes the answer the end of a record that is on disk. */
-static int ask_compute(struct sched *s, struct arena *a, const char *endpoint_id, uint64_t *ret,
+/* A place that is on disk; the end of a record when a marker may be written. */
+static int ask_compute(struct sched *s, struct arena *a, const char *endpoint_id, bool mark, uint64_t *ret,
                        struct err *err)
 {
     struct pg_admin *admin = NULL;
     int rc = pg_admin_open(env_socket_dir(&s->env, a, endpoint_id), ADMIN_OPEN_MS, &admin, err);
     if (rc == 0)
-        rc = pg_admin_mark(admin, "moment", ret, err);
+        rc = mark ? pg_admin_mark(admin, "moment", ret, err) : pg_admin_flush_lsn(admin, ret, err);
     pg_admin_close(admin);
     return rc;
+}
+
+/* A question leaves no mark, so that it has to find the last whole record itself. */
+static int find_running_head(struct sched *s, struct arena *a, const struct branch *b,
+                             const char *endpoint_id, bool mark, uint64_t *ret, struct err *err)
+{
+    struct history h;
+    if (ask_compute(s, a, endpoint_id, mark, ret, err) < 0)
+        return -1;
+    if (mark)
+        return 0;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || history_find(&s->env, c, a, b, *ret, NULL, &h, err) < 0)
+            return -1;
+    }
+    return history_floor(&h, ret, err);
 }
 
 /* Started but neither running nor cleanly stopped: what is valid on disk is what the next start will find. */
@@ -66,7 +84,8 @@ static int scan_for_head(struct sched *s, struct arena *a, const struct branch *
 }
 
 /* The branch may be stopped, or have been started, while we look: *b is what it is at the answer. */
-static int find_head(struct sched *s, struct arena *a, struct branch *b, uint64_t *ret, struct err *err)
+static int find_head(struct sched *s, struct arena *a, struct branch *b, bool mark, uint64_t *ret,
+                     struct err *err)
 {
     struct endpoint writer;
     struct image image;
@@ -76,16 +95,21 @@ static int find_head(struct sched *s, struct arena *a, struct branch *b, uint64_
                        b->name);
     if (read_branch(s, a, b->id, b, &writer, &running, err) < 0)
         return -1;
-    if (strcmp(b->volume, "ready") == 0 && running) {
-        struct err why = ERR_INIT;
-        if (ask_compute(s, a, writer.id, ret, &why) == 0)
+    /* It may stop meanwhile, and where a segment ends inside a record that is being written, that looks like
+     * damage for a moment. */
+    struct err why = ERR_INIT;
+    for (int i = 0; i < HEAD_TRIES && strcmp(b->volume, "ready") == 0 && running; i++) {
+        why = (struct err)ERR_INIT;
+        if (find_running_head(s, a, b, writer.id, mark, ret, &why) == 0)
             return 0;
         if (read_branch(s, a, b->id, b, &writer, &running, err) < 0)
             return -1;
-        if (running) {
-            *err = why;
-            return -1;
-        }
+        if (why.code == ERR_UNAVAILABLE || why.code == ERR_TIMEOUT)
+            break;
+    }
+    if (strcmp(b->volume, "ready") == 0 && running) {
+        *err = why;
+        return -1;
     }
     if (strcmp(b->volume, "ready") == 0) {
         *ret = b->head_lsn;
@@ -211,7 +235,8 @@ int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uin
     uint64_t head;
     auto_moment *hold UNUSED = moment_hold(s);
     *ret = (struct moment){ .lsn = lsn, .time_us = time_us, .branch_id = b->id };
-    if (find_head(s, a, &now, &head, err) < 0 || read_window(s, a, &now, head, &window, err) < 0)
+    if (find_head(s, a, &now, pointer != NULL, &head, err) < 0 ||
+        read_window(s, a, &now, head, &window, err) < 0)
         return -1;
     if (time_us != 0 && (check_time(&window, time_us, pointer, err) < 0 ||
                          resolve_time(s, a, &now, time_us, head, ret, err) < 0))

@@ -46,8 +46,8 @@ void moment_releasep(struct sched **s); /* NULL is fine */
 
 /*
  * Exactly one of lsn and time_us is not 0.  pointer: the member at fault for ERR_INVALID, which carries
- * earliest_lsn, latest_lsn and their times.  pointer NULL: a time outside of what can be reached is not
- * refused, the nearest place is told.
+ * earliest_lsn, latest_lsn and their times.  pointer NULL: only a question: a time outside of
+ * what can be reached is not refused, the nearest place is told, and a running compute is not written to.
  */
 int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uint64_t lsn, int64_t time_us,
                    const char *pointer, struct moment *ret, struct err *err) MUST_CHECK;

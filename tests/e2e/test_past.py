@@ -211,6 +211,31 @@ def test_a_time_is_read_from_the_newest_image_before_it(recorded):
         os.rename(archive / "hidden", archive / name)
 
 
+def head_of(branch):
+    return lsn(branch.project.call("GET", branch.path("/lsn?timestamp=2999-01-01T00:00:00Z"))["lsn"])
+
+
+def test_a_question_writes_nothing(mere, project):
+    b = project.main
+    b.query("CREATE TABLE h (id bigserial PRIMARY KEY, xid bigint NOT NULL, pad text)")
+    until(lambda: b.value("SELECT pg_current_wal_insert_lsn() = pg_current_wal_flush_lsn()"), 20, "the WAL writer")
+    before = b.value("SELECT pg_current_wal_insert_lsn()")
+    heads = {head_of(b) for _ in range(5)}
+    after = b.value("SELECT pg_current_wal_insert_lsn()")
+    assert before == after and heads == {lsn(before)}
+    # While many write, each answer is where a record ends.
+    heads = set()
+    writers = threading.Thread(target=write, args=(b, 150), kwargs={"pad": 9000})
+    writers.start()
+    while writers.is_alive():
+        heads.add(head_of(b))
+    writers.join()
+    starts = set(History(b, lsn(before)).starts)
+    assert len(heads) > 5
+    for head in sorted(heads)[:-1]:
+        assert head in starts or head % PAGE == 0 and {head + 24, head + 40} & starts, text(head)
+
+
 def test_an_idle_head(mere, project):
     """The head of a server that does nothing has no record behind it."""
     b = project.main
