@@ -77,6 +77,7 @@ CREATE INDEX branch_by_name ON branch (name);
 -- An immutable volume, valid from lsn on.  branch_id NULL: the template cluster of a Postgres version.
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]
 -- is still to be copied beside it; ready: complete; trash: may be removed.
+-- until_lsn: nothing anybody did lies between lsn and here, so that the image is the state of all of it.
 -- created_at: a time at which lsn had been reached, so that nothing that was committed after it is in the image.
 -- stamp_us: the largest stamp of a commit or abort before lsn in its whole line; 0 = there is none, -1 = not read yet, -2 = what says it
 -- cannot be read.
@@ -89,6 +90,7 @@ CREATE TABLE image (
     tli        INTEGER,
     redo_lsn   INTEGER,
     lsn        INTEGER,
+    until_lsn  INTEGER,
     stamp_us   INTEGER NOT NULL DEFAULT -1,
     created_at INTEGER NOT NULL
 ) STRICT;

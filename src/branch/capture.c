@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/id.h"
+#include "base/log.h"
+#include "branch/history.h"
 #include "branch/volume.h"
 #include "pg/control.h"
 #include "pg/walseg.h"
@@ -11,6 +13,10 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/file.h>
+
+/* Behind an image that is the state of so much WAL another is taken: what lies between must be read by who
+ * asks for a place in it. */
+#define QUIET_MAX_BYTES ((uint64_t)256 << 20)
 
 static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method,
                          uint32_t tli, uint64_t redo, struct image *ret, struct err *err)
@@ -36,7 +42,7 @@ static int insert_taking(const struct env *env, struct arena *a, const struct br
 /* Its place is known, so that what is committed from now on lies behind it. */
 static void set_lsn(struct image *image, uint64_t lsn)
 {
-    image->lsn = lsn;
+    image->lsn = image->until_lsn = lsn;
     image->created_at = clock_wall_us();
 }
 
@@ -61,23 +67,41 @@ static int sync_image(const struct env *env, struct arena *a, const char *image_
 }
 
 static int commit_cold(const struct env *env, const struct branch *b, const struct image *image,
-                       struct err *err)
+                       uint64_t head, struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_write(env->db, &c, err) < 0)
         return -1;
-    if (image_update(c, image, err) < 0 || branch_set_head(c, b->id, image->lsn, err) < 0)
+    if (image_update(c, image, err) < 0 || branch_set_head(c, b->id, head, err) < 0)
         return -1;
     return db_commit(c, err);
 }
 
-static int find_at(const struct env *env, struct arena *a, const char *branch_id, uint64_t lsn,
-                   struct image *ret, bool *ret_found, struct err *err)
+/* The image that is the state of the branch at its head, and the line from the newest one up to there. */
+static int find_cold(const struct env *env, struct arena *a, const struct branch *b, uint64_t head,
+                     struct image *ret, bool *ret_found, struct history *ret_history, struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_read(env->db, &c, err) < 0)
+    if (db_read(env->db, &c, err) < 0 || image_find_at(c, a, b->id, head, ret, ret_found, err) < 0)
         return -1;
-    return image_find_at(c, a, branch_id, lsn, ret, ret_found, err);
+    *ret_found = *ret_found && strcmp(ret->state, "ready") == 0;
+    return history_find(env, c, a, b, head, NULL, ret_history, err);
+}
+
+/* Nobody did anything since the newest image of this branch.  What cannot be read is not known to be quiet.
+ */
+static bool is_quiet(const struct history *h, const struct branch *b)
+{
+    struct err why = ERR_INIT;
+    bool quiet = false;
+    if (!h->image.branch_id || strcmp(h->image.branch_id, b->id) != 0 ||
+        h->lsn - h->image.lsn > QUIET_MAX_BYTES)
+        return false;
+    if (history_is_quiet(h, h->image.until_lsn, &quiet, &why) == 0)
+        return quiet;
+    log_event(LOG_WARN, "capture", "cannot read what was done since the last image", "br", b->id, "error",
+              why.msg, "detail", why.detail, NULL);
+    return false;
 }
 
 int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret,
@@ -86,12 +110,19 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     uint64_t redo, head, system_id;
     uint32_t tli;
     bool found;
+    struct history h;
     if (capture_head(env, b->volume_id, &redo, &head, &tli, &system_id, err) < 0)
         return -1;
-    if (find_at(env, a, b->id, head, ret, &found, err) < 0)
+    if (find_cold(env, a, b, head, ret, &found, &h, err) < 0)
         return -1;
-    if (found && strcmp(ret->state, "ready") == 0)
-        return commit_cold(env, b, ret, err);
+    if (!found && is_quiet(&h, b)) {
+        *ret = h.image;
+        ret->until_lsn = head;
+        found = true;
+    }
+    CRASH_POINT("capture.looked");
+    if (found)
+        return commit_cold(env, b, ret, head, err);
     if (insert_taking(env, a, b, "cold", tli, redo, ret, err) < 0)
         return -1;
     CRASH_POINT("capture.taking");
@@ -108,7 +139,7 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     if (rc == 0) {
         ret->state = "ready";
         set_lsn(ret, head);
-        rc = commit_cold(env, b, ret, err);
+        rc = commit_cold(env, b, ret, head, err);
     }
     if (rc < 0) {
         struct err ignored = ERR_INIT;

@@ -20,8 +20,9 @@
 #include "meta/image.h"
 #include "pg/admin.h"
 
-/* A stopped branch.  The image is ready and the branch's head_lsn is set when this returns 0. An image that
- * is there already is found again. */
+/* A stopped branch.  The image is ready and the branch's head_lsn is set when this returns 0: at ret->lsn, or
+ * behind it when nothing but starting and stopping lies between.  An image that is there already is found
+ * again. */
 int capture_cold(const struct env *env, struct arena *a, const struct branch *b, struct image *ret,
                  struct err *err) MUST_CHECK;
 

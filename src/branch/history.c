@@ -280,6 +280,20 @@ static int refuse_if_kept_beyond(const struct history *h, const struct walread *
     return 0;
 }
 
+int history_is_quiet(const struct history *h, uint64_t from, bool *ret, struct err *err)
+{
+    struct reading files = { .h = h };
+    struct walrec rec;
+    int rc = 1;
+    *ret = true;
+    if (h->n == 0)
+        return 0;
+    auto_walread *r = walread_new(open_segment, &files, from);
+    while (*ret && !reached(r, h->lsn) && (rc = walread_next(r, &rec, err)) > 0)
+        *ret = walrec_is_quiet(&rec);
+    return rc > 0 ? 0 : rc < 0 ? -1 : broken(r, err);
+}
+
 int history_floor(const struct history *h, uint64_t *ret, struct err *err)
 {
     struct reading files = { .h = h };

@@ -61,6 +61,9 @@ int history_locate_time(const struct history *h, int64_t t_us, struct history_pl
  * ERR_INTERNAL when more of it is kept than can be read. */
 int history_end(const struct history *h, uint64_t *ret, struct err *err) MUST_CHECK;
 
+/* Does nothing but starting, stopping and reading lie between `from` (a record boundary of h) and h->lsn?
+ * ERR_INTERNAL as history_locate. */
+int history_is_quiet(const struct history *h, uint64_t from, bool *ret, struct err *err) MUST_CHECK;
 /* The end of the last record that is whole at h->lsn, which may be anywhere in what is on disk by now.
  * ERR_INTERNAL as history_end. */
 int history_floor(const struct history *h, uint64_t *ret, struct err *err) MUST_CHECK;

@@ -9,13 +9,15 @@
 #include "meta/row.h"
 
 static const struct field IMAGE[] = {
-    FIELD(image, id, F_STR, 0, 0),         FIELD(image, branch_id, F_STR, 0, 0),
-    FIELD(image, pg_version, F_I64, 0, 0), FIELD(image, method, F_STR, 0, 0),
-    FIELD(image, state, F_STR, 0, 0),      FIELD(image, tli, F_I64, 0, 0),
-    FIELD(image, redo_lsn, F_LSN, 0, 0),   FIELD(image, lsn, F_LSN, 0, 0),
-    FIELD(image, stamp_us, F_I64, 0, 0),   FIELD(image, created_at, F_TIME, 0, 0),
+    FIELD(image, id, F_STR, 0, 0),          FIELD(image, branch_id, F_STR, 0, 0),
+    FIELD(image, pg_version, F_I64, 0, 0),  FIELD(image, method, F_STR, 0, 0),
+    FIELD(image, state, F_STR, 0, 0),       FIELD(image, tli, F_I64, 0, 0),
+    FIELD(image, redo_lsn, F_LSN, 0, 0),    FIELD(image, lsn, F_LSN, 0, 0),
+    FIELD(image, until_lsn, F_LSN, 0, 0),   FIELD(image, stamp_us, F_I64, 0, 0),
+    FIELD(image, created_at, F_TIME, 0, 0),
 };
-#define COLUMNS "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, stamp_us, created_at"
+#define COLUMNS                                                                                              \
+    "id, branch_id, pg_version, method, state, tli, redo_lsn, lsn, until_lsn, stamp_us, created_at"
 
 static const struct noun IMAGE_NOUN = {
     .name = "image",
@@ -59,8 +61,9 @@ int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, stru
 }
 
 static const char SQL_IMAGE_FIND_AT[] =
-    "SELECT " COLUMNS " FROM image WHERE branch_id = :branch AND lsn = :lsn AND state IN ('snapped', 'ready')"
-    " ORDER BY state = 'ready' DESC, id LIMIT 1";
+    "SELECT " COLUMNS
+    " FROM image WHERE branch_id = :branch AND lsn <= :lsn AND :lsn <= coalesce(until_lsn, lsn)"
+    " AND state IN ('snapped', 'ready') ORDER BY state = 'ready' DESC, lsn DESC, id LIMIT 1";
 
 int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
                   bool *ret_found, struct err *err)
@@ -150,7 +153,7 @@ int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size
 
 static const char SQL_IMAGE_INSERT[] =
     "INSERT INTO image (" COLUMNS ") VALUES (:id, :branch_id, :pg_version, :method, :state, :tli, :redo_lsn,"
-    " :lsn, :stamp_us, :created_at)";
+    " :lsn, :until_lsn, :stamp_us, :created_at)";
 
 int image_insert(struct dbc *c, const struct image *i, struct err *err)
 {
@@ -163,7 +166,7 @@ int image_insert(struct dbc *c, const struct image *i, struct err *err)
 
 static const char SQL_IMAGE_UPDATE[] =
     "UPDATE image SET state = :state, tli = :tli, redo_lsn = :redo_lsn, "
-    "lsn = :lsn, method = :method, created_at = :created_at WHERE id = :id";
+    "lsn = :lsn, until_lsn = :until_lsn, method = :method, created_at = :created_at WHERE id = :id";
 
 int image_update(struct dbc *c, const struct image *i, struct err *err)
 {

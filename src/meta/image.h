@@ -20,6 +20,7 @@ struct image {
     int64_t tli;
     uint64_t redo_lsn;
     uint64_t lsn;
+    uint64_t until_lsn; /* nothing anybody did lies between lsn and here; 0 = lsn itself */
     int64_t
         stamp_us; /* the largest stamp of a commit or abort before lsn in its whole line; 0 = there is none */
     int64_t created_at; /* a time at which its lsn had been reached: what was committed later is not in it */
@@ -29,7 +30,7 @@ int image_get(struct dbc *c, struct arena *a, const char *id, struct image *ret,
 /* The ready template of a version; *ret_found false when there is none. */
 int image_find_template(struct dbc *c, struct arena *a, int64_t pg_version, struct image *ret,
                         bool *ret_found, struct err *err) MUST_CHECK;
-/* A ready or snapped image of the branch whose lsn is exactly this. */
+/* A ready or snapped image of the branch that is its state at exactly this LSN. */
 int image_find_at(struct dbc *c, struct arena *a, const char *branch_id, uint64_t lsn, struct image *ret,
                   bool *ret_found, struct err *err) MUST_CHECK;
 /* The newest ready image of the branch with from <= lsn <= to. */
@@ -48,7 +49,7 @@ int image_list(struct dbc *c, struct arena *a, const char *branch_id, struct ima
 int image_list_standing(struct dbc *c, struct arena *a, struct image **ret, size_t *ret_n,
                         struct err *err) MUST_CHECK;
 int image_insert(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
-/* state, tli, redo_lsn, lsn, method, created_at */
+/* state, tli, redo_lsn, lsn, until_lsn, method, created_at */
 int image_update(struct dbc *c, const struct image *i, struct err *err) MUST_CHECK;
 int image_set_state(struct dbc *c, const char *id, const char *state, struct err *err) MUST_CHECK;
 int image_set_stamp(struct dbc *c, const char *id, int64_t stamp_us, struct err *err) MUST_CHECK;

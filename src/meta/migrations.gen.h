@@ -69,6 +69,7 @@ static const char *const MIGRATIONS[] = {
     "    tli        INTEGER,\n"
     "    redo_lsn   INTEGER,\n"
     "    lsn        INTEGER,\n"
+    "    until_lsn  INTEGER,\n"
     "    stamp_us   INTEGER NOT NULL DEFAULT -1,\n"
     "    created_at INTEGER NOT NULL\n"
     ") STRICT;\n"

@@ -30,7 +30,7 @@ enum {
 };
 #define REC_LEN_MAX ((uint32_t)1020 << 20) /* XLogRecordMaxSize */
 
-enum { RMID_XLOG = 0, RMID_XACT = 1, XLOG_SWITCH = 0x40 };
+enum { RMID_XLOG = 0, RMID_XACT = 1, RMID_STANDBY = 8, RMGR_INFO = 0xF0, XLOG_SWITCH = 0x40 };
 /* xl_info & XLOG_XACT_OPMASK of the records that carry a time first in their data */
 enum {
     XACT_OPMASK = 0x70,
@@ -271,8 +271,35 @@ int walread_next(struct walread *r, struct walrec *ret, struct err *err)
     read_stamp(r->record, len, ret);
     r->prev = r->at;
     r->at = (end + 7) & ~(uint64_t)7;
-    if (ret->rmid == RMID_XLOG && (ret->info & 0xF0) == XLOG_SWITCH && r->at % WALSEG_SIZE != 0)
+    if (ret->rmid == RMID_XLOG && (ret->info & RMGR_INFO) == XLOG_SWITCH && r->at % WALSEG_SIZE != 0)
         r->at += WALSEG_SIZE - r->at % WALSEG_SIZE;
     ret->end = r->at;
     return 1;
+}
+
+/*
+ * What pg_waldump shows of starts and stops, and of nothing else.  Changes that are not logged (unlogged and
+ * temporary tables) have the commit record of their transaction.  XLOG_FPI is none of these: it is how an
+ * index is built.
+ */
+bool walrec_is_quiet(const struct walrec *rec)
+{
+    static const struct {
+        uint8_t rmid, op;
+    } QUIET[] = {
+        { RMID_XLOG, 0x00 },                             /* CHECKPOINT_SHUTDOWN */
+        { RMID_XLOG, 0x10 },                             /* CHECKPOINT_ONLINE */
+        { RMID_XLOG, 0x20 },                             /* NOOP */
+        { RMID_XLOG, XLOG_SWITCH }, { RMID_XLOG, 0x60 }, /* PARAMETER_CHANGE */
+        { RMID_XLOG, 0x80 },                             /* FPW_CHANGE */
+        { RMID_XLOG, 0x90 },                             /* END_OF_RECOVERY */
+        { RMID_XLOG, 0xA0 },                             /* FPI_FOR_HINT */
+        { RMID_XLOG, 0xD0 },                             /* OVERWRITE_CONTRECORD */
+        { RMID_XLOG, 0xE0 },                             /* CHECKPOINT_REDO, since version 17 */
+        { RMID_STANDBY, 0x10 },                          /* RUNNING_XACTS */
+    };
+    for (size_t i = 0; i < N_ELEMENTS(QUIET); i++)
+        if (rec->rmid == QUIET[i].rmid && (rec->info & RMGR_INFO) == QUIET[i].op)
+            return true;
+    return false;
 }

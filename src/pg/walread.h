@@ -27,6 +27,10 @@ struct walrec {
     bool commit;      /* with stamp_us: it is a commit */
 };
 
+/* Written by a server that is started and stopped, or that only reads: it changes nothing anybody could ask
+ * for (hint bits are found again by whoever looks). */
+bool walrec_is_quiet(const struct walrec *rec);
+
 /* start: where a record begins (a redo point, the end of a record).  Ends with walread_close. */
 struct walread *walread_new(walread_open_fn *open, void *arg, uint64_t start);
 void walread_close(struct walread *r); /* accepts NULL */

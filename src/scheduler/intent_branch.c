@@ -57,7 +57,7 @@ static int standing_head(struct dbc *c, struct arena *a, const struct branch *pa
     if (image_find_at(c, a, parent->id, parent->head_lsn, &image, ret_found, err) < 0)
         return -1;
     *ret_found = *ret_found && strcmp(image.state, "ready") == 0;
-    ret->lsn = parent->head_lsn;
+    ret->lsn = *ret_found ? image.lsn : parent->head_lsn; /* nobody did anything between the two */
     ret->image_id = *ret_found ? image.id : NULL;
     return 0;
 }

@@ -45,7 +45,7 @@ class Crashes:
 
     def settle(self):
         until(lambda: not self.mere.rows("SELECT id FROM operation WHERE status IN ('scheduling', 'running')"), 60, "operations to end")
-        until(lambda: not self.mere.rows("SELECT id FROM image WHERE state IN ('taking', 'snapped', 'trash')"), 60, "images to be complete")
+        until(lambda: not self.mere.rows("SELECT id FROM image WHERE state IN ('taking', 'snapped', 'trash') OR stamp_us = -1"), 60, "images to be complete")
 
     def arm(self, name):
         """The next time after the start.  A point on the way of a start as well is died at there first: one more crash survived."""

@@ -145,6 +145,69 @@ def test_a_restart_of_mered_leaves_the_archiver_alone(new_mere):
     b.suspend()  # the ledger counts the segments
 
 
+def images_of(branch):
+    return branch.mere.rows("SELECT id, lsn, until_lsn, state FROM image WHERE branch_id = ? ORDER BY lsn", branch.id)
+
+
+def archived_bytes(branch):
+    archive = branch.mere.data / "wal" / branch.id / "archive"
+    return sum(os.path.getsize(archive / n) for n in os.listdir(archive))
+
+
+def rest(branch):
+    """To suspended, where the images it leaves and the head are told together."""
+    branch.suspend()
+    return images_of(branch), branch.mere.rows("SELECT head_lsn FROM branch WHERE id = ?", branch.id)[0]["head_lsn"]
+
+
+def test_idle_cycles_leave_one_image(mere, project):
+    """An image is taken when somebody did something; until then the newest one is the branch as it is."""
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+    first, _ = rest(b)
+    b.query("SELECT count(*) FROM t")  # sets hints, which is nothing that was done
+    before = archived_bytes(b)
+    for i in range(20):
+        b.act("start")
+        b.await_state("active")
+        images, head = rest(b)
+        assert [x["id"] for x in images] == [x["id"] for x in first] and images[-1]["until_lsn"] == head, i
+        if i % 9 == 4:
+            child = project.branch(b)
+            assert child.parent_lsn == first[-1]["lsn"] < head and child.answer["operations"][0]["status"] == "finished"
+            assert child.value("SELECT count(*) FROM t") == 1000
+            there = project.branch(b, parent_lsn=f"{head >> 32:X}/{head & 0xFFFFFFFF:X}")
+            assert there.value("SELECT count(*) FROM t") == 1000
+    assert archived_bytes(b) - before <= 21 << 20
+    b.query("INSERT INTO t VALUES (1001)")
+    images, head = rest(b)
+    assert len(images) == len(first) + 1 and images[-1]["lsn"] == head
+    assert project.branch(b).value("SELECT count(*) FROM t") == 1001
+    assert b.value("SELECT count(*) FROM t") == 1001
+
+
+@pytest.mark.parametrize("what", ["CREATE UNLOGGED TABLE u AS SELECT 1 AS n", "CREATE TEMPORARY TABLE x (n int)", "SELECT nextval('s')",
+                                  "SELECT n FROM t FOR UPDATE", "ANALYZE t", "DELETE FROM t"])
+def test_what_is_not_idle(mere, project, what):
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT 1 AS n")
+    b.query("CREATE SEQUENCE s")
+    before, _ = rest(b)
+    b.query(what)
+    after, head = rest(b)
+    assert after[-1]["lsn"] == head > before[-1]["until_lsn"]
+
+
+def test_a_role_that_was_applied_is_not_idle(mere, project):
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT 1 AS n")
+    before, _ = rest(b)
+    mere.wait_operations(project.id, project.call("POST", b.path("/roles"), {"role": {"name": "another"}}))
+    after, head = rest(b)
+    assert after[-1]["lsn"] == head > before[-1]["until_lsn"]
+    assert project.branch(b).value("SELECT count(*) FROM pg_roles WHERE rolname = 'another'") == 1
+
+
 def test_fifty_cycles_leak_no_descriptors(mere, project):
     b = project.main
     b.value("SELECT 1")

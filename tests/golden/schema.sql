@@ -106,6 +106,7 @@ CREATE TABLE image (
     tli        INTEGER,
     redo_lsn   INTEGER,
     lsn        INTEGER,
+    until_lsn  INTEGER,
     stamp_us   INTEGER NOT NULL DEFAULT -1,
     created_at INTEGER NOT NULL
 ) STRICT;

@@ -364,6 +364,14 @@ START_TEST(images_that_branches_stand_on)
     ck_assert(!is_there);
     OK(image_find_at(c, a, root.id, 20, &found, &is_there, &err));
     ck_assert(is_there);
+    OK(image_find_at(c, a, root.id, 25, &found, &is_there, &err));
+    ck_assert(!is_there);
+    forked.until_lsn = 25;
+    OK(image_update(c, &forked, &err));
+    OK(image_find_at(c, a, root.id, 25, &found, &is_there, &err));
+    ck_assert(is_there && found.lsn == 20 && found.until_lsn == 25);
+    OK(image_find_at(c, a, root.id, 26, &found, &is_there, &err));
+    ck_assert(!is_there);
     FAILS(image_delete(c, forked.id, &err), ERR_INTERNAL); /* a branch stands on it */
 }
 END_TEST

@@ -131,6 +131,26 @@ START_TEST(a_record_that_was_given_up)
 }
 END_TEST
 
+START_TEST(quiet_is_what_a_start_and_a_stop_write)
+{
+    static const struct {
+        uint8_t rmid, info;
+        bool quiet;
+    } RECORDS[] = {
+        { 0, 0x00, true },   { 0, 0x10, true },
+        { 0, 0x40, true },   { 0, 0xA0, true }, /* a hint that was set */
+        { 8, 0x10, true },   { 8, 0x00, false },
+        { 0, 0x30, false },  { 0, 0xB0, false }, /* a page of an index */
+        { 1, 0x00, false },  { 1, 0x20, false },
+        { 10, 0x00, false }, { 21, 0x00, false }, /* a message */
+    };
+    for (size_t i = 0; i < N_ELEMENTS(RECORDS); i++)
+        ck_assert_msg(walrec_is_quiet(&(struct walrec){ .rmid = RECORDS[i].rmid, .info = RECORDS[i].info }) ==
+                          RECORDS[i].quiet,
+                      "record %zu", i);
+}
+END_TEST
+
 static void spoil(size_t n_whole, const char *what)
 {
     struct walrec last;
@@ -207,6 +227,7 @@ Suite *t_walread_suite(void)
     tcase_add_test(t, aborts_and_others);
     tcase_add_test(t, behind_a_switch_comes_the_next_segment);
     tcase_add_test(t, a_record_that_was_given_up);
+    tcase_add_test(t, quiet_is_what_a_start_and_a_stop_write);
     tcase_add_test(t, every_kind_of_damage_ends_it);
     tcase_add_test(t, a_segment_that_is_missing_in_between);
     suite_add_tcase(s, t);
