@@ -14,6 +14,7 @@ static const char DEFAULTS[] = "/project/default_endpoint_settings";
 struct settings_body {
     const char *quota, *allowed_ips, *maintenance_window, *preload_libraries, *audit_log_level;
     bool enable_logical_replication, block_public_connections, block_vpc_connections, hipaa;
+    int64_t image_wal_bytes;
 };
 
 static const struct field SETTINGS[] = {
@@ -26,6 +27,7 @@ static const struct field SETTINGS[] = {
     FIELD(settings_body, block_public_connections, F_BOOL, 0, 0),
     FIELD(settings_body, block_vpc_connections, F_BOOL, 0, 0),
     FIELD(settings_body, hipaa, F_BOOL, 0, 0),
+    FIELD_RANGE(settings_body, image_wal_bytes, F_I64, 0, 0, INT64_MAX),
 };
 
 static const struct refusal SETTINGS_REFUSED[] = {
@@ -158,6 +160,8 @@ static int check_settings(struct arena *a, json_t *obj, struct err *err)
         shape_preload(a, json_object_get(obj, "preload_libraries"), "/project/settings/preload_libraries",
                       err) < 0)
         return -1;
+    if (b.image_wal_bytes != 0 && b.image_wal_bytes < PROJECT_IMAGE_WAL_MIN)
+        return shape_bad(err, HERE, "image_wal_bytes", "must be 0 or at least 16777216");
     while (i < N_ELEMENTS(LEVELS) && strcmp(LEVELS[i], b.audit_log_level) != 0)
         i++;
     return i < N_ELEMENTS(LEVELS) ? 0

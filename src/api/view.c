@@ -147,9 +147,10 @@ static const struct constant PROJECT_USAGE[] = {
 /* Some clients read allowed_ips without looking whether it is there. */
 static json_t *project_settings(const struct project *p)
 {
-    json_t *all = json_pack("{s:{s:[], s:b}, s:b, s:b, s:b, s:b}", "allowed_ips", "ips",
-                            "protected_branches_only", 0, "enable_logical_replication", 0,
-                            "block_public_connections", 0, "block_vpc_connections", 0, "hipaa", 0);
+    json_t *all =
+        json_pack("{s:{s:[], s:b}, s:b, s:b, s:b, s:b, s:I}", "allowed_ips", "ips", "protected_branches_only",
+                  0, "enable_logical_replication", 0, "block_public_connections", 0, "block_vpc_connections",
+                  0, "hipaa", 0, "image_wal_bytes", (json_int_t)PROJECT_IMAGE_WAL_DEFAULT);
     json_auto_t *own = stored(p->settings);
 
     json_object_update_recursive(all, own);

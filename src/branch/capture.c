@@ -225,6 +225,20 @@ int capture_running(const struct env *env, struct arena *a, const struct branch 
     return rc;
 }
 
+int capture_background(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                       struct image *ret, struct err *err)
+{
+    if (capture_running(env, a, b, admin, ret, err) < 0)
+        return -1;
+    auto_dbc *c = NULL;
+    if (db_write(env->db, &c, err) == 0 && image_update(c, ret, err) == 0 && db_commit(c, err) == 0)
+        return 0;
+    db_end(&c);
+    struct err ignored = ERR_INIT;
+    (void)!capture_discard(env, ret->id, &ignored);
+    return -1;
+}
+
 /* One at a time for each image: the directory itself is the lock. */
 static int lock_image(const struct env *env, struct arena *a, const char *image_id, int *ret_fd,
                       struct err *err)
@@ -246,6 +260,12 @@ static int read_image(const struct env *env, struct arena *a, const char *image_
     return ret->branch_id ? branch_get_id(c, a, ret->branch_id, ret_branch, err) : 0;
 }
 
+/* One that is `taking` is known to who takes it alone. */
+static bool is_incomplete(const struct image *image)
+{
+    return strcmp(image->state, "snapped") == 0 || strcmp(image->state, "taking") == 0;
+}
+
 int capture_complete(const struct env *env, struct arena *a, const char *image_id, struct err *err)
 {
     struct pg_control control;
@@ -255,11 +275,11 @@ int capture_complete(const struct env *env, struct arena *a, const char *image_i
     auto_fd lock_fd = -1;
     if (read_image(env, a, image_id, &image, &b, err) < 0)
         return -1;
-    if (strcmp(image.state, "snapped") != 0)
+    if (!is_incomplete(&image))
         return 0;
     if (lock_image(env, a, image_id, &lock_fd, err) < 0 || read_image(env, a, image_id, &image, &b, err) < 0)
         return -1;
-    if (strcmp(image.state, "snapped") != 0)
+    if (!is_incomplete(&image))
         return 0;
     if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
         return -1;

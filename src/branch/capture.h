@@ -34,8 +34,12 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
  */
 int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
                     struct image *ret, struct err *err) MUST_CHECK;
-/* Brings the WAL beside a snapped image and makes it ready; nothing to do for a ready one.  Whoever comes
- * while it is under way waits for it. */
+/* The same for an image that no branch waits for: its place is noted, but it stays `taking` until
+ * capture_complete has made it ready, so that after a crash nothing is left of it. */
+int capture_background(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                       struct image *ret, struct err *err) MUST_CHECK;
+/* Brings the WAL beside an image and makes it ready; nothing to do for a ready one.  Whoever comes while it
+ * is under way waits for it. */
 int capture_complete(const struct env *env, struct arena *a, const char *image_id,
                      struct err *err) MUST_CHECK;
 

@@ -79,6 +79,19 @@ int project_list(struct dbc *c, struct arena *a, struct page *page, struct proje
     return cursor_make_i64(a, "created_at", last->created_at, last->id, &page->next, err);
 }
 
+static const char SQL_PROJECT_IMAGE_WAL_BYTES[] =
+    "SELECT coalesce(json_extract(settings, '$.image_wal_bytes'), :default) FROM project WHERE id = :id";
+
+int project_image_wal_bytes(struct dbc *c, const char *id, int64_t *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_PROJECT_IMAGE_WAL_BYTES, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_i64(st, ":default", PROJECT_IMAGE_WAL_DEFAULT);
+    return stmt_number(c, st, ret, err);
+}
+
 static const char SQL_PROJECT_INSERT[] =
     "INSERT INTO project (" COLUMNS ") VALUES (:id, :name, :state, :pg_version, :region_id, :store_passwords,"
     " :history_retention_seconds, :settings, :default_endpoint_settings, :created_at, :updated_at)";

@@ -7,6 +7,10 @@
 #include "base/fields.h"
 #include "meta/db.h"
 
+/* settings.image_wal_bytes: how much WAL a running branch writes until it gets an image; 0 = none. */
+#define PROJECT_IMAGE_WAL_DEFAULT ((int64_t)256 << 20)
+#define PROJECT_IMAGE_WAL_MIN     ((int64_t)16 << 20)
+
 struct project {
     const char *id;
     const char *name;
@@ -28,6 +32,7 @@ int project_get_any(struct dbc *c, struct arena *a, const char *id, struct proje
 /* Newest first; search matches name substring (ASCII case-insensitive) or exact id. */
 int project_list(struct dbc *c, struct arena *a, struct page *page, struct project **ret, size_t *ret_n,
                  struct err *err) MUST_CHECK;
+int project_image_wal_bytes(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
 int project_insert(struct dbc *c, const struct project *p, struct err *err) MUST_CHECK;
 int project_update(struct dbc *c, const struct project *p,
                    struct err *err) MUST_CHECK; /* name, retention, settings, defaults, updated_at */

@@ -315,6 +315,7 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
         " count(*) FILTER (WHERE backend_type = 'autovacuum worker'),"
         " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * "
         "1000000)::bigint, 0), " CATALOG_MARK
+        ", CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_flush_lsn() END"
         " FROM pg_stat_activity WHERE usename IS DISTINCT FROM '" PG_ADMIN_ROLE "'";
     auto_result *r = NULL;
     if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
@@ -330,6 +331,8 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
         .last_change_us = strtoll(PQgetvalue(r, 0, 5), NULL, 10),
     };
     read_mark(r, 0, 6, ret->catalog_mark);
+    if (!text_to_lsn(PQgetvalue(r, 0, 7), &ret->flush_lsn))
+        return err_set(err, ERR_INTERNAL, "Postgres answered no LSN");
     return 0;
 }
 

@@ -182,6 +182,9 @@ struct compute {
     struct idle idle;
     int64_t suspend_timeout_ms; /* -1 = never */
 
+    bool imaging;            /* images.c takes an image of it */
+    uint64_t image_look_lsn; /* no use in looking whether one is due before its WAL is there */
+
     struct waiter *waiters;
     enum err_code error_code;
     char error[256]; /* why the last start failed */
@@ -374,6 +377,8 @@ uid_t keeper_uid(struct sched *s);
 
 /* From housekeeping. */
 void images_look(struct sched *s);
+/* A running compute's WAL is on disk up to here: is an image of it due? */
+void images_flushed(struct compute *c, uint64_t lsn);
 
 /* ---- secrets.c (any thread) ---- */
 

@@ -376,6 +376,7 @@ void supervise_release(struct compute *c)
 {
     int64_t now = clock_wall_us();
     c->n_failures = 0;
+    c->image_look_lsn = 0;
     idle_begin(&c->idle, now);
     c->catalog_mark[0] = '\0';
     wake_answer(c);

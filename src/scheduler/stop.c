@@ -116,6 +116,7 @@ static void look_done(struct task *t)
     }
     memcpy(c->catalog_mark, l->catalog_mark, sizeof(c->catalog_mark));
     bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
+    images_flushed(c, l->activity.flush_lsn);
     if (l->final) {
         drain_decided(c, l, active);
         return;
@@ -159,7 +160,9 @@ void supervise_look_at(struct compute *c, int64_t after_ms)
 {
     if (!c->idle_timer)
         c->idle_timer = loop_timer_new(c->s->loop, on_idle_timer, c);
-    int64_t look_ms = idle_look_ms(c->suspend_timeout_ms, c->suspend_timeout_ms);
+    /* One that never suspends is looked at too: not only its idleness is learnt by it. */
+    int64_t look_ms =
+        idle_look_ms(c->suspend_timeout_ms, c->suspend_timeout_ms < 0 ? INT64_MAX : c->suspend_timeout_ms);
     loop_timer_set(c->idle_timer, after_ms < look_ms ? after_ms : look_ms);
 }
 
