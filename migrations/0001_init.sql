@@ -98,6 +98,7 @@ CREATE INDEX image_branch ON image (branch_id, lsn);
 CREATE INDEX image_unstamped ON image (created_at) WHERE stamp_us = -1;
 
 -- desired is written by intents, observed by the compute's one mutator.
+-- archive_*: what its archiver last said; archive_failed_wal is NULL while it works.
 CREATE TABLE endpoint (
     id                      TEXT PRIMARY KEY,
     project_id              TEXT NOT NULL REFERENCES project (id),
@@ -117,6 +118,10 @@ CREATE TABLE endpoint (
     pid_start               INTEGER NOT NULL DEFAULT 0,
     boot_id                 TEXT,
     last_error              TEXT,
+    archive_failed_wal      TEXT,
+    archive_failed_at       INTEGER,
+    archive_failed_count    INTEGER NOT NULL DEFAULT 0,
+    archive_backlog         INTEGER NOT NULL DEFAULT 0,
     last_active             INTEGER,
     started_at              INTEGER,
     suspended_at            INTEGER,

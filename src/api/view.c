@@ -299,6 +299,13 @@ static void put_state(json_t *obj, const char *observed)
         put_text(obj, "pending_state", pending);
 }
 
+static const struct field ARCHIVER[] = {
+    NAMED(endpoint, "last_failed_wal", archive_failed_wal, F_STR),
+    NAMED(endpoint, "last_failed_at", archive_failed_at, F_TIME),
+    NAMED(endpoint, "failed_count", archive_failed_count, F_I64),
+    NAMED(endpoint, "backlog", archive_backlog, F_I64),
+};
+
 json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
 {
     json_t *obj = fields_to_json(ENDPOINT, N_ELEMENTS(ENDPOINT), e), *settings;
@@ -314,6 +321,8 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
     if (e->preload_libraries != NULL)
         json_object_set_new(settings, "preload_libraries", stored(e->preload_libraries));
     json_object_set_new(obj, "settings", settings);
+    if (e->archive_failed_wal != NULL)
+        json_object_set_new(obj, "archiver", fields_to_json(ARCHIVER, N_ELEMENTS(ARCHIVER), e));
     return obj;
 }
 

@@ -33,6 +33,10 @@ static const struct field ENDPOINT[] = {
     PROCESS("pid", pid, F_I64),
     PROCESS("pid_start", start_time, F_I64),
     FIELD(endpoint, last_error, F_STR, 0, 0),
+    FIELD(endpoint, archive_failed_wal, F_STR, 0, 0),
+    FIELD(endpoint, archive_failed_at, F_TIME, 0, 0),
+    FIELD(endpoint, archive_failed_count, F_I64, 0, 0),
+    FIELD(endpoint, archive_backlog, F_I64, 0, 0),
     FIELD(endpoint, last_active, F_TIME, 0, 0),
     FIELD(endpoint, started_at, F_TIME, 0, 0),
     FIELD(endpoint, suspended_at, F_TIME, 0, 0),
@@ -42,8 +46,8 @@ static const struct field ENDPOINT[] = {
 /* boot_id, an array in the struct, comes last and is read by hand. */
 #define COLUMNS                                                                                              \
     "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, min_cu, "  \
-    "max_cu, pg_settings, preload_libraries, generation, pid, pid_start, last_error, last_active, "          \
-    "started_at, suspended_at, "                                                                             \
+    "max_cu, pg_settings, preload_libraries, generation, pid, pid_start, last_error, archive_failed_wal, "   \
+    "archive_failed_at, archive_failed_count, archive_backlog, last_active, started_at, suspended_at, "      \
     "created_at, updated_at, boot_id"
 
 static int read_boot_id(sqlite3_stmt *st, int at, struct arena *a UNUSED, void *strct, struct err *err UNUSED)
@@ -140,6 +144,8 @@ static const char SQL_ENDPOINT_INSERT[] =
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
     " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :preload_libraries, :generation, :pid, "
     ":pid_start, :last_error, "
+    ":archive_failed_wal, "
+    ":archive_failed_at, :archive_failed_count, :archive_backlog, "
     ":last_active, :started_at,"
     " :suspended_at, :created_at, :updated_at, :boot_id)";
 
@@ -201,6 +207,19 @@ int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *e
         return -1;
     bind_struct(st, &ENDPOINT_NOUN, e);
     bind_text(st, ":boot_id", e->process.boot_id[0] ? e->process.boot_id : NULL);
+    return stmt_change(c, st, &ENDPOINT_NOUN, err);
+}
+
+static const char SQL_ENDPOINT_ARCHIVER[] =
+    "UPDATE endpoint SET archive_failed_wal = :archive_failed_wal, archive_failed_at = :archive_failed_at,"
+    " archive_failed_count = :archive_failed_count, archive_backlog = :archive_backlog WHERE id = :id";
+
+int endpoint_set_archiver(struct dbc *c, const struct endpoint *e, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ENDPOINT_ARCHIVER, &st, err) < 0)
+        return -1;
+    bind_struct(st, &ENDPOINT_NOUN, e);
     return stmt_change(c, st, &ENDPOINT_NOUN, err);
 }
 

@@ -23,6 +23,8 @@ struct endpoint {
     int64_t generation;
     struct proc_identity process;
     const char *last_error;
+    const char *archive_failed_wal; /* what its archiver cannot keep; NULL = it works */
+    int64_t archive_failed_at, archive_failed_count, archive_backlog;
     int64_t last_active, started_at, suspended_at;
     int64_t created_at, updated_at;
 };
@@ -49,6 +51,8 @@ int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int
 /* What the scheduler sets: observed, generation, process, last_error, last_active, started_at, suspended_at.
  */
 int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
+/* The archive_ members. */
+int endpoint_set_archiver(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 int endpoint_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 
 #endif

@@ -336,6 +336,23 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
     return 0;
 }
 
+int pg_admin_archiver(struct pg_admin *p, struct pg_archiver *ret, struct err *err)
+{
+    static const char SQL[] =
+        "SELECT last_failed_time > coalesce(last_archived_time, '-infinity'), last_failed_wal,"
+        " (extract(epoch FROM last_failed_time) * 1000000)::bigint, failed_count FROM pg_stat_archiver";
+    auto_result *r = NULL;
+    if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1)
+        return err_set(err, ERR_INTERNAL, "Postgres answered nothing about its archiver");
+    *ret = (struct pg_archiver){ .failing = PQgetvalue(r, 0, 0)[0] == 't',
+                                 .failed_at_us = strtoll(PQgetvalue(r, 0, 2), NULL, 10),
+                                 .failed_count = strtoll(PQgetvalue(r, 0, 3), NULL, 10) };
+    snprintf(ret->failed_wal, sizeof(ret->failed_wal), "%s", PQgetvalue(r, 0, 1));
+    return 0;
+}
+
 /* ---- roles and databases ---- */
 
 bool pg_role_name_reserved(const char *name)

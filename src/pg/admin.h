@@ -81,6 +81,13 @@ struct pg_catalog {
 };
 #define PG_CATALOG_MAX 5000 /* of both; more is ERR_NOT_SUPPORTED */
 int pg_admin_catalog(struct pg_admin *p, struct arena *a, struct pg_catalog *ret, struct err *err) MUST_CHECK;
+/* Is the WAL that it finishes kept? */
+struct pg_archiver {
+    bool failing; /* the last try failed: */
+    char failed_wal[64];
+    int64_t failed_at_us, failed_count;
+};
+int pg_admin_archiver(struct pg_admin *p, struct pg_archiver *ret, struct err *err) MUST_CHECK;
 
 /* Roles and databases.  Each is check-then-do: running it twice is harmless. */
 /* verifier NULL leaves the password alone; no_login also takes the password away. */

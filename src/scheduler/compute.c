@@ -213,6 +213,7 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
         snprintf(c->id, sizeof(c->id), "%s", e->id);
         snprintf(c->branch_id, sizeof(c->branch_id), "%s", e->branch_id);
         snprintf(c->project_id, sizeof(c->project_id), "%s", e->project_id);
+        c->archiver.failing = e->archive_failed_wal != NULL;
         c->wait_status = -1;
         c->lock_fd = c->pidfd = c->inotify_wd[0] = c->inotify_wd[1] = -1;
         c->timer = loop_timer_new(s->loop, on_timer, c);

@@ -182,6 +182,8 @@ struct compute {
     struct idle idle;
     int64_t suspend_timeout_ms; /* -1 = never */
 
+    struct pg_archiver archiver; /* as last recorded */
+    int64_t archive_backlog;
     bool imaging;            /* images.c takes an image of it */
     uint64_t image_look_lsn; /* no use in looking whether one is due before its WAL is there */
 
@@ -372,6 +374,11 @@ void keeper_stop(struct sched *s, bool keep);
 /* The proxy is from an earlier life of ours. */
 bool keeper_adopted(struct sched *s);
 uid_t keeper_uid(struct sched *s);
+
+/* ---- archiver.c ---- */
+
+/* What a running compute says of its archiver; backlog: how many segments wait. */
+void archiver_seen(struct compute *c, const struct pg_archiver *now, int64_t backlog);
 
 /* ---- images.c ---- */
 

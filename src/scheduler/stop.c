@@ -37,6 +37,9 @@ struct look {
     struct pg_admin *admin;
     struct pg_activity activity;
     char catalog_mark[PG_CATALOG_MARK_SIZE];
+    struct pg_archiver archiver;
+    int64_t backlog; /* segments that wait for it, where it fails */
+    char volume_id[ID_MAX + 1];
     int64_t generation;
     bool final; /* the door is closed: decides whether it stops */
 };
@@ -54,6 +57,21 @@ static void look_at_catalog(struct look *l)
                   err.msg, "detail", err.detail, NULL);
 }
 
+/* Postgres says which segment it could not keep; how many wait lies in its own directory. */
+static int count_backlog(struct look *l, struct err *err)
+{
+    const char *pg_wal = env_pg_wal(&l->t.s->env, l->t.a, l->volume_id);
+    const char **names;
+    size_t n;
+    if (fs_list(l->t.a, arena_printf(l->t.a, "%s/archive_status", pg_wal), &names, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        const char *dot = strrchr(names[i], '.');
+        l->backlog += dot && strcmp(dot, ".ready") == 0;
+    }
+    return 0;
+}
+
 static void look_run(struct task *t)
 {
     struct look *l = (struct look *)t;
@@ -64,6 +82,10 @@ static void look_run(struct task *t)
         t->rc = pg_admin_activity(l->admin, &l->activity, &t->err);
     if (t->rc == 0)
         look_at_catalog(l);
+    if (t->rc == 0)
+        t->rc = pg_admin_archiver(l->admin, &l->archiver, &t->err);
+    if (t->rc == 0 && l->archiver.failing)
+        t->rc = count_backlog(l, &t->err);
 }
 
 static void close_session(struct compute *c)
@@ -116,6 +138,7 @@ static void look_done(struct task *t)
     }
     memcpy(c->catalog_mark, l->catalog_mark, sizeof(c->catalog_mark));
     bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
+    archiver_seen(c, &l->archiver, l->backlog);
     images_flushed(c, l->activity.flush_lsn);
     if (l->final) {
         drain_decided(c, l, active);
@@ -139,6 +162,7 @@ static void look(struct compute *c, bool final)
     snprintf(l->id, sizeof(l->id), "%s", c->id);
     snprintf(l->branch_id, sizeof(l->branch_id), "%s", c->branch_id);
     memcpy(l->catalog_mark, c->catalog_mark, sizeof(l->catalog_mark));
+    snprintf(l->volume_id, sizeof(l->volume_id), "%s", c->volume_id);
     c->admin_busy = true;
     task_submit(&l->t);
 }
