@@ -270,6 +270,25 @@ static void prepare_done(struct task *t)
     compute_event(c, !c->want_run && c->force ? EVENT_WANT_STOP : EVENT_PREPARED);
 }
 
+/* A first start that has so much WAL to gather and to read takes none of the workers that quick starts need.
+ */
+#define QUICK_WAL_BYTES ((uint64_t)32 << 20)
+
+static bool gathers_much(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    auto_dbc *db = NULL;
+    struct err ignored = ERR_INIT; /* the task meets it again and tells */
+    struct branch b;
+    struct image image;
+    if (db_read(c->s->env.db, &db, &ignored) < 0 || branch_get_id(db, a, c->branch_id, &b, &ignored) < 0 ||
+        strcmp(b.volume, "ready") == 0 || !b.image_id || image_get(db, a, b.image_id, &image, &ignored) < 0)
+        return false;
+    uint64_t from = strcmp(image.state, "ready") == 0 ? image.lsn : image.redo_lsn;
+    uint64_t to = b.parent_id ? b.parent_lsn : image.lsn;
+    return to > from && to - from > QUICK_WAL_BYTES;
+}
+
 void supervise_prepare(struct compute *c)
 {
     struct prepare *p = task_new(c->s, sizeof(*p), prepare_run, prepare_done);
@@ -277,6 +296,7 @@ void supervise_prepare(struct compute *c)
     p->t.c = c;
     p->lock_fd = -1;
     p->make_op = c->start_op[0] == '\0';
+    p->t.slow = gathers_much(c);
     snprintf(p->id, sizeof(p->id), "%s", c->id);
     task_submit(&p->t);
 }
