@@ -48,9 +48,11 @@ static int look_for_image(struct dbc *c, struct arena *a, const struct branch *b
     }
     if (b->fork_lsn == 0)
         return 0;
+    /* Before history_from only single places are left, with their images. */
+    uint64_t from = lsn >= b->history_from && b->history_from > b->fork_lsn ? b->history_from : b->fork_lsn;
     if (start->timed)
-        return image_find_stamped(c, a, b->id, b->fork_lsn, lsn, start->t_us, ret, ret_found, err);
-    return image_find_between(c, a, b->id, b->fork_lsn, lsn, ret, ret_found, err);
+        return image_find_stamped(c, a, b->id, from, lsn, start->t_us, ret, ret_found, err);
+    return image_find_between(c, a, b->id, from, lsn, ret, ret_found, err);
 }
 
 /* No record begins inside a page's header: what is asked for there is the page's beginning. */

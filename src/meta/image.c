@@ -113,8 +113,9 @@ int image_find_stamped(struct dbc *c, struct arena *a, const char *branch_id, ui
 
 /* An image can only be read from the one before it, so the oldest comes first. */
 static const char SQL_IMAGE_FIND_UNSTAMPED[] =
-    "SELECT " COLUMNS " FROM image WHERE stamp_us = -1 AND state = 'ready'"
-    " AND branch_id IN (SELECT id FROM branch WHERE state <> 'deleting') ORDER BY created_at, id LIMIT 1";
+    "SELECT " COLUMNS " FROM image AS i WHERE stamp_us = -1 AND state = 'ready'"
+    " AND EXISTS (SELECT 1 FROM branch AS b WHERE b.id = i.branch_id AND b.state <> 'deleting'"
+    "  AND i.lsn >= coalesce(b.history_from, 0)) ORDER BY created_at, id LIMIT 1";
 
 int image_find_unstamped(struct dbc *c, struct arena *a, struct image *ret, bool *ret_found, struct err *err)
 {

@@ -39,7 +39,7 @@ int image_find_between(struct dbc *c, struct arena *a, const char *branch_id, ui
 /* The newest of these before which nothing is stamped after until_us. */
 int image_find_stamped(struct dbc *c, struct arena *a, const char *branch_id, uint64_t from, uint64_t to,
                        int64_t until_us, struct image *ret, bool *ret_found, struct err *err) MUST_CHECK;
-/* The oldest ready one whose stamp_us was not read yet. */
+/* The oldest ready one in a history that is whole whose stamp_us was not read yet. */
 int image_find_unstamped(struct dbc *c, struct arena *a, struct image *ret, bool *ret_found,
                          struct err *err) MUST_CHECK;
 /* branch_id NULL: all images of everybody. */

@@ -12,6 +12,7 @@
 #include "branch/stamp.h"
 #include "meta/image.h"
 #include "meta/project.h"
+#include "scheduler/moment.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -159,6 +160,7 @@ void images_flushed(struct compute *c, uint64_t lsn)
 static void stamp_run(struct task *t)
 {
     bool more = true;
+    auto_moment *hold UNUSED = moment_hold(t->s);
     t->rc = 0;
     for (int i = 0; i < STAMPS_AT_ONCE && more && t->rc == 0; i++)
         t->rc = stamp_next(&t->s->env, t->a, &more, &t->err);
