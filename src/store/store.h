@@ -17,6 +17,10 @@
 
 struct store;
 
+/* The one symbolic link that a volume may hold: its caller keeps that directory elsewhere.  Through any other
+ * one, two volumes would write the same files. */
+#define STORE_LINK "pgdata/pg_wal"
+
 enum store_feature {
     STORE_SHARES_BLOCKS = 1 << 0, /* a clone costs (almost) no space: images may be taken eagerly */
     /* A snapshot of a tree that is being written is what a power cut at that instant would leave: of writes
@@ -61,9 +65,9 @@ int store_create(struct store *s, const char *id, struct err *err) MUST_CHECK;
 /*
  * dst becomes an independent, writable twin of src (owners, modes, times of files kept).  All or nothing: one
  * snapshot, or made under .tmp, synced and renamed where the driver has no such thing.  ERR_CONFLICT if dst
- * exists, ERR_NOT_FOUND if src does not. ERR_INVALID for anything but directories, regular files and symbolic
- * links inside src (a socket, fifo or device is refused, named). With tolerate_vanishing (backup mode on
- * reflink and copy) a file that disappears while being copied is left out.
+ * exists, ERR_NOT_FOUND if src does not. ERR_INVALID for anything but directories, regular files and
+ * STORE_LINK inside src (a socket, fifo, device or other link is refused, named). With tolerate_vanishing
+ * (backup mode on reflink and copy) a file that disappears while being copied is left out.
  */
 int store_clone(struct store *s, const char *src, const char *dst, bool tolerate_vanishing,
                 struct err *err) MUST_CHECK;

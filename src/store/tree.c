@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "store/store.h"
+
 static void dir_close(DIR **d)
 {
     if (*d != NULL)
@@ -44,6 +46,8 @@ int tree_gone_or_err(const struct tree_walk *w, const char *verb, const char *na
 static const char *kind_name(mode_t mode)
 {
     switch (mode & S_IFMT) {
+    case S_IFLNK:
+        return "a symbolic link";
     case S_IFSOCK:
         return "a socket";
     case S_IFIFO:
@@ -65,9 +69,16 @@ static int refuse(const struct tree_walk *w, const char *name, const char *what,
     text = tree_name(w, name);
     return err_set(
         err, ERR_INVALID,
-        "\"%s\" in the data directory is %s; only directories, regular files and symbolic links can be "
-        "copied; nothing was changed; remove it and try again",
+        "\"%s\" in the data directory is %s; only directories and regular files can be copied; nothing was "
+        "changed; remove it and try again",
         text, what);
+}
+
+static bool is_the_link(const struct tree_walk *w, const char *name)
+{
+    auto_free char *path =
+        xasprintf("%.*s%s", (int)w->where.len, w->where.len > 0 ? w->where.data : "", name);
+    return strcmp(path, STORE_LINK) == 0;
 }
 
 static int walk_dir(struct tree_walk *w, int fd, const char *name, struct err *err);
@@ -110,7 +121,7 @@ static int walk_entry(struct tree_walk *w, int dirfd, const struct dirent *e, st
         return walk_subdir(w, dirfd, e->d_name, err);
     if (S_ISREG(mode))
         return v->file != NULL ? v->file(w, dirfd, e->d_name, err) : 0;
-    if (S_ISLNK(mode))
+    if (S_ISLNK(mode) && is_the_link(w, e->d_name))
         return v->symlink != NULL ? v->symlink(w, dirfd, e->d_name, err) : 0;
     return refuse(w, e->d_name, kind_name(mode), err);
 }

@@ -2,7 +2,7 @@
  * tree.h - the content of a volume, walked by descriptor (for store.c and the drivers only)
  *
  * A tree belongs to somebody less trusted than we are and may change under the walk: nothing is opened
- * through a symbolic link, nothing but directories, regular files and symbolic links is accepted, depth is
+ * through a symbolic link, nothing but directories, regular files and STORE_LINK is accepted, depth is
  * bounded, and what belongs to another file system (a mount, a nested subvolume) is refused.
  */
 #ifndef MERE_TREE_H

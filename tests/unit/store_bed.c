@@ -274,11 +274,11 @@ void make_sample(const char *id)
     put(id, "data/nothing", "");
     put_bytes(id, "data/large", 3 * MIB + 17, 1);
     make_sparse(id, "data/sparse");
-    ck_assert_int_eq(symlink("../no/such/place", in_volume(id, "data/link")), 0);
-    ck_assert_int_eq(symlink("data", in_volume(id, "dir-link")), 0);
+    make_dir(id, "pgdata", 0700);
+    ck_assert_int_eq(symlink("../no/such/place", in_volume(id, STORE_LINK)), 0);
     if (geteuid() == 0) {
         ck_assert_int_eq(lchown(in_volume(id, "data/small"), 1234, 2345), 0);
-        ck_assert_int_eq(lchown(in_volume(id, "data/link"), 1234, 1234), 0);
+        ck_assert_int_eq(lchown(in_volume(id, STORE_LINK), 1234, 1234), 0);
         ck_assert_int_eq(lchown(in_volume(id, "data/empty"), 77, 88), 0);
         ck_assert_int_eq(chmod(in_volume(id, "data/empty"), 02750), 0);
     }
@@ -286,7 +286,7 @@ void make_sample(const char *id)
     ck_assert_int_eq(chmod(in_volume(id, "data/nothing"), 0400), 0);
     ck_assert_int_eq(chmod(in_volume(id, "data/closed"), 0500), 0);
     set_times(in_volume(id, "data/small"), 1000000000, 123456789);
-    set_times(in_volume(id, "data/link"), 1000000001, 23456789);
+    set_times(in_volume(id, STORE_LINK), 1000000001, 23456789);
     set_times(in_volume(id, "data"), 1000000002, 3456789);
     ck_assert_int_eq(chmod(store_path(S, A, id), 0711), 0);
     set_times(store_path(S, A, id), 1000000003, 456789);

@@ -216,7 +216,7 @@ static void refused(const char *name)
     ck_assert_uint_eq(n_trash(), 0);
 }
 
-START_TEST(fifo_socket_device_are_refused)
+START_TEST(fifo_socket_link_device_are_refused)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -233,6 +233,10 @@ START_TEST(fifo_socket_device_are_refused)
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     refused("\"sock\" in the data directory is a socket");
     ck_assert_int_eq(unlink(sa.sun_path), 0);
+
+    ck_assert_int_eq(symlink("file", in_volume("src", "sub/link")), 0);
+    refused("\"sub/link\" in the data directory is a symbolic link");
+    ck_assert_int_eq(unlink(in_volume("src", "sub/link")), 0);
 
     if (geteuid() == 0) {
         ck_assert_int_eq(mknod(in_volume("src", "sub/null"), S_IFCHR | 0666, makedev(1, 3)), 0);
@@ -441,7 +445,7 @@ static void add_tests(TCase *tc, const struct bed *b)
     tcase_add_test(tc, twins_are_independent);
     tcase_add_test(tc, clone_of_nothing_and_onto_something);
     tcase_add_test(tc, clone_of_many_files);
-    tcase_add_test(tc, fifo_socket_device_are_refused);
+    tcase_add_test(tc, fifo_socket_link_device_are_refused);
     tcase_add_test(tc, hostile_names_do_not_reach_messages);
     tcase_add_test(tc, depth_is_bounded);
     tcase_add_test(tc, leftovers_are_swept);
