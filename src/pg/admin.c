@@ -353,6 +353,17 @@ int pg_admin_archiver(struct pg_admin *p, struct pg_archiver *ret, struct err *e
     return 0;
 }
 
+int pg_admin_disable_subscriptions(struct pg_admin *p, int64_t *ret_n, struct err *err)
+{
+    /* The catalog itself: ALTER SUBSCRIPTION would need a session in each database of a user. */
+    auto_result *r = NULL;
+    if (query(p, "UPDATE pg_subscription SET subenabled = false WHERE subenabled", 0, NULL, CALL_TIMEOUT_MS,
+              &r, err) < 0)
+        return -1;
+    *ret_n = strtoll(PQcmdTuples(r), NULL, 10);
+    return 0;
+}
+
 /* ---- roles and databases ---- */
 
 bool pg_role_name_reserved(const char *name)

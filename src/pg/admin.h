@@ -88,6 +88,8 @@ struct pg_archiver {
     int64_t failed_at_us, failed_count;
 };
 int pg_admin_archiver(struct pg_admin *p, struct pg_archiver *ret, struct err *err) MUST_CHECK;
+/* Of all databases; they stay, and whoever made them may enable them again. */
+int pg_admin_disable_subscriptions(struct pg_admin *p, int64_t *ret_n, struct err *err) MUST_CHECK;
 
 /* Roles and databases.  Each is check-then-do: running it twice is harmless. */
 /* verifier NULL leaves the password alone; no_login also takes the password away. */

@@ -76,6 +76,9 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         /* A standby that serves readers needs settings as large as its parent's; ours serves nobody before it
            is promoted. */
         conf->first_start ? "hot_standby=off" : "hot_standby=on",
+        /* The branch may have come with its parent's subscriptions, which are disabled once it is up: until
+           then nobody asks the parent's publisher for what the parent is to get. */
+        conf->first_start ? "max_logical_replication_workers=0" : "max_logical_replication_workers=4",
         conf->private_shm ? "dynamic_shared_memory_type=posix" : "dynamic_shared_memory_type=mmap",
         "logging_collector=off",
         "log_destination=stderr",

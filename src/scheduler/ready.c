@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "branch/materialise.h"
 #include "pg/control.h"
+#include "pg/relmap.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -44,6 +46,27 @@ struct finish {
     struct pg_admin *admin;
 };
 
+static int open_admin(struct finish *f, struct err *err)
+{
+    struct task *t = &f->t;
+    return f->admin ? 0 : pg_admin_open(env_socket_dir(&t->s->env, t->a, f->id), 10000, &f->admin, err);
+}
+
+/* What the parent's publisher sends is the parent's.  Most branches have no subscription: then no session is
+ * on the way of the first client. */
+static int disable_subscriptions(struct finish *f, const struct branch *b, struct err *err)
+{
+    int64_t n;
+    if (!pg_may_have_subscriptions(env_pgdata(&f->t.s->env, f->t.a, b->volume_id)))
+        return 0;
+    if (open_admin(f, err) < 0 || pg_admin_disable_subscriptions(f->admin, &n, err) < 0)
+        return -1;
+    if (n > 0)
+        log_event(LOG_INFO, "start", "subscriptions disabled", "br", b->id, "n",
+                  arena_printf(f->t.a, "%" PRId64, n), NULL);
+    return 0;
+}
+
 static int verify_first(struct finish *f, struct err *err)
 {
     struct sched *s = f->t.s;
@@ -54,7 +77,7 @@ static int verify_first(struct finish *f, struct err *err)
         if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0)
             return -1;
     }
-    if (materialise_verify(&s->env, f->t.a, &b, &tli, err) < 0)
+    if (materialise_verify(&s->env, f->t.a, &b, &tli, err) < 0 || disable_subscriptions(f, &b, err) < 0)
         return -1;
     CRASH_POINT("start.verified");
     auto_dbc *c = NULL;
@@ -95,8 +118,7 @@ static void apply_waiting(struct finish *f)
     struct task *t = &f->t;
     struct err err = ERR_INIT;
     const char *socket_dir = env_socket_dir(&t->s->env, t->a, f->id);
-    if (pg_admin_open(socket_dir, 10000, &f->admin, &err) == 0 &&
-        job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0 &&
+    if (open_admin(f, &err) == 0 && job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0 &&
         job_apply_extensions(t->s, t->a, f->branch_id, socket_dir, true, &err) == 0)
         return;
     log_event(LOG_WARN, "start", "a role, database or extension is not applied yet", "ep", f->id, "error",
