@@ -155,8 +155,7 @@ uint32_t history_tli(const struct history *h)
 
 /* ---- files ---- */
 
-/* The piece whose file holds this segment: where two meet in it, the later one's holds what both wrote. */
-static const struct history_piece *piece_of(const struct history *h, uint64_t segno)
+const struct history_piece *history_piece_of(const struct history *h, uint64_t segno)
 {
     size_t i = h->n - 1;
     while (i > 0 && walseg_no(h->pieces[i].from) > segno)
@@ -179,6 +178,11 @@ static int try_open(const char *path, int *ret_fd, struct err *err)
         return errno == ENOENT ? 0 : err_sys(err, "open %s", path);
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(err, ERR_INTERNAL, "a WAL segment is not a file; nothing was made of it");
+    /* Also where all that is read of it is there: nobody writes a short one, and recovery takes none. */
+    if (st.st_size != WALSEG_SIZE)
+        return err_set(err, ERR_INTERNAL,
+                       "the history is damaged: WAL segment %s has %lld bytes; nothing was made of it",
+                       strrchr(path, '/') + 1, (long long)st.st_size);
     *ret_fd = TAKE_FD(fd);
     return 1;
 }
@@ -186,7 +190,7 @@ static int try_open(const char *path, int *ret_fd, struct err *err)
 static int open_segment(void *arg, uint64_t segno, int *ret_fd, const char **ret_name, struct err *err)
 {
     struct reading *r = arg;
-    const struct history_piece *p = piece_of(r->h, segno);
+    const struct history_piece *p = history_piece_of(r->h, segno);
     auto_arena *a = arena_new(0);
     walseg_name(p->tli, segno, r->name);
     *ret_name = r->name;

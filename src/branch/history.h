@@ -48,6 +48,9 @@ int history_find_time(const struct env *env, struct dbc *c, struct arena *a, con
 int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uint64_t *ret_lsn,
                      int64_t *ret_time_us, struct err *err) MUST_CHECK;
 
+/* Whose file holds this segment, of those between the image and h->lsn (which are not the same place): where
+ * two pieces meet in it, the later one's holds what both wrote. */
+const struct history_piece *history_piece_of(const struct history *h, uint64_t segno);
 /* The timeline of h->lsn. */
 uint32_t history_tli(const struct history *h);
 
