@@ -150,6 +150,8 @@ def test_two_children_of_one_place_archive_apart(mere, project, parent_is):
         assert failures(child) == 0
         assert child.query("SELECT DISTINCT who FROM t") == [(child.name,)]
         assert not [w for n in archived(child) for w in wrong_pages(archive(child) / n)]
+    tli = mere.rows("SELECT tli FROM branch WHERE id = ?", b.id)[0]["tli"]
+    assert not [n for child in twins for n in archived(child) if int(n[:8], 16) <= tli], "a child archived what is its parent's"
     common = archived(twins[0]) & archived(twins[1])
     assert len(common) >= 6
     for n in common:

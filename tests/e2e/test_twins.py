@@ -71,3 +71,9 @@ def test_cold_copy_is_right_with_its_wal_and_refused_without(source):
     for i in range(REPEATS):
         v = twins.cold(source, source.main.base, f"coldless{i}", with_wal=False)
         assert "could not locate a valid checkpoint record" in v.refused, v
+
+
+def test_copy_that_keeps_archive_status_archives_what_is_its_parents(source):
+    assert twins.archived(source, source.main.base, "emptied", status_kept=False) == []
+    for i in range(REPEATS):
+        assert twins.archived(source, source.main.base, f"kept{i}", status_kept=True)

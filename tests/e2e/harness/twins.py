@@ -12,6 +12,7 @@ import signal
 import subprocess
 
 from . import checkers, cluster, load, procs
+from .server import until
 
 SCALE = 1
 CONF = ("wal_recycle=on", "min_wal_size=2MB", "max_wal_size=32MB", "checkpoint_timeout=1h", "autovacuum=off", "wal_keep_size=0")
@@ -221,3 +222,36 @@ def cold(src, base, name, with_wal):
             if f.is_file():
                 f.unlink()
     return examine(src, target)
+
+
+def archived(src, base, name, status_kept):
+    """
+    What a cold copy archives that is its parent's: names of whole segments of the parent's timeline.  With archive_status as its
+    parent left it, it archives what the parent had still to archive.
+    """
+    target, kept = cluster.Cluster(base, name, CONF), base / f"archive-{name}"
+    src.main.query("SELECT pg_switch_wal()")
+    src.main.stop()
+    try:
+        copy(src.main, target)
+    finally:
+        src.main.start()
+    status = target.pgdata / "pg_wal" / "archive_status"
+    for f in status.iterdir():
+        f.unlink()
+    if status_kept:
+        for segment in (n for n in os.listdir(target.pgdata / "pg_wal") if len(n) == 24):
+            (status / f"{segment}.ready").touch()
+    kept.mkdir()
+    (target.pgdata / "recovery.signal").touch()
+    cluster.own(target.pgdata)
+    cluster.own(kept)
+    target.conf += [*HEAD, "archive_mode=on", f"archive_command=cp %p {kept}/%f"]
+    try:
+        target.start()
+        own = target.value("SELECT pg_walfile_name(pg_switch_wal())")
+        until(lambda: (kept / own).exists(), 30, "the copy's archiver")
+        return [n for n in sorted(os.listdir(kept)) if len(n) == 24 and n[:8] < own[:8]]
+    finally:
+        target.stop()
+        target.remove()
