@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "tests/e2e"), str(ROOT / "tests/bench")]
 
 import stock  # noqa: E402
 from harness.cluster import BINDIR  # noqa: E402
-from harness.recording import Recording, text  # noqa: E402
+from harness.recording import Recording, inversions, text  # noqa: E402
 from harness.server import Mere, lsn  # noqa: E402
 from table import Table  # noqa: E402
 
@@ -99,11 +99,10 @@ def measure_exact(mere, table):
 
 
 def measure_moments(r, table, rng):
-    s = r.stamped[1:]
-    odd = [(a, b) for a, b in zip(s, s[1:]) if a.stamp > b.stamp]
+    s, odd = r.stamped[1:], inversions(r.history)
     n, wrong = pick(20, 200), 0
     for i in range(n):
-        moment = (rng.choice(s) if i % 2 or not odd else rng.choice(rng.choice(odd))).stamp
+        moment = (rng.choice(s) if i % 2 else rng.choice(rng.choice(odd))).stamp
         child = r.branch.project.branch(r.branch, parent_timestamp=moment.isoformat())
         want = r.history.at_time(moment)
         wrong += (want is not None and child.parent_lsn != want) or bool(r.wrong(child, child.parent_lsn))

@@ -10,7 +10,7 @@ import tempfile
 from harness.cluster import BINDIR
 from harness.server import lsn
 
-LINE = re.compile(r"rmgr: (\S+)\s+len \(rec/tot\):\s+\d+/\s+(\d+), tx:\s+(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev [^,]+, desc: (\S+) ?(.*)")
+LINE = re.compile(r"rmgr: (\S+)\s+len \(rec/tot\):\s+\d+/\s*(\d+), tx:\s+(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev [^,]+, desc: (\S+) ?(.*)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 PAGE = 8192
 
