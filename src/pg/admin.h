@@ -61,7 +61,7 @@ struct pg_activity {
     int64_t autovacuum;     /* workers running */
     int64_t last_change_us; /* newest state_change among idle backends; 0 = none */
     char catalog_mark[PG_CATALOG_MARK_SIZE];
-    uint64_t flush_lsn;     /* how far its WAL is on disk; 0 = it writes none */
+    uint64_t flush_lsn; /* how far its WAL is on disk; 0 = it writes none */
 };
 int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *err) MUST_CHECK;
 
