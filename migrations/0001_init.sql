@@ -29,6 +29,9 @@ CREATE TABLE project (
 -- kind: what holds a place in history is a branch like any other, only that nobody sees it: snapshot (also one behind a bookmark
 -- that holds), temporary (made for one operation or one compute, and gone after it).
 -- state deleted: its name is free and nobody sees it; it can be recovered until recoverable_until and goes when nothing stands on it.
+-- made_by: who took a snapshot; one made for a bookmark is shown as that bookmark alone.
+-- restored_from: the snapshot it was made of; restored_as: the branch it is to replace; restore_status: restored, then finalized
+-- when it has replaced that.
 -- is_root: is treated as one without parent, whatever its history stands on (a restored root).
 -- history_from: its own history is whole from this LSN on, where an image of it begins; NULL = from where it left its parent.
 -- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
@@ -61,6 +64,10 @@ CREATE TABLE branch (
     deleted_at       INTEGER,
     recoverable_until INTEGER,
     deletion_method  TEXT CHECK (deletion_method IN ('user', 'ttl')),
+    made_by          TEXT CHECK (made_by IN ('user', 'schedule', 'bookmark')),
+    restored_from    TEXT,
+    restored_as      TEXT,
+    restore_status   TEXT CHECK (restore_status IN ('restored', 'finalized')),
     state_changed_at INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL
@@ -68,11 +75,35 @@ CREATE TABLE branch (
 CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');
 CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');
 CREATE INDEX branch_hidden ON branch (kind) WHERE kind <> 'user';
+CREATE INDEX branch_deleted ON branch (recoverable_until) WHERE state = 'deleted';
 CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX branch_project ON branch (project_id, updated_at, id); -- the order of the list
 CREATE INDEX branch_parent ON branch (parent_id);
 CREATE INDEX branch_image ON branch (image_id);
 CREATE INDEX branch_by_name ON branch (name);
+
+-- A name for a place in a branch's history.  hold_id: the hidden branch that keeps the place; NULL = nothing keeps it.
+CREATE TABLE bookmark (
+    branch_id  TEXT NOT NULL REFERENCES branch (id),
+    name       TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 63),
+    lsn        INTEGER NOT NULL,
+    timestamp  INTEGER,
+    hold_id    TEXT REFERENCES branch (id),
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (branch_id, name)
+) STRICT;
+CREATE INDEX bookmark_hold ON bookmark (hold_id);
+CREATE INDEX bookmark_expiry ON bookmark (expires_at) WHERE expires_at IS NOT NULL;
+
+-- When snapshots of a branch are taken by themselves.  entries: a JSON array, as clients set it.  done_until: no entry is due at
+-- or before this time any more.
+CREATE TABLE backup_schedule (
+    branch_id  TEXT PRIMARY KEY REFERENCES branch (id),
+    entries    TEXT NOT NULL,
+    done_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- An immutable volume, valid from lsn on.  branch_id NULL: the template cluster of a Postgres version.
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]

@@ -45,6 +45,10 @@ enum cli_exit {
     X(PRESERVE, "preserve-under-name", "NAME", "keep its present state as a branch of this name")            \
     X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
+    X(TTL, "ttl", "DURATION", "it deletes itself after this long: 90s, 30m, 12h, 7d; or never")              \
+    X(EXPIRES_AT, "expires-at", "TIME", "it deletes itself at this time: 2030-01-16T21:02:01Z; or never")    \
+    X(HARD, "hard", NULL, "for good: it cannot be recovered")                                                \
+    X(DELETED, "deleted", NULL, "also those that were deleted and can be recovered")                         \
     X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
     X(NO_LOGIN, "no-login", NULL, "a role that cannot log in and has no password")                           \
     X(SEARCH, "search", "TEXT", "only those whose name contains TEXT")                                       \
@@ -116,6 +120,9 @@ int cli_show_list(struct cli *c, json_t *answer, const char *key, const struct c
 int cli_show_one(struct cli *c, json_t *answer, const char *key, const struct cli_column *cols, size_t n);
 const char *cli_text(struct cli *c, json_t *obj, const char *path); /* "" when absent */
 
+/* nouns.c: --ttl and --expires-at, where given, into a body. */
+int cli_put_expiry(struct cli *c, json_t *obj);
+
 /* The commands. */
 int cli_projects_list(struct cli *c);
 int cli_projects_create(struct cli *c);
@@ -127,6 +134,8 @@ int cli_branches_get(struct cli *c);
 int cli_branches_delete(struct cli *c);
 int cli_branches_restore(struct cli *c);
 int cli_branches_reset(struct cli *c);
+int cli_branches_update(struct cli *c);
+int cli_branches_recover(struct cli *c);
 int cli_endpoints_list(struct cli *c);
 int cli_endpoints_create(struct cli *c);
 int cli_endpoints_get(struct cli *c);

@@ -21,6 +21,15 @@ static const struct cli_column BRANCH[] = {
     { "PARENT", "parent_id" },
     { "PARENT LSN", "parent_lsn" },
     { "CREATED", "created_at" },
+    { "EXPIRES", "expires_at" },
+};
+
+static const struct cli_column BRANCH_DELETED[] = {
+    { "ID", "id" },
+    { "NAME", "name" },
+    { "CREATED", "created_at" },
+    { "DELETED", "recovery.deleted_at" },
+    { "RECOVERABLE UNTIL", "recovery.recoverable_until" },
 };
 
 static const struct cli_column ENDPOINT[] = {
@@ -65,6 +74,46 @@ static int put_suspend_timeout(struct cli *c, json_t *obj)
 {
     return put_number(obj, "suspend_timeout_seconds", "suspend-timeout", c->opt[OPT_SUSPEND_TIMEOUT], -1,
                       604800);
+}
+
+/* Seconds of "90s", "30m", "12h", "7d" or "90". */
+static bool duration(struct cli *c, const char *text, int64_t *ret)
+{
+    static const struct {
+        char unit;
+        int64_t seconds;
+    } UNITS[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
+    size_t n = strlen(text);
+    int64_t factor = 1;
+
+    for (size_t i = 0; i < N_ELEMENTS(UNITS); i++)
+        if (n > 1 && text[n - 1] == UNITS[i].unit) {
+            factor = UNITS[i].seconds;
+            text = arena_strndup(c->arena, text, n - 1);
+            break;
+        }
+    if (!text_to_i64(text, 1, INT64_MAX / factor, ret))
+        return false;
+    *ret *= factor;
+    return true;
+}
+
+int cli_put_expiry(struct cli *c, json_t *obj)
+{
+    const char *ttl = c->opt[OPT_TTL], *at = c->opt[OPT_EXPIRES_AT];
+    int64_t seconds;
+
+    if (ttl != NULL && strcmp(ttl, "never") == 0)
+        json_object_set_new(obj, "ttl_seconds", json_null());
+    else if (ttl != NULL && !duration(c, ttl, &seconds))
+        return cli_fail(CLI_USAGE, "--ttl must be a duration like 90s, 30m, 12h or 7d, or never");
+    else if (ttl != NULL)
+        json_object_set_new(obj, "ttl_seconds", json_integer(seconds));
+    if (at != NULL && strcmp(at, "never") == 0)
+        json_object_set_new(obj, "expires_at", json_null());
+    else
+        put(obj, "expires_at", at);
+    return CLI_OK;
 }
 
 /* A new object inside obj. */
@@ -204,11 +253,16 @@ int cli_branches_list(struct cli *c)
 
     if (rc != CLI_OK)
         return rc;
-    path = arena_printf(c->arena, "%s/branches", path);
+    path = arena_printf(c->arena, "%s/branches%s", path,
+                        c->opt[OPT_DELETED] != NULL ? "?include_deleted=true" : "");
     if (c->opt[OPT_SEARCH] != NULL)
-        path = arena_printf(c->arena, "%s?search=%s", path, cli_enc(c, c->opt[OPT_SEARCH]));
+        path = arena_printf(c->arena, "%s%csearch=%s", path, c->opt[OPT_DELETED] != NULL ? '&' : '?',
+                            cli_enc(c, c->opt[OPT_SEARCH]));
     rc = cli_call_list(c, path, "branches", "next", &answer);
-    return rc != CLI_OK ? rc : cli_show_list(c, answer, "branches", COLUMNS(BRANCH));
+    if (rc != CLI_OK)
+        return rc;
+    return c->opt[OPT_DELETED] != NULL ? cli_show_list(c, answer, "branches", COLUMNS(BRANCH_DELETED))
+                                       : cli_show_list(c, answer, "branches", COLUMNS(BRANCH));
 }
 
 /* The parent is a name or an id to us; the API wants an id in the body. */
@@ -236,6 +290,9 @@ static int branch_body(struct cli *c, const char *path, const char *name, json_t
 
     put(branch, "name", name);
     put(branch, "durability", c->opt[OPT_DURABILITY]);
+    rc = cli_put_expiry(c, branch);
+    if (rc != CLI_OK)
+        return rc;
     if (c->opt[OPT_AT] != NULL)
         put(branch, strchr(c->opt[OPT_AT], '/') != NULL ? "parent_lsn" : "parent_timestamp", c->opt[OPT_AT]);
     if (c->opt[OPT_PARENT] != NULL) {
@@ -289,7 +346,9 @@ int cli_branches_delete(struct cli *c)
     int rc = project_path(c, &project, &path);
 
     if (rc == CLI_OK)
-        rc = cli_call(c, "DELETE", arena_printf(c->arena, "%s/branches/%s", path, cli_enc(c, c->args[0])),
+        rc = cli_call(c, "DELETE",
+                      arena_printf(c->arena, "%s/branches/%s%s", path, cli_enc(c, c->args[0]),
+                                   c->opt[OPT_HARD] != NULL ? "?hard_delete=true" : ""),
                       NULL, &answer);
     if (rc == CLI_OK)
         rc = cli_wait(c, project, answer);
@@ -361,6 +420,38 @@ int cli_branches_reset(struct cli *c)
     int rc = project_path(c, &project, &path);
 
     return rc != CLI_OK ? rc : put_back(c, project, path, "reset_to_parent", body);
+}
+
+int cli_branches_update(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    json_auto_t *answer = NULL;
+    json_t *branch = nested(body, "branch");
+    const char *project, *path;
+    int rc = cli_put_expiry(c, branch);
+
+    put(branch, "name", c->opt[OPT_NAME]);
+    if (rc == CLI_OK && json_object_size(branch) == 0)
+        rc = cli_fail(CLI_USAGE, "what shall be changed? --name, --ttl or --expires-at");
+    if (rc == CLI_OK)
+        rc = project_path(c, &project, &path);
+    if (rc == CLI_OK)
+        rc = cli_call(c, "PATCH", arena_printf(c->arena, "%s/branches/%s", path, cli_enc(c, c->args[0])),
+                      body, &answer);
+    return rc != CLI_OK ? rc : cli_show_one(c, answer, "branch", COLUMNS(BRANCH));
+}
+
+int cli_branches_recover(struct cli *c)
+{
+    json_auto_t *answer = NULL;
+    const char *project, *path;
+    int rc = project_path(c, &project, &path);
+
+    if (rc == CLI_OK)
+        rc = cli_call(c, "POST",
+                      arena_printf(c->arena, "%s/branches/%s/recover", path, cli_enc(c, c->args[0])), NULL,
+                      &answer);
+    return rc != CLI_OK ? rc : cli_show_one(c, answer, "branch", COLUMNS(BRANCH));
 }
 
 /* --- endpoints --- */

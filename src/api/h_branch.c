@@ -55,6 +55,7 @@ int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
     auto_dbc *c = NULL;
 
     if (http_query_page(req, BRANCHES_MAX, &page, err) < 0 || read_order(req, &page, &by, err) < 0 ||
+        http_query_bool(req, "include_deleted", false, &page.deleted, err) < 0 ||
         db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
         branch_list(c, req->arena, p.id, &page, &list, &n, err) < 0)
         return -1;
@@ -102,8 +103,8 @@ int api_branch_create(struct http_req *req, struct http_res *res, struct err *er
                     json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out.branch),
                               "endpoints", view_endpoints(info, out.endpoints, out.n_endpoints), "operations",
                               view_operations(out.operations, out.n_operations), "roles",
-                              view_roles(out.roles, NULL, out.n_roles), "databases",
-                              view_databases(out.databases, out.n_databases), "connection_uris",
+                              view_roles(out.roles, out.new_passwords ? out.passwords : NULL, out.n_roles),
+                              "databases", view_databases(out.databases, out.n_databases), "connection_uris",
                               connection_uris(info, &out)));
 }
 
@@ -173,9 +174,21 @@ int api_branch_set_default(struct http_req *req, struct http_res *res, struct er
 int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct outcome out;
+    bool hard;
 
-    if (intent_branch_delete(req->sched, req->arena, http_param(req, "project_id"),
-                             http_param(req, "branch_id"), &out, err) < 0)
+    if (http_query_bool(req, "hard_delete", false, &hard, err) < 0 ||
+        intent_branch_delete(req->sched, req->arena, http_param(req, "project_id"),
+                             http_param(req, "branch_id"), hard, &out, err) < 0)
+        return -1;
+    return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
+}
+
+int api_branch_recover(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct outcome out;
+
+    if (intent_branch_recover(req->sched, req->arena, http_param(req, "project_id"),
+                              http_param(req, "branch_id"), &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
 }

@@ -15,6 +15,7 @@ int api_branch_delete(struct http_req *req, struct http_res *res, struct err *er
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_recover(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_reset_to_parent(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_restore(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_schema(struct http_req *req, struct http_res *res, struct err *err);
@@ -94,6 +95,7 @@ static const struct route ROUTES[] = {
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/lsn", api_branch_lsn, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/recover", api_branch_recover, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/reset_to_parent", api_branch_reset_to_parent, ROUTE_KEY, true, 1048576 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/restore", api_branch_restore, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_list, ROUTE_KEY, false, 4096 },
@@ -125,7 +127,6 @@ static const struct route ROUTES[] = {
 };
 
 static const struct not_yet NOT_YET[] = {
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/recover", "undoing a deletion" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/finalize_restore", "undoing a deletion" },
     { "/api/v2/projects/{project_id}/recover", "undoing a deletion" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", "snapshots" },

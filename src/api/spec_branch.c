@@ -9,8 +9,6 @@
 
 struct branch_body {
     struct branch_spec spec;
-    const char *expires_at;
-    int64_t ttl_seconds;
     bool is_protected, archived;
 };
 
@@ -23,31 +21,48 @@ static const struct field BRANCH_CREATE[] = {
     SHAPE_FIELD(branch_body, "durability", spec.durability, F_STR, 0, 0),
     SHAPE_FIELD(branch_body, "protected", is_protected, F_BOOL, 0, 0),
     FIELD(branch_body, archived, F_BOOL, 0, 0),
-    FIELD(branch_body, expires_at, F_STR, F_NULLABLE, 0),
-    FIELD(branch_body, ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
+    SHAPE_FIELD(branch_body, "expires_at", spec.expires_at, F_TIME, F_NULLABLE, 0),
+    SHAPE_FIELD(branch_body, "ttl_seconds", spec.ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
 };
 
 static const struct field BRANCH_UPDATE[] = {
     SHAPE_FIELD(branch_body, "name", spec.name, F_STR, 0, SHAPE_NAME_MAX),
     SHAPE_FIELD(branch_body, "protected", is_protected, F_BOOL, 0, 0),
-    FIELD(branch_body, expires_at, F_STR, F_NULLABLE, 0),
-    FIELD(branch_body, ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
+    SHAPE_FIELD(branch_body, "expires_at", spec.expires_at, F_TIME, F_NULLABLE, 0),
+    SHAPE_FIELD(branch_body, "ttl_seconds", spec.ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
 };
 
 static const struct refusal BRANCH_REFUSED[] = {
     { "archived", REFUSE_TRUE, "branches are not archived" },
-    { "expires_at", REFUSE_ANY, "branches do not expire yet" },
-    { "ttl_seconds", REFUSE_ANY, "branches do not expire yet" },
 };
+
+/* null is never; a time or a number that says 0 is not. */
+static int read_expiry(json_t *obj, struct branch_spec *spec, struct err *err)
+{
+    json_t *at = json_object_get(obj, "expires_at"), *ttl = json_object_get(obj, "ttl_seconds");
+
+    if (json_is_null(at))
+        spec->expires_at = 0;
+    else if (at != NULL && spec->expires_at == 0)
+        spec->expires_at = 1;
+    if (json_is_null(ttl))
+        spec->ttl_seconds = 0;
+    else if (ttl != NULL && spec->ttl_seconds <= 0)
+        return shape_bad(err, "/branch", "ttl_seconds", "must be at least 1, or null for never");
+    return 0;
+}
 
 static int read_branch(struct http_req *req, const struct field *table, size_t n, json_t *obj,
                        struct branch_spec *ret, struct err *err)
 {
-    struct branch_body b = { .spec = { .is_protected = -1 } };
+    struct branch_body b = {
+        .spec = { .is_protected = -1, .expires_at = INTENT_UNSET, .ttl_seconds = INTENT_UNSET }
+    };
     uint64_t bits = 0;
 
-    if (obj != NULL && (fields_from_json(table, n, obj, "/branch", req->arena, &b, &bits, err) < 0 ||
-                        SHAPE_REFUSE(BRANCH_REFUSED, obj, "/branch", err) < 0))
+    if (obj != NULL &&
+        (fields_from_json(table, n, obj, "/branch", req->arena, &b, &bits, err) < 0 ||
+         SHAPE_REFUSE(BRANCH_REFUSED, obj, "/branch", err) < 0 || read_expiry(obj, &b.spec, err) < 0))
         return -1;
     if (shape_seen(bits, table, n, "protected"))
         b.spec.is_protected = b.is_protected;

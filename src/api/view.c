@@ -28,6 +28,13 @@ static void put_constants(json_t *obj, const struct constant *table, size_t n)
                                                   : json_integer(table[i].number));
 }
 
+static void put_fields(json_t *obj, const struct field *table, size_t n, const void *strct)
+{
+    json_auto_t *more = fields_to_json(table, n, strct);
+
+    json_object_update(obj, more);
+}
+
 static void put_text(json_t *obj, const char *key, const char *value)
 {
     json_object_set_new(obj, key, http_text(value));
@@ -206,17 +213,32 @@ static const struct field BRANCH[] = {
     FIELD(branch, id, F_STR, 0, 0),
     FIELD(branch, project_id, F_STR, 0, 0),
     FIELD(branch, name, F_STR, 0, 0),
-    FIELD(branch, parent_id, F_STR, 0, 0),
-    FIELD(branch, parent_lsn, F_LSN, 0, 0),
-    FIELD(branch, parent_timestamp, F_TIME, 0, 0),
+    NAMED(branch, "parent_id", shown_parent_id, F_STR),
     NAMED(branch, "default", is_default, F_BOOL),
     NAMED(branch, "primary", is_default, F_BOOL),
     NAMED(branch, "protected", is_protected, F_BOOL),
     FIELD(branch, durability, F_STR, 0, 0),
     FIELD(branch, last_reset_at, F_TIME, 0, 0),
+    FIELD(branch, expires_at, F_TIME, 0, 0),
+    FIELD(branch, restore_status, F_STR, 0, 0),
+    FIELD(branch, restored_from, F_STR, 0, 0),
+    FIELD(branch, restored_as, F_STR, 0, 0),
     FIELD(branch, state_changed_at, F_TIME, 0, 0),
     FIELD(branch, created_at, F_TIME, 0, 0),
     FIELD(branch, updated_at, F_TIME, 0, 0),
+};
+
+/* Of those whose parent users see. */
+static const struct field BRANCH_PARENT[] = {
+    FIELD(branch, parent_lsn, F_LSN, 0, 0),
+    FIELD(branch, parent_timestamp, F_TIME, 0, 0),
+};
+
+/* Of those that were deleted and can be brought back. */
+static const struct field BRANCH_RECOVERY[] = {
+    FIELD(branch, deleted_at, F_TIME, 0, 0),
+    FIELD(branch, recoverable_until, F_TIME, 0, 0),
+    FIELD(branch, deletion_method, F_STR, 0, 0),
 };
 
 static const struct constant BRANCH_CONSTANTS[] = {
@@ -225,21 +247,22 @@ static const struct constant BRANCH_CONSTANTS[] = {
     { "written_data_bytes", NULL, 0 },   { "data_transfer_bytes", NULL, 0 },
 };
 
-/* What a root does not have, whatever its history stands on. */
-static const char *const PARENT[] = { "parent_id", "parent_lsn", "parent_timestamp" };
-
 json_t *view_branch(const struct branch *b)
 {
     json_t *obj = fields_to_json(BRANCH, N_ELEMENTS(BRANCH), b);
     bool init = strcmp(b->state, "init") == 0, damaged = strcmp(b->state, "damaged") == 0;
 
     put_constants(obj, BRANCH_CONSTANTS, N_ELEMENTS(BRANCH_CONSTANTS));
-    for (size_t i = 0; b->is_root && i < N_ELEMENTS(PARENT); i++)
-        json_object_del(obj, PARENT[i]);
-    /* A branch that is being deleted shows up only in the answer to its DELETE, as what it was. */
+    /* A branch that goes for good shows up only in the answer to its DELETE, as what it was. */
     put_text(obj, "current_state", init ? "init" : damaged ? "damaged" : "ready");
     if (init)
         put_text(obj, "pending_state", "ready");
+    if (b->shown_parent_id != NULL)
+        put_fields(obj, BRANCH_PARENT, N_ELEMENTS(BRANCH_PARENT), b);
+    if (b->ttl_seconds != 0)
+        json_object_set_new(obj, "ttl_interval_seconds", json_integer(b->ttl_seconds));
+    if (b->recoverable_until > b->deleted_at)
+        json_object_set_new(obj, "recovery", fields_to_json(BRANCH_RECOVERY, N_ELEMENTS(BRANCH_RECOVERY), b));
     return obj;
 }
 

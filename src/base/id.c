@@ -98,6 +98,11 @@ const char *id_endpoint(struct arena *a)
     return with_prefix(a, "ep");
 }
 
+const char *id_snapshot(struct arena *a)
+{
+    return with_prefix(a, "snap");
+}
+
 const char *id_image(struct arena *a)
 {
     char tail[17];

@@ -13,6 +13,7 @@
 const char *id_project(struct arena *a);  /* old-violet-32930710 */
 const char *id_branch(struct arena *a);   /* br-noisy-breeze-a5e59rrb */
 const char *id_endpoint(struct arena *a); /* ep-misty-sea-a5833nbi */
+const char *id_snapshot(struct arena *a); /* snap-quiet-sea-a5833nbi */
 const char *id_image(struct arena *a);    /* im-<16 hex> */
 const char *id_uuid(struct arena *a);     /* operations: version 4 */
 const char *id_password(struct arena *a); /* npg_ + 12 alphanumerics */

@@ -5,6 +5,7 @@
  */
 #include "meta/branch.h"
 
+#include "base/clock.h"
 #include "meta/row.h"
 
 static const struct field BRANCH[] = {
@@ -36,15 +37,27 @@ static const struct field BRANCH[] = {
     FIELD(branch, deleted_at, F_TIME, 0, 0),
     FIELD(branch, recoverable_until, F_TIME, 0, 0),
     FIELD(branch, deletion_method, F_STR, 0, 0),
+    FIELD(branch, made_by, F_STR, 0, 0),
+    FIELD(branch, restored_from, F_STR, 0, 0),
+    FIELD(branch, restored_as, F_STR, 0, 0),
+    FIELD(branch, restore_status, F_STR, 0, 0),
     FIELD(branch, state_changed_at, F_TIME, 0, 0),
     FIELD(branch, created_at, F_TIME, 0, 0),
     FIELD(branch, updated_at, F_TIME, 0, 0),
+    FIELD(branch, shown_parent_id, F_STR, 0, 0),
 };
-#define COLUMNS                                                                                              \
+#define STORED                                                                                               \
     "id, project_id, name, kind, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, " \
     "is_root, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, history_from, "    \
     "boot_id, annotations, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "          \
-    "deletion_method, state_changed_at, created_at, updated_at"
+    "deletion_method, made_by, restored_from, restored_as, restore_status, state_changed_at, created_at, "   \
+    "updated_at"
+/* A snapshot stands between a branch and what users know as its parent. */
+#define COLUMNS                                                                                              \
+    STORED ", (SELECT p.id FROM branch AS p WHERE p.id = coalesce((SELECT h.parent_id FROM branch AS h"      \
+           " WHERE h.id = branch.parent_id AND h.kind <> 'user'), branch.parent_id)"                         \
+           " AND p.kind = 'user' AND p.state NOT IN ('deleted', 'deleting') AND NOT branch.is_root)"         \
+           " AS shown_parent_id"
 
 static const struct noun BRANCH_NOUN = {
     .name = "branch",
@@ -57,6 +70,11 @@ bool branch_is_seen(const struct branch *b)
 {
     return strcmp(b->kind, "user") == 0 && strcmp(b->state, "deleted") != 0 &&
            strcmp(b->state, "deleting") != 0;
+}
+
+bool branch_has_expired(const struct branch *b, int64_t now_us)
+{
+    return b->expires_at != 0 && b->expires_at <= now_us;
 }
 
 /* An id wins over a name.  Two lookups: with OR, SQLite reads all branches of the project. */
@@ -76,7 +94,41 @@ int branch_get(struct dbc *c, struct arena *a, const char *project_id, const cha
     int rc = row_find(c, st, &BRANCH_NOUN, a, ret, err);
     if (rc == 0)
         return err_set(err, ERR_NOT_FOUND, "branch not found: \"%.256s\"", ref);
+    if (rc == 1 && branch_has_expired(ret, clock_wall_us()))
+        return err_set(err, ERR_NOT_FOUND, "branch not found: \"%.256s\" has expired and is being deleted",
+                       ref);
     return rc < 0 ? -1 : 0;
+}
+
+/* Of a name, the latest comes first. */
+static const char SQL_BRANCH_GET_DELETED[] =
+    "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND (id = :ref OR name = :ref)"
+    " AND kind = 'user' AND state = 'deleted' AND recoverable_until > :now"
+    " ORDER BY id = :ref DESC, deleted_at DESC LIMIT 2";
+
+int branch_get_deleted(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                       int64_t now_us, struct branch *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    size_t n;
+    if (stmt_get(c, SQL_BRANCH_GET_DELETED, &st, err) < 0)
+        return -1;
+    bind_text(st, ":project", project_id);
+    bind_text(st, ":ref", ref);
+    bind_i64(st, ":now", now_us);
+    struct branch *list = row_list(c, st, &BRANCH_NOUN, a, &n, err);
+    if (!list)
+        return -1;
+    if (n == 0)
+        return err_set(err, ERR_NOT_FOUND, "branch not found: no deleted branch \"%.256s\" can be recovered",
+                       ref);
+    if (n > 1 && strcmp(list[0].id, ref) != 0)
+        return err_set(err, ERR_CONFLICT,
+                       "several deleted branches were called \"%.256s\"; recover one by its id "
+                       "(include_deleted=true lists them)",
+                       ref);
+    *ret = list[0];
+    return 0;
 }
 
 static const char SQL_BRANCH_GET_ID[] = "SELECT " COLUMNS " FROM branch WHERE id = :id";
@@ -104,7 +156,8 @@ int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, s
 }
 
 static const char SQL_BRANCH_FIND_NAME[] =
-    "SELECT " COLUMNS " FROM branch WHERE name = :name AND " BRANCH_SEEN " ORDER BY project_id";
+    "SELECT " COLUMNS " FROM branch WHERE name = :name AND " BRANCH_SEEN
+    " AND (expires_at IS NULL OR expires_at > :now) ORDER BY project_id";
 
 int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct branch **ret, size_t *ret_n,
                      struct err *err)
@@ -113,12 +166,14 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
     if (stmt_get(c, SQL_BRANCH_FIND_NAME, &st, err) < 0)
         return -1;
     bind_text(st, ":name", name);
+    bind_i64(st, ":now", clock_wall_us());
     *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;
 }
 
 #define LIST_WHERE                                                                                           \
-    " FROM branch WHERE project_id = :project AND " BRANCH_SEEN                                              \
+    " FROM branch WHERE project_id = :project AND (" BRANCH_SEEN                                             \
+    " OR (:deleted_at > 0 AND kind = 'user' AND state = 'deleted' AND recoverable_until > :deleted_at))"     \
     " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL "   \
     "OR name = :name)"
 
@@ -189,6 +244,7 @@ int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct p
     if (stmt_get(c, o->sql, &st, err) < 0 || bind_place(st, a, o, page->cursor, err) < 0)
         return -1;
     bind_text(st, ":project", project_id);
+    bind_i64(st, ":deleted_at", page->deleted ? clock_wall_us() : 0);
     bind_text(st, ":search", page->search);
     bind_text(st, ":name", page->name);
     bind_i64(st, ":limit", page->limit > 0 ? page->limit : -1);
@@ -214,11 +270,11 @@ int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, stru
 }
 
 static const char SQL_BRANCH_LEFT_OVER[] =
-    "SELECT " COLUMNS " FROM branch AS b WHERE kind = 'temporary' AND state <> 'deleting'"
+    "SELECT " COLUMNS " FROM branch WHERE kind = 'temporary' AND state <> 'deleting'"
     " AND NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.status IN ('scheduling', 'running')"
-    "  AND (o.branch_id = b.id OR o.args = b.id))"
-    " AND NOT EXISTS (SELECT 1 FROM branch AS child WHERE child.parent_id = b.id)"
-    " AND NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = b.id"
+    "  AND (o.branch_id = branch.id OR o.args = branch.id))"
+    " AND NOT EXISTS (SELECT 1 FROM branch AS child WHERE child.parent_id = branch.id)"
+    " AND NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = branch.id"
     "  AND (e.desired = 'running' OR e.observed NOT IN ('STOPPED', 'FAILED')))";
 
 int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n, struct err *err)
@@ -259,6 +315,42 @@ int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, 
     return *ret != NULL ? 0 : -1;
 }
 
+static int list_due(struct dbc *c, struct arena *a, const char *sql, int64_t now_us, int64_t limit,
+                    struct branch **ret, size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, sql, &st, err) < 0)
+        return -1;
+    bind_i64(st, ":now", now_us);
+    bind_i64(st, ":limit", limit);
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
+}
+
+static const char SQL_BRANCH_EXPIRED[] =
+    "SELECT " COLUMNS " FROM branch WHERE expires_at <= :now AND state IN ('ready', 'damaged')"
+    " AND kind <> 'temporary' AND NOT is_default AND NOT is_protected AND (kind <> 'user' OR NOT EXISTS"
+    " (SELECT 1 FROM branch AS child WHERE child.parent_id = branch.id AND child.kind = 'user'"
+    "  AND child.state NOT IN ('deleted', 'deleting'))) ORDER BY expires_at, id LIMIT :limit";
+
+int branch_list_expired(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                        size_t *ret_n, struct err *err)
+{
+    return list_due(c, a, SQL_BRANCH_EXPIRED, now_us, limit, ret, ret_n, err);
+}
+
+static const char SQL_BRANCH_PURGEABLE[] =
+    "SELECT " COLUMNS " FROM branch WHERE state = 'deleted' AND recoverable_until <= :now"
+    " AND NOT EXISTS (SELECT 1 FROM branch AS child WHERE child.parent_id = branch.id)"
+    " AND NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.status IN ('scheduling', 'running')"
+    "  AND (o.branch_id = branch.id OR o.args = branch.id)) ORDER BY recoverable_until, id LIMIT :limit";
+
+int branch_list_purgeable(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                          size_t *ret_n, struct err *err)
+{
+    return list_due(c, a, SQL_BRANCH_PURGEABLE, now_us, limit, ret, ret_n, err);
+}
+
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;
 
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret, struct err *err)
@@ -268,6 +360,7 @@ int branch_count(struct dbc *c, const char *project_id, const char *search, int6
         return -1;
     bind_text(st, ":project", project_id);
     bind_text(st, ":search", search);
+    bind_i64(st, ":deleted_at", 0);
     return stmt_number(c, st, ret, err);
 }
 
@@ -283,6 +376,21 @@ int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct er
     return stmt_number(c, st, ret, err);
 }
 
+static const char SQL_BRANCH_STOOD_ON[] = "SELECT EXISTS (SELECT 1 FROM branch WHERE parent_id = :id)";
+
+int branch_is_stood_on(struct dbc *c, const char *id, bool *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    int64_t n;
+    if (stmt_get(c, SQL_BRANCH_STOOD_ON, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    if (stmt_number(c, st, &n, err) < 0)
+        return -1;
+    *ret = n != 0;
+    return 0;
+}
+
 /* Unique are also the id and the default of a project: those are mistakes of ours, and keep the general text.
  */
 static int name_taken(const struct branch *b, struct err *err)
@@ -294,12 +402,13 @@ static int name_taken(const struct branch *b, struct err *err)
 }
 
 static const char SQL_BRANCH_INSERT[] =
-    "INSERT INTO branch (" COLUMNS
+    "INSERT INTO branch (" STORED
     ") VALUES (:id, :project_id, :name, coalesce(:kind, 'user'), :state, :parent_id, :parent_lsn,"
     " :parent_timestamp, :is_default, :is_protected, :is_root, :durability, :image_id, :volume,"
     " coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, :head_lsn, :history_from, :boot_id,"
     " :annotations, :expires_at, :ttl_seconds, :last_reset_at, :deleted_at, :recoverable_until,"
-    " :deletion_method, :state_changed_at, :created_at, :updated_at)";
+    " :deletion_method, :made_by, :restored_from, :restored_as, :restore_status, :state_changed_at,"
+    " :created_at, :updated_at)";
 
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
 {
@@ -312,7 +421,8 @@ int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
 
 static const char SQL_BRANCH_UPDATE[] =
     "UPDATE branch SET name = :name, is_protected = :is_protected, annotations = :annotations,"
-    " updated_at = :updated_at WHERE id = :id";
+    " expires_at = :expires_at, ttl_seconds = :ttl_seconds, restored_as = :restored_as,"
+    " restore_status = :restore_status, updated_at = :updated_at WHERE id = :id";
 
 int branch_update(struct dbc *c, const struct branch *b, struct err *err)
 {
@@ -365,6 +475,44 @@ int branch_set_state(struct dbc *c, const char *id, const char *from, const char
     return from ? err_set(err, ERR_PRECONDITION,
                           "the branch is not in state %s any more; nothing was changed", from)
                 : err_set(err, ERR_NOT_FOUND, "branch not found");
+}
+
+static const char SQL_BRANCH_SET_DELETED[] =
+    "UPDATE branch SET state = 'deleted', deleted_at = :now, recoverable_until = :until,"
+    " deletion_method = :method, state_changed_at = :now, updated_at = :now WHERE id = :id";
+
+int branch_set_deleted(struct dbc *c, const char *id, int64_t recoverable_until, const char *method,
+                       int64_t now_us, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_SET_DELETED, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", id);
+    bind_i64(st, ":until", recoverable_until);
+    bind_text(st, ":method", method);
+    bind_i64(st, ":now", now_us);
+    return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_SET_RECOVERED[] =
+    "UPDATE branch SET state = 'ready', deleted_at = NULL, recoverable_until = NULL, deletion_method = NULL,"
+    " state_changed_at = :now, updated_at = :now WHERE id = :id AND state = 'deleted'";
+
+int branch_set_recovered(struct dbc *c, const struct branch *b, int64_t now_us, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_SET_RECOVERED, &st, err) < 0)
+        return -1;
+    bind_text(st, ":id", b->id);
+    bind_i64(st, ":now", now_us);
+    if (stmt_change(c, st, &BRANCH_NOUN, err) == 0)
+        return 0;
+    if (err->code == ERR_CONFLICT)
+        return err_set(err, ERR_CONFLICT,
+                       "another branch is called \"%s\" by now; rename it, then recover this one by its id; "
+                       "nothing was changed",
+                       b->name);
+    return -1;
 }
 
 static const char SQL_BRANCH_SET_FORK[] =
@@ -511,14 +659,20 @@ int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn, struct err
 
 static const char SQL_BRANCH_DELETE_ROLES[] = "DELETE FROM role WHERE branch_id = :id";
 static const char SQL_BRANCH_DELETE_DATABASES[] = "DELETE FROM database WHERE branch_id = :id";
+static const char SQL_BRANCH_DELETE_BOOKMARKS[] = "DELETE FROM bookmark WHERE branch_id = :id";
+static const char SQL_BRANCH_LET_GO[] = "UPDATE bookmark SET hold_id = NULL WHERE hold_id = :id";
+static const char SQL_BRANCH_DELETE_SCHEDULE[] = "DELETE FROM backup_schedule WHERE branch_id = :id";
 static const char SQL_BRANCH_UNLINK[] =
     "UPDATE branch SET parent_id = NULL WHERE parent_id = :id AND state = 'deleting'";
 static const char SQL_BRANCH_DELETE[] = "DELETE FROM branch WHERE id = :id";
 
 int branch_delete(struct dbc *c, const char *id, struct err *err)
 {
-    static const char *const STEPS[] = { SQL_BRANCH_DELETE_ROLES, SQL_BRANCH_DELETE_DATABASES,
-                                         SQL_BRANCH_UNLINK, SQL_BRANCH_DELETE };
+    static const char *const STEPS[] = {
+        SQL_BRANCH_DELETE_ROLES, SQL_BRANCH_DELETE_DATABASES, SQL_BRANCH_DELETE_BOOKMARKS,
+        SQL_BRANCH_LET_GO,       SQL_BRANCH_DELETE_SCHEDULE,  SQL_BRANCH_UNLINK,
+        SQL_BRANCH_DELETE
+    };
     for (size_t i = 0; i < N_ELEMENTS(STEPS); i++) {
         auto_stmt *st = NULL;
         if (stmt_get(c, STEPS[i], &st, err) < 0)

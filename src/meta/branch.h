@@ -36,17 +36,30 @@ struct branch {
     int64_t last_reset_at;   /* 0 = never */
     int64_t deleted_at, recoverable_until; /* in state deleted */
     const char *deletion_method;           /* user, ttl; or NULL */
+    const char *made_by;                   /* of a snapshot: user, schedule, bookmark */
+    const char *restored_from;             /* the snapshot it was made of, or NULL */
+    const char *restored_as;               /* the branch it is to replace, or NULL */
+    const char *restore_status;            /* restored, finalized; or NULL */
     int64_t state_changed_at, created_at, updated_at;
+    /* Read only: the parent as users know it: of a child of a snapshot, what that is of; NULL when nobody
+     * sees it. */
+    const char *shown_parent_id;
 };
 
 /*
  * Where not said otherwise, only branches of kind user that are neither deleted nor being deleted exist.
- * ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found: \"ref\"".
+ * ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND "branch not found: \"ref\"", also from
+ * the moment of its expires_at on, however long it takes until it is gone.
  */
 int branch_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref, struct branch *ret,
                struct err *err) MUST_CHECK;
 /* Is it one that users see? */
 bool branch_is_seen(const struct branch *b);
+bool branch_has_expired(const struct branch *b, int64_t now_us);
+/* A deleted one that can still be recovered, by id or by the name it had.  ERR_NOT_FOUND; ERR_CONFLICT when
+ * several had the name. */
+int branch_get_deleted(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                       int64_t now_us, struct branch *ret, struct err *err) MUST_CHECK;
 int branch_get_id(struct dbc *c, struct arena *a, const char *id, struct branch *ret,
                   struct err *err) MUST_CHECK; /* any project, any kind, any state */
 int branch_get_default(struct dbc *c, struct arena *a, const char *project_id, struct branch *ret,
@@ -80,19 +93,35 @@ struct branch_line {
 /* Every branch that is not being deleted, of every kind, by id. */
 int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, size_t *ret_n,
                       struct err *err) MUST_CHECK;
+/* At most `limit` that are made, past their expires_at, and kept by nothing: users' branches without children
+ * that users see, and snapshots. */
+int branch_list_expired(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                        size_t *ret_n, struct err *err) MUST_CHECK;
+/* At most `limit` deleted ones that cannot be recovered any more, that nothing stands on and nothing works
+ * on. */
+int branch_list_purgeable(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                          size_t *ret_n, struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
+/* Does any row stand on it, seen or not? */
+int branch_is_stood_on(struct dbc *c, const char *id, bool *ret, struct err *err) MUST_CHECK;
 
 /* ERR_CONFLICT `branch already exists; branch_name:"x"` */
 int branch_insert(struct dbc *c, const struct branch *b, struct err *err) MUST_CHECK;
 int branch_update(struct dbc *c, const struct branch *b,
-                  struct err *err) MUST_CHECK; /* name, is_protected, annotations, updated_at */
+                  struct err *err) MUST_CHECK; /* name, is_protected, annotations, expires_at, ttl_seconds,
+                                                  restore_status, restored_as, updated_at */
 int branch_set_default(struct dbc *c, const char *project_id, const char *id, int64_t now_us,
                        struct err *err) MUST_CHECK;
 /* Compare-and-set: ERR_PRECONDITION when the state is not `from` any more (from NULL = any). */
 int branch_set_state(struct dbc *c, const char *id, const char *from, const char *to, int64_t now_us,
                      struct err *err) MUST_CHECK;
+/* Nobody sees it from here on; its name is free.  method: user or ttl. */
+int branch_set_deleted(struct dbc *c, const char *id, int64_t recoverable_until, const char *method,
+                       int64_t now_us, struct err *err) MUST_CHECK;
+/* Deleted -> ready, as it was.  ERR_CONFLICT when its name was taken meanwhile. */
+int branch_set_recovered(struct dbc *c, const struct branch *b, int64_t now_us, struct err *err) MUST_CHECK;
 /* The fork is fixed: parent_lsn, parent_timestamp, image_id; state init -> ready. */
 int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t parent_timestamp,
                     const char *image_id, int64_t now_us, struct err *err) MUST_CHECK;
@@ -113,8 +142,8 @@ int branch_set_tli(struct dbc *c, const char *id, int64_t tli, struct err *err) 
 int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn,
                     struct err *err) MUST_CHECK; /* 0 clears */
 int branch_set_boot(struct dbc *c, const char *id, const char *boot_id, struct err *err) MUST_CHECK;
-/* The row and its roles and databases; images and endpoints must be gone or re-owned.  Children being deleted
- * lose the link. */
+/* The row and its roles, databases, bookmarks and schedule; images and endpoints must be gone or re-owned.
+ * Children being deleted lose the link. */
 int branch_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 
 #endif

@@ -50,6 +50,7 @@ struct page {
     const char *name;    /* exact name, NULL = all */
     const char *sort_by; /* NULL = the noun's default */
     bool ascending;
+    bool deleted;     /* also what was deleted and can be recovered */
     const char *next; /* out: cursor after the last row given, NULL when no row was given */
 };
 

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 
+#include "base/clock.h"
 #include "meta/row.h"
 
 #define PROCESS(column, member, ftype)                                                                       \
@@ -67,7 +68,9 @@ static const struct noun ENDPOINT_NOUN = {
     .read_rest = read_boot_id,
 };
 
-#define OF_SEEN " AND branch_id IN (SELECT id FROM branch WHERE " BRANCH_SEEN ")"
+#define OF_SEEN                                                                                              \
+    " AND branch_id IN (SELECT id FROM branch WHERE " BRANCH_SEEN                                            \
+    " AND (expires_at IS NULL OR expires_at > :now))"
 
 static const char SQL_ENDPOINT_GET[] =
     "SELECT " COLUMNS
@@ -81,6 +84,7 @@ int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const c
         return -1;
     bind_text(st, ":id", id);
     bind_text(st, ":project", project_id);
+    bind_i64(st, ":now", clock_wall_us());
     return row_get(c, st, &ENDPOINT_NOUN, a, ret, err);
 }
 
@@ -134,6 +138,8 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
         return -1;
     if (of)
         bind_text(st, ":of", of);
+    if (project_id)
+        bind_i64(st, ":now", clock_wall_us());
     bind_i64(st, ":all", with_deleted);
     *ret = row_list(c, st, &ENDPOINT_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;

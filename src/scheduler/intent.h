@@ -30,6 +30,7 @@ struct outcome {
     struct role *roles;
     size_t n_roles;
     const char **passwords; /* beside roles: clear text or NULL */
+    bool new_passwords;     /* they were made just now: the answer shows them */
     struct database *databases;
     size_t n_databases;
     struct operation *operations;
@@ -70,7 +71,11 @@ struct branch_spec {
     const char *init_source;  /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
     const char *durability;   /* NULL = full; "relaxed" */
     int is_protected;         /* -1 = not given */
+    int64_t expires_at;       /* INTENT_UNSET = not given; 0 = never */
+    int64_t ttl_seconds;      /* the same in seconds from now; both must agree */
     const char *annotations;  /* JSON object of strings or NULL */
+    const char *made_by;      /* of a snapshot */
+    const char *restored_from, *restored_as;
     struct endpoint_spec *endpoints;
     size_t n_endpoints;
     bool start; /* its compute, too: outcome.operations[last] */
@@ -103,8 +108,19 @@ int intent_branch_set_default(struct sched *s, struct arena *a, const char *proj
                               struct outcome *ret, struct err *err) MUST_CHECK;
 /* Ends a hidden branch, in whatever state; one that is gone or going is fine. */
 int intent_branch_discard(struct sched *s, struct arena *a, const char *id, struct err *err) MUST_CHECK;
+/*
+ * Its name is free at once and nobody reaches it.  It can be recovered for as long as the project keeps
+ * history, at most 7 days; hard: never.  Either way it stays as an ancestor that nobody sees while something
+ * stands on it.
+ */
 int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                         struct outcome *ret, struct err *err) MUST_CHECK;
+                         bool hard, struct outcome *ret, struct err *err) MUST_CHECK;
+/* By id, or by the name it had.  One that is not deleted is answered as it is. */
+int intent_branch_recover(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                          struct outcome *ret, struct err *err) MUST_CHECK;
+/* Housekeeping: ends what has expired, and what was deleted and cannot be recovered any more.  In a worker.
+ */
+int intent_sweep_ended(struct sched *s, struct err *err) MUST_CHECK;
 
 struct restore_spec {
     const char *source;        /* id or name; NULL = the parent */

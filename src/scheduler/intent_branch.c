@@ -1,5 +1,5 @@
 /*
- * intent_branch.c - branches: create at head or in the past, rename, default, delete
+ * intent_branch.c - branches: create at head or in the past, change, default
  */
 #include "scheduler/intent_internal.h"
 
@@ -8,10 +8,12 @@
 #include "meta/image.h"
 #include "scheduler/moment.h"
 
-#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FORK_WAIT_MS 8000 /* some clients give a create call 10 s */
+#define TTL_SLACK_US 60000000
+#define TIME_MAX_US  253402300799000000 /* the last second that RFC 3339 can say */
 
 static int check_spec(const struct branch_spec *spec, struct err *err)
 {
@@ -30,6 +32,55 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
     if (spec->n_endpoints > 1)
         return err_field(err, ERR_CONFLICT, "/endpoints/1", "a branch has one read_write endpoint");
     return 0;
+}
+
+/* What expires_at and ttl_seconds ask for, into b; given or not. */
+static int set_expiry(const struct branch_spec *spec, int64_t now, struct branch *b, struct err *err)
+{
+    bool has_time = spec->expires_at != INTENT_UNSET, has_ttl = spec->ttl_seconds != INTENT_UNSET;
+    if (has_ttl && spec->ttl_seconds > (TIME_MAX_US - now) / 1000000)
+        return err_field(err, ERR_INVALID, "/branch/ttl_seconds",
+                         "ttl_seconds leads beyond the year 9999; nothing was changed");
+    int64_t by_ttl = has_ttl && spec->ttl_seconds != 0 ? now + spec->ttl_seconds * 1000000 : 0;
+    int64_t at = has_time ? spec->expires_at : by_ttl;
+    if (has_time && has_ttl && ((at == 0) != (by_ttl == 0) || llabs(at - by_ttl) > TTL_SLACK_US))
+        return err_field(err, ERR_INVALID, "/branch/ttl_seconds",
+                         "ttl_seconds and expires_at disagree by more than a minute; give one of them");
+    if (at != 0 && at <= now)
+        return err_field(err, ERR_INVALID, "/branch/expires_at",
+                         "expires_at lies in the past; nothing was changed");
+    if (!has_time && !has_ttl)
+        return 0;
+    b->expires_at = (at + 999999) / 1000000 * 1000000; /* whole seconds, and never earlier than asked */
+    b->ttl_seconds = at == 0 ? 0 : has_ttl ? spec->ttl_seconds : (b->expires_at - now) / 1000000;
+    return 0;
+}
+
+/* What expires may hold nothing up. */
+static int check_expiry(struct dbc *c, const struct branch *b, const char *pointer, struct err *err)
+{
+    int64_t children = 0;
+    if (b->expires_at == 0)
+        return 0;
+    if (b->is_protected)
+        return err_field(err, ERR_INVALID, pointer, "a protected branch cannot expire; nothing was changed");
+    if (b->is_default)
+        return err_field(err, ERR_INVALID, pointer, "the default branch cannot expire; nothing was changed");
+    if (!b->parent_id || b->is_root)
+        return err_field(err, ERR_INVALID, pointer, "a root branch cannot expire; nothing was changed");
+    if (branch_count_children(c, b->id, &children, err) < 0)
+        return -1;
+    if (children > 0)
+        return err_field(err, ERR_INVALID, pointer,
+                         "a branch with children cannot expire; nothing was changed");
+    return 0;
+}
+
+static const char *expiry_pointer(const struct branch_spec *spec)
+{
+    return spec->expires_at != INTENT_UNSET    ? "/branch/expires_at"
+           : spec->ttl_seconds != INTENT_UNSET ? "/branch/ttl_seconds"
+                                               : "/branch/protected";
 }
 
 /* Where the parent's history ends, when that can be said without doing anything: it was never started, or is
@@ -84,37 +135,88 @@ int intent_reseal(void *arg, struct arena *a, const struct role *from, struct ro
     return secret_seal(arg, a, to->branch_id, to->name, plain, to, err);
 }
 
+/* Passwords made for the roles of a protected branch's child. */
+struct renewal {
+    struct sched *s;
+    const struct project *project;
+    struct renewed {
+        struct renewed *next;
+        const char *role, *plain;
+    } * list;
+};
+
+static int renew(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err)
+{
+    struct renewal *r = arg;
+    struct role fresh;
+    struct renewed *one = arena_alloc(a, sizeof(*one));
+    if (from->no_login)
+        return 0;
+    if (intent_new_role(r->s, a, r->project, to->branch_id, to->name, false, &fresh, &one->plain, err) < 0)
+        return -1;
+    to->state = fresh.state;
+    to->sealed = fresh.sealed;
+    to->sealed_len = fresh.sealed_len;
+    one->role = to->name;
+    one->next = r->list;
+    r->list = one;
+    return 0;
+}
+
+static void show_renewed(const struct renewal *r, struct outcome *out)
+{
+    out->new_passwords = r->list != NULL;
+    for (const struct renewed *one = r->list; one; one = one->next)
+        for (size_t i = 0; i < out->n_roles; i++)
+            if (strcmp(out->roles[i].name, one->role) == 0)
+                out->passwords[i] = one->plain;
+}
+
+static void new_child(struct arena *a, const struct branch *parent, const struct branch_spec *spec,
+                      const struct moment *at, struct branch *ret)
+{
+    int64_t now = clock_wall_us();
+    bool snapshot = spec->kind && strcmp(spec->kind, "snapshot") == 0;
+    *ret = (struct branch){ .id = snapshot ? id_snapshot(a) : id_branch(a),
+                            .project_id = parent->project_id,
+                            .kind = spec->kind ? spec->kind : "user",
+                            .state = at ? "ready" : "init",
+                            .parent_id = parent->id,
+                            .parent_lsn = at ? at->lsn : 0,
+                            .parent_timestamp = at ? at->time_us : 0,
+                            .is_protected = spec->is_protected == 1,
+                            .durability = spec->durability ? spec->durability : "full",
+                            .image_id = at ? at->image_id : NULL,
+                            .volume = "none",
+                            .annotations = spec->annotations,
+                            .made_by = spec->made_by,
+                            .restored_from = spec->restored_from,
+                            .restored_as = spec->restored_as,
+                            .restore_status = spec->restored_from ? "restored" : NULL,
+                            .state_changed_at = now,
+                            .created_at = now,
+                            .updated_at = now };
+    ret->name = spec->name ? spec->name : ret->id;
+}
+
 int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
-                        const struct branch_spec *spec, const struct moment *past, struct outcome *out,
-                        bool *ret_wait, struct err *err)
+                     const struct branch_spec *spec, const struct moment *past, struct outcome *out,
+                     bool *ret_wait, struct err *err)
 {
     struct moment at;
-    bool standing = past != NULL;
-    int64_t now = clock_wall_us();
+    bool standing = past != NULL, fresh = parent->is_protected && !spec->kind;
     struct branch *b = &out->branch;
+    struct renewal renewal = { .s = s, .project = &out->project };
     if (past)
         at = *past;
     if ((past ? hold_moment(c, a, parent, past, err) : standing_head(c, a, parent, &at, &standing, err)) < 0)
         return -1;
-    *b = (struct branch){ .id = id_branch(a),
-                          .project_id = parent->project_id,
-                          .kind = spec->kind ? spec->kind : "user",
-                          .state = standing ? "ready" : "init",
-                          .parent_id = parent->id,
-                          .parent_lsn = standing ? at.lsn : 0,
-                          .parent_timestamp = standing ? at.time_us : 0,
-                          .is_protected = spec->is_protected == 1,
-                          .durability = spec->durability ? spec->durability : "full",
-                          .image_id = standing ? at.image_id : NULL,
-                          .volume = "none",
-                          .annotations = spec->annotations,
-                          .state_changed_at = now,
-                          .created_at = now,
-                          .updated_at = now };
-    b->name = spec->name ? spec->name : b->id;
+    new_child(a, parent, spec, standing ? &at : NULL, b);
     *ret_wait = !standing;
-    if (branch_insert(c, b, err) < 0 ||
-        role_copy_all(c, a, parent->id, b->id, past != NULL, now, intent_reseal, s, err) < 0)
+    if (set_expiry(spec, b->created_at, b, err) < 0 || check_expiry(c, b, expiry_pointer(spec), err) < 0 ||
+        branch_insert(c, b, err) < 0 ||
+        role_copy_all(c, a, parent->id, b->id, past != NULL, b->created_at, fresh ? renew : intent_reseal,
+                      fresh ? (void *)&renewal : s, err) < 0)
         return -1;
     for (size_t i = 0; i < spec->n_endpoints; i++)
         if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",
@@ -122,11 +224,14 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
             return -1;
     const char *endpoint_id = out->n_endpoints ? out->endpoints[0].id : NULL;
     if (intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
-                             endpoint_id, NULL, err) < 0)
+                             endpoint_id, NULL, err) < 0 ||
+        (spec->start && intent_add_operation(c, a, out, "start_compute", "scheduling", b->id, endpoint_id,
+                                             NULL, err) < 0) ||
+        branch_get_id(c, a, b->id, b, err) < 0 ||
+        intent_fill(s, c, a, out, out->project.store_passwords, err) < 0)
         return -1;
-    return spec->start
-               ? intent_add_operation(c, a, out, "start_compute", "scheduling", b->id, endpoint_id, NULL, err)
-               : 0;
+    show_renewed(&renewal, out);
+    return 0;
 }
 
 int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, const struct branch_spec *spec,
@@ -142,6 +247,10 @@ int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, c
     if (rc == 0 && strcmp(ret->state, "damaged") == 0)
         return err_field(err, ERR_DAMAGED, "/branch/parent_id",
                          "branch \"%s\" is damaged and cannot be branched", ret->name);
+    if (rc == 0 && ret->expires_at != 0 && !spec->kind && !spec->hidden_parent)
+        return err_field(err, ERR_INVALID, "/branch/parent_id",
+                         "branch \"%s\" expires, so it can have no children; clear its expires_at first",
+                         ret->name);
     return rc;
 }
 
@@ -159,7 +268,7 @@ static int look_at_fork(struct sched *s, struct arena *a, struct outcome *out, s
 }
 
 /* The fork of a running parent is fixed by a job: wait until it has said where. */
-static int wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, struct err *err)
+int intent_wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + FORK_WAIT_MS;
     for (bool more = true; more;) {
@@ -203,13 +312,13 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
         if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, ret, err) < 0 ||
             intent_load_parent(c, a, project_id, spec, &parent, err) < 0 ||
             intent_insert_child(s, c, a, &parent, spec, past ? &moment : NULL, ret, &wait, err) < 0 ||
-            intent_fill(s, c, a, ret, ret->project.store_passwords, err) < 0 || db_commit(c, err) < 0)
+            db_commit(c, err) < 0)
             return -1;
     }
     CRASH_POINT("branch.inserted");
     if (wait || spec->start)
         sched_kick(s);
-    return wait ? wait_for_fork(s, a, ret, err) : 0;
+    return wait ? intent_wait_for_fork(s, a, ret, err) : 0;
 }
 
 int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
@@ -229,7 +338,8 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
     b->is_protected = spec->is_protected >= 0 ? spec->is_protected == 1 : b->is_protected;
     b->annotations = spec->annotations ? spec->annotations : b->annotations;
     b->updated_at = clock_wall_us();
-    if (branch_update(c, b, err) < 0)
+    if (set_expiry(spec, b->updated_at, b, err) < 0 || check_expiry(c, b, expiry_pointer(spec), err) < 0 ||
+        branch_update(c, b, err) < 0)
         return -1;
     return db_commit(c, err);
 }
@@ -242,83 +352,14 @@ int intent_branch_set_default(struct sched *s, struct arena *a, const char *proj
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0)
         return -1;
     int64_t now = clock_wall_us();
+    if (ret->branch.expires_at != 0)
+        return err_set(
+            err, ERR_INVALID,
+            "branch \"%s\" expires, so it cannot be the default branch; clear its expires_at first",
+            ret->branch.name);
     if (branch_set_default(c, project_id, ret->branch.id, now, err) < 0)
         return -1;
     ret->branch.is_default = true;
     ret->branch.updated_at = now;
     return db_commit(c, err);
-}
-
-static int may_delete(struct dbc *c, const struct branch *b, struct err *err)
-{
-    int64_t children;
-    if (branch_count_children(c, b->id, &children, err) < 0)
-        return -1;
-    if (b->is_default)
-        return err_set(err, ERR_INVALID,
-                       "branch \"%s\" is the default branch and cannot be deleted; make another one the "
-                       "default, or delete the project",
-                       b->name);
-    if (b->is_protected)
-        return err_set(err, ERR_INVALID,
-                       "branch \"%s\" is protected and cannot be deleted; take the protection off first",
-                       b->name);
-    if (!b->parent_id || b->is_root)
-        return err_set(err, ERR_INVALID,
-                       "branch \"%s\" is a root branch and cannot be deleted; delete the project", b->name);
-    if (children > 0)
-        return err_set(err, ERR_INVALID,
-                       "branch \"%s\" has %" PRId64
-                       " child branch%s and cannot be deleted; delete them first",
-                       b->name, children, children == 1 ? "" : "es");
-    return 0;
-}
-
-/* ret->project and ret->branch are there: the rows and operations of its end. */
-static int insert_end(struct dbc *c, struct arena *a, struct outcome *ret, struct err *err)
-{
-    int64_t now = clock_wall_us();
-    if (branch_set_state(c, ret->branch.id, NULL, "deleting", now, err) < 0 ||
-        endpoint_list(c, a, NULL, ret->branch.id, false, &ret->endpoints, &ret->n_endpoints, err) < 0)
-        return -1;
-    for (size_t i = 0; i < ret->n_endpoints; i++) {
-        if (endpoint_set_desired(c, ret->endpoints[i].id, "deleted", now, err) < 0)
-            return -1;
-        if (strcmp(ret->endpoints[i].observed, "STOPPED") != 0 &&
-            intent_add_operation(c, a, ret, "suspend_compute", "scheduling", ret->branch.id,
-                                 ret->endpoints[i].id, NULL, err) < 0)
-            return -1;
-    }
-    return intent_add_operation(c, a, ret, "delete_timeline", "scheduling", ret->branch.id, NULL, NULL, err);
-}
-
-int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                         struct outcome *ret, struct err *err)
-{
-    *ret = (struct outcome){ 0 };
-    auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
-        may_delete(c, &ret->branch, err) < 0 || insert_end(c, a, ret, err) < 0 || db_commit(c, err) < 0)
-        return -1;
-    CRASH_POINT("branch.deleting");
-    sched_kick(s);
-    return 0;
-}
-
-int intent_branch_discard(struct sched *s, struct arena *a, const char *id, struct err *err)
-{
-    struct outcome out = { 0 };
-    auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0)
-        return -1;
-    if (branch_get_id(c, a, id, &out.branch, err) < 0)
-        return err->code == ERR_NOT_FOUND ? 0 : -1;
-    if (strcmp(out.branch.state, "deleting") == 0)
-        return 0;
-    if (project_get_any(c, a, out.branch.project_id, &out.project, err) < 0 ||
-        insert_end(c, a, &out, err) < 0 || db_commit(c, err) < 0)
-        return -1;
-    CRASH_POINT("branch.discarded");
-    sched_kick(s);
-    return 0;
 }

@@ -102,6 +102,14 @@ int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0)
         return -1;
+    if (branch_get_id(c, a, ret->endpoints[0].branch_id, &ret->branch, err) < 0)
+        return -1;
+    if (ret->branch.is_protected)
+        return err_set(
+            err, ERR_INVALID,
+            "branch \"%s\" is protected, so its endpoints cannot be deleted; take the protection off "
+            "first",
+            ret->branch.name);
     if (endpoint_set_desired(c, endpoint_id, "deleted", clock_wall_us(), err) < 0 ||
         add_op(c, a, ret, "suspend_compute", err) < 0 || db_commit(c, err) < 0)
         return -1;

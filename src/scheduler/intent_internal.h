@@ -30,6 +30,8 @@ int intent_check_database_name(const char *name, const char *pointer, struct err
 /* project (live) and branch (live) of a request, into the outcome. */
 int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch,
                 struct outcome *out, struct err *err) MUST_CHECK;
+/* Waits, bounded, until the operation of a child has said where it leaves its parent. */
+int intent_wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, struct err *err) MUST_CHECK;
 /* Roles, databases and endpoints of out->branch into the outcome; the clear passwords of the roles too, when
  * asked for: only where the project stores passwords. */
 int intent_fill(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out, bool passwords,
@@ -41,7 +43,7 @@ int intent_load_parent(struct dbc *c, struct arena *a, const char *project_id, c
  * The rows and the operation of a child: at `past`, or at the parent's head when that is NULL.  *ret_wait:
  * the head is not known without work; the child is in state init and its operation says when it is fixed.
  * ERR_UNAVAILABLE when the history moved since the moment was resolved.  Into out: branch, endpoints,
- * operations.
+ * roles (with passwords, where the project stores them or they were made now), databases, operations.
  */
 int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
                         const struct branch_spec *spec, const struct moment *past, struct outcome *out,

@@ -310,12 +310,22 @@ void ops_wake_branch(struct sched *s, const char *branch_id)
     }
 }
 
+static bool has_children(const struct branch *all, size_t n, const char *id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (all[i].parent_id && strcmp(all[i].parent_id, id) == 0)
+            return true;
+    return false;
+}
+
+/* One that stays, seen by nobody, is deleted when it stands still; one that was recovered meanwhile is not at
+ * all. */
 static enum verdict look_delete(struct op *op)
 {
     auto_arena *a = arena_new(0);
     auto_dbc *db = NULL;
     struct err err = ERR_INIT;
-    struct branch *branches;
+    struct branch b, *branches;
     size_t n_branches;
     if (db_read(op->s->env.db, &db, &err) < 0 ||
         branch_list_all(db, a, op->row.project_id, &branches, &n_branches, &err) < 0) {
@@ -323,12 +333,21 @@ static enum verdict look_delete(struct op *op)
                   err.detail, NULL);
         return WAIT;
     }
+    bool there = branch_get_id(db, a, op->row.branch_id, &b, &err) == 0;
     db_end(&db);
-    for (size_t i = 0; i < n_branches;
-         i++) /* children that are being deleted go first: they may still stand on its images */
-        if (branches[i].parent_id && strcmp(branches[i].parent_id, op->row.branch_id) == 0)
-            return WAIT;
-    return ops_stop_branch(op, "the endpoint was deleted") ? GO : WAIT;
+    if (there && strcmp(b.state, "deleting") != 0 && strcmp(b.state, "deleted") != 0) {
+        ops_finish(op, "cancelled", "the branch was recovered");
+        return DONE;
+    }
+    /* Children that are being deleted go first: they may still stand on its images. */
+    bool stays = there && strcmp(b.state, "deleted") == 0;
+    if ((!stays && has_children(branches, n_branches, op->row.branch_id)) ||
+        !ops_stop_branch(op, "the endpoint was deleted"))
+        return WAIT;
+    if (!stays)
+        return GO;
+    ops_finish(op, "finished", NULL);
+    return DONE;
 }
 
 static const struct action ACTIONS[] = {

@@ -192,13 +192,18 @@ struct route_error {
     const char *sqlstate, *msg, *hint;
 };
 
+static bool is_reachable(const struct branch *b)
+{
+    return branch_is_seen(b) && !branch_has_expired(b, clock_wall_us());
+}
+
 static int find_by_branch(struct dbc *db, struct arena *a, const char *name, struct endpoint *ret,
                           struct route_error *why, struct err *err)
 {
     struct branch *list, one;
     size_t n;
     bool found;
-    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 && branch_is_seen(&one)) {
+    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 && is_reachable(&one)) {
         list = &one;
         n = 1;
     } else if (branch_find_name(db, a, name, &list, &n, err) < 0) {
@@ -228,7 +233,7 @@ static int find_by_id(struct dbc *db, struct arena *a, const char *id, struct en
     struct branch b;
     if (endpoint_get_id(db, a, id, ret, err) < 0 || branch_get_id(db, a, ret->branch_id, &b, err) < 0)
         return -1;
-    return branch_is_seen(&b) ? 0 : err_set(err, ERR_NOT_FOUND, "endpoint not found");
+    return is_reachable(&b) ? 0 : err_set(err, ERR_NOT_FOUND, "endpoint not found");
 }
 
 static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, struct endpoint *ret,

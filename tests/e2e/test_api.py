@@ -249,6 +249,23 @@ def test_a_branch_of_nearly_nothing(api, p, body, headers):
     api.wait(api.ok("DELETE", f"{p['path']}/branches/{made['branch']['id']}"))
 
 
+def test_branches_that_come_back_or_expire(api, p):
+    path = p["path"] + "/branches"
+    made = api.ok("POST", path, {"branch": {"name": "back", "ttl_seconds": 3600}, "endpoints": [{"type": "read_write"}]})
+    branch = made["branch"]
+    assert branch["ttl_interval_seconds"] == 3600 and branch["expires_at"].endswith("Z")
+    assert "expires_at" not in api.ok("PATCH", f"{path}/back", {"branch": {"expires_at": None}})["branch"]
+    api.wait(api.ok("DELETE", f"{path}/back?hard_delete=false"))
+    api.refused("GET", f"{path}/back", status=404)
+    assert branch["id"] in [b["id"] for b in api.ok("GET", path + "?include_deleted=true")["branches"] if "recovery" in b]
+    back = api.wait(api.ok("POST", f"{path}/back/recover", expect=(200,)))["branch"]
+    assert back["id"] == branch["id"] and "recovery" not in back
+    assert api.ok("GET", f"{path}/back/endpoints")["endpoints"][0]["id"] == made["endpoints"][0]["id"]
+    api.wait(api.ok("DELETE", f"{path}/back?hard_delete=true"))
+    api.refused("POST", f"{path}/back/recover", status=404, text="no deleted branch")
+    api.refused("POST", f"{path}/back/recover", {"x": 1}, status=422, pointer="/x")
+
+
 def test_branches_that_may_not_go(api, p):
     path = p["path"] + "/branches"
     api.refused("DELETE", path + "/main", text="default")
@@ -558,11 +575,9 @@ NOT_SUPPORTED = [
     ("POST", "/projects", {"project": {"settings": {"enable_logical_replication": True}}}, "/project/settings/enable_logical_replication"),
     ("PATCH", "P", {"project": {"settings": {"block_public_connections": True}}}, "/project/settings/block_public_connections"),
     ("PATCH", "P", {"project": {"settings": {"hipaa": True}}}, "/project/settings/hipaa"),
-    ("POST", "P/branches", {"branch": {"expires_at": "2030-01-01T00:00:00.000Z"}}, "/branch/expires_at"),
-    ("POST", "P/branches", {"branch": {"ttl_seconds": 600}}, "/branch/ttl_seconds"), ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
+    ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
     ("POST", "P/branches", {"branch": {"init_source": "schema-only"}}, "/branch/init_source"),
     ("POST", "P/branches", {"endpoints": [{"type": "read_only"}]}, "/endpoints/0/type"),
-    ("PATCH", "P/branches/main", {"branch": {"expires_at": "2030-01-01T00:00:00Z"}}, "/branch/expires_at"),
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "pooler_enabled": True}}, "/endpoint/pooler_enabled"),
     ("PATCH", "E", {"endpoint": {"passwordless_access": False}}, "/endpoint/passwordless_access"),
     ("PATCH", "E", {"endpoint": {"branch_id": NONE}}, "/endpoint/branch_id"),
@@ -570,7 +585,6 @@ NOT_SUPPORTED = [
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "passwordless_access": False}}, "/endpoint/passwordless_access"),
     ("PATCH", "E", {"endpoint": {"pooler_enabled": True}}, "/endpoint/pooler_enabled"),
     ("PATCH", "E", {"endpoint": {"settings": {"pgbouncer_settings": {"pool_mode": "session"}}}}, "/endpoint/settings/pgbouncer_settings"),
-    ("PATCH", "P/branches/main", {"branch": {"ttl_seconds": 60}}, "/branch/ttl_seconds"),
     ("POST", "/projects", {"project": {"provisioner": "k8s-pod"}}, "/project/provisioner"),
     ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"protected_branches_only": True}}}}, "/project/settings/allowed_ips/protected_branches_only"),
     ("PATCH", "P", {"project": {"settings": {"block_vpc_connections": True}}}, "/project/settings/block_vpc_connections"),

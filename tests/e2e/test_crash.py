@@ -257,13 +257,58 @@ def test_delete_branch(crash_mere, crashes, home):
     for i, point in enumerate(points):
         child = made(f"c-{i}")
         crashes.arm(point)
-        attempt(lambda c=child: project.call("DELETE", c.path()))
+        attempt(lambda c=child: project.call("DELETE", c.path("?hard_delete=true")))
         crashes.await_death(point)
         crash_mere.start()
-        status, _, _ = crash_mere.request("DELETE", project.path(child.path()))
+        status, _, _ = crash_mere.request("DELETE", project.path(child.path("?hard_delete=true")))
         assert status in (200, 202, 404), (point, status)
         until(lambda c=child: not crash_mere.rows("SELECT id FROM branch WHERE id = ?", c.id), 60, f"{point}: the branch to be gone")
         assert project.main.value("SELECT n FROM t") == 1
+
+
+def test_delete_and_recover(crash_mere, crashes, home):
+    """Deleted or not, recovered or not: never half, and asking again is harmless."""
+    project = home
+    child = project.branch(project.main, name="soft")
+    child.query("CREATE TABLE t AS SELECT 7 AS n")
+
+    def delete():
+        attempt(lambda: crash_mere.request("DELETE", project.path(child.path())))  # 404: it is deleted
+
+    def recover():
+        attempt(lambda: project.call("POST", child.path("/recover")))
+
+    for step, undo, must in ((delete, recover, "branch.deleting"), (recover, delete, "branch.recovered")):
+        points = crashes.listed(step)
+        assert must in points
+        for point in points:
+            undo()
+            crashes.settle()
+            if step is delete:
+                child.value("SELECT n FROM t")
+            crashes.arm(point)
+            step()
+            crashes.await_death(point)
+            crash_mere.start()
+            step()  # asked for again
+            crashes.settle()
+            deleted = crash_mere.rows("SELECT id FROM branch WHERE id = ? AND state = 'deleted'", child.id)
+            assert bool(deleted) == (step is delete), point
+            if step is delete:
+                assert child.postmaster() == 0, point
+            else:
+                assert child.value("SELECT n FROM t") == 7, point
+    child.delete()
+
+
+def test_expire(crash_mere, crashes, home):
+    for i, point in enumerate(["branch.swept", "delete.removed", "delete.rows"]):
+        crashes.arm(point)
+        child = home.branch(home.main, name=f"x-{i}", ttl_seconds=3)
+        child.query("SELECT 1")
+        crashes.await_death(point)
+        crash_mere.start()
+        until(lambda c=child: not crash_mere.rows("SELECT id FROM branch WHERE id = ?", c.id), 60, f"{point}: the branch to be gone")
 
 
 def test_create_project(crash_mere, crashes, home):

@@ -7,6 +7,24 @@ CREATE TABLE api_key (
     last_used_addr TEXT,
     revoked_at     INTEGER
 ) STRICT;
+CREATE TABLE backup_schedule (
+    branch_id  TEXT PRIMARY KEY REFERENCES branch (id),
+    entries    TEXT NOT NULL,
+    done_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE bookmark (
+    branch_id  TEXT NOT NULL REFERENCES branch (id),
+    name       TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 63),
+    lsn        INTEGER NOT NULL,
+    timestamp  INTEGER,
+    hold_id    TEXT REFERENCES branch (id),
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (branch_id, name)
+) STRICT;
+CREATE INDEX bookmark_expiry ON bookmark (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX bookmark_hold ON bookmark (hold_id);
 CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
@@ -36,12 +54,17 @@ CREATE TABLE branch (
     deleted_at       INTEGER,
     recoverable_until INTEGER,
     deletion_method  TEXT CHECK (deletion_method IN ('user', 'ttl')),
+    made_by          TEXT CHECK (made_by IN ('user', 'schedule', 'bookmark')),
+    restored_from    TEXT,
+    restored_as      TEXT,
+    restore_status   TEXT CHECK (restore_status IN ('restored', 'finalized')),
     state_changed_at INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX branch_by_name ON branch (name);
 CREATE UNIQUE INDEX branch_default ON branch (project_id) WHERE is_default = 1 AND state NOT IN ('deleted', 'deleting');
+CREATE INDEX branch_deleted ON branch (recoverable_until) WHERE state = 'deleted';
 CREATE INDEX branch_expiry ON branch (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX branch_hidden ON branch (kind) WHERE kind <> 'user';
 CREATE INDEX branch_image ON branch (image_id);

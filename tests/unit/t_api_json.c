@@ -381,9 +381,6 @@ static const struct {
     { BRANCH_CREATE, "{\"branch\": \"x\"}", ERR_INVALID, "/branch" },
     { BRANCH_CREATE, "{\"branch\": {\"id\": \"br-a-b-c\"}}", ERR_INVALID, "/branch/id" },
     { BRANCH_CREATE, "{\"branch\": {\"archived\": true}}", ERR_NOT_SUPPORTED, "/branch/archived" },
-    { BRANCH_CREATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00.000Z\"}}", ERR_NOT_SUPPORTED,
-      "/branch/expires_at" },
-    { BRANCH_CREATE, "{\"branch\": {\"ttl_seconds\": 60}}", ERR_NOT_SUPPORTED, "/branch/ttl_seconds" },
     { BRANCH_CREATE, "{\"branch\": {\"parent_lsn\": \"0\"}}", ERR_INVALID, "/branch/parent_lsn" },
     { BRANCH_CREATE, "{\"branch\": {\"parent_timestamp\": \"yesterday\"}}", ERR_INVALID,
       "/branch/parent_timestamp" },
@@ -401,8 +398,11 @@ static const struct {
     { BRANCH_CREATE, "{\"annotation_value\": []}", ERR_INVALID, "/annotation_value" },
     { BRANCH_UPDATE, "{}", ERR_INVALID, "/branch" },
     { BRANCH_UPDATE, "{\"branch\": {\"parent_id\": \"x\"}}", ERR_INVALID, "/branch/parent_id" },
-    { BRANCH_UPDATE, "{\"branch\": {\"expires_at\": \"2030-01-01T00:00:00Z\"}}", ERR_NOT_SUPPORTED,
-      "/branch/expires_at" },
+    { BRANCH_UPDATE, "{\"branch\": {\"expires_at\": \"tomorrow\"}}", ERR_INVALID, "/branch/expires_at" },
+    { BRANCH_UPDATE, "{\"branch\": {\"ttl_seconds\": 0}}", ERR_INVALID, "/branch/ttl_seconds" },
+    { BRANCH_CREATE, "{\"branch\": {\"ttl_seconds\": -9223372036854775808}}", ERR_INVALID,
+      "/branch/ttl_seconds" },
+    { BRANCH_CREATE, "{\"branch\": {\"ttl_seconds\": \"1h\"}}", ERR_INVALID, "/branch/ttl_seconds" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"type\": \"read_write\"}}", ERR_INVALID, "/endpoint/branch_id" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\"}}", ERR_INVALID, "/endpoint/type" },
     { ENDPOINT_CREATE,
@@ -515,7 +515,8 @@ START_TEST(view_of_a_child_that_is_being_made)
                         .project_id = "p",
                         .name = "x",
                         .state = "init",
-                        .parent_id = "br-a-b-c",
+                        .parent_id = "snap-a-b-d",
+                        .shown_parent_id = "br-a-b-c",
                         .durability = "relaxed",
                         .volume = "none",
                         .is_protected = true,
@@ -539,6 +540,37 @@ START_TEST(view_of_a_child_that_is_being_made)
     ck_assert_str_eq(text_of(w, "parent_lsn"), "1/28");
     ck_assert_str_eq(text_of(w, "parent_timestamp"), "2025-01-16T21:02:01Z");
     ck_assert_ptr_null(json_object_get(w, "pending_state"));
+}
+END_TEST
+
+START_TEST(view_of_a_child_whose_parent_nobody_sees)
+{
+    struct branch b = { .id = "br-a-b-d",
+                        .project_id = "p",
+                        .name = "x",
+                        .state = "deleted",
+                        .parent_id = "br-a-b-c",
+                        .parent_lsn = 0x100000028,
+                        .parent_timestamp = T,
+                        .durability = "full",
+                        .volume = "none",
+                        .expires_at = T,
+                        .ttl_seconds = 60,
+                        .deleted_at = T,
+                        .recoverable_until = T,
+                        .deletion_method = "user" };
+    json_auto_t *v = view_branch(&b), *w = NULL;
+
+    for (const char *const *name =
+             (const char *const[]){ "parent_id", "parent_lsn", "parent_timestamp", "recovery", NULL };
+         *name != NULL; name++)
+        ck_assert_msg(json_object_get(v, *name) == NULL, "%s", *name);
+    ck_assert_str_eq(text_of(v, "expires_at"), "2025-01-16T21:02:01Z");
+    ck_assert_int_eq(json_integer_value(json_object_get(v, "ttl_interval_seconds")), 60);
+    b.recoverable_until += 1000000;
+    w = view_branch(&b);
+    ck_assert_str_eq(text_of(json_object_get(w, "recovery"), "recoverable_until"), "2025-01-16T21:02:02Z");
+    ck_assert_str_eq(text_of(json_object_get(w, "recovery"), "deletion_method"), "user");
 }
 END_TEST
 
@@ -794,6 +826,7 @@ Suite *t_api_json_suite(void)
     tcase_add_test(c, what_is_refused_says_where);
     tcase_add_test(c, view_of_a_root_branch);
     tcase_add_test(c, view_of_a_child_that_is_being_made);
+    tcase_add_test(c, view_of_a_child_whose_parent_nobody_sees);
     tcase_add_test(c, view_of_annotations);
     tcase_add_test(c, view_of_endpoint_states);
     tcase_add_test(c, view_of_an_endpoint);

@@ -481,8 +481,8 @@ class Branch:
         return conn
 
     def delete(self, timeout=60):
-        """Deletes it and waits until its storage is released."""
-        body = self.project.call("DELETE", self.path())
+        """Deletes it for good and waits until its storage is released."""
+        body = self.project.call("DELETE", self.path("?hard_delete=true"))
         self.mere.wait_operations(self.project.id, body, timeout)
         gone(lambda: self.mere.rows("SELECT id FROM branch WHERE id = ?", self.id), timeout, f"branch {self.id}")
 
