@@ -30,7 +30,7 @@ CREATE TABLE project (
 -- that holds), temporary (made for one operation or one compute, and gone after it).
 -- state deleted: its name is free and nobody sees it; it can be recovered until recoverable_until and goes when nothing stands on it.
 -- made_by: who took a snapshot; one made for a bookmark is shown as that bookmark alone.
--- restored_from: the snapshot it was made of; restored_as: the branch it is to replace; restore_status: restored, then finalized
+-- restored_from: the snapshot it was made of; restored_as: the branch it is to replace, of a snapshot the one it is of; restore_status: restored, then finalized
 -- when it has replaced that.
 -- is_root: is treated as one without parent, whatever its history stands on (a restored root).
 -- history_from: its own history is whole from this LSN on, where an image of it begins; NULL = from where it left its parent.

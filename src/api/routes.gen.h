@@ -12,6 +12,7 @@ int api_branch_compare_schema(struct http_req *req, struct http_res *res, struct
 int api_branch_count(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_finalize_restore(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
@@ -60,6 +61,13 @@ int api_role_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_reset_password(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_reveal_password(struct http_req *req, struct http_res *res, struct err *err);
+int api_schedule_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_schedule_set(struct http_req *req, struct http_res *res, struct err *err);
+int api_snapshot_create(struct http_req *req, struct http_res *res, struct err *err);
+int api_snapshot_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_snapshot_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_snapshot_restore(struct http_req *req, struct http_res *res, struct err *err);
+int api_snapshot_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_user_me(struct http_req *req, struct http_res *res, struct err *err);
 int api_user_organizations(struct http_req *req, struct http_res *res, struct err *err);
 
@@ -83,6 +91,8 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_get, ROUTE_KEY, false, 4096 },
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", api_schedule_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", api_schedule_set, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/compare_schema", api_branch_compare_schema, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_create, ROUTE_KEY, true, 1048576 },
@@ -94,6 +104,7 @@ static const struct route ROUTES[] = {
     { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_put, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions/{extension_name}", api_extension_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/endpoints", api_endpoint_list_of_branch, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/finalize_restore", api_branch_finalize_restore, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/lsn", api_branch_lsn, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/recover", api_branch_recover, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/reset_to_parent", api_branch_reset_to_parent, ROUTE_KEY, true, 1048576 },
@@ -106,6 +117,7 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password", api_role_reveal_password, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/schema", api_branch_schema, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/set_as_default", api_branch_set_default, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", api_snapshot_create, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/connection_uri", api_project_connection_uri, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/endpoints", api_endpoint_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/endpoints", api_endpoint_create, ROUTE_KEY, true, 1048576 },
@@ -118,6 +130,10 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/limits", api_project_limits, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/operations", api_operation_list, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/operations/{operation_id}", api_operation_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/snapshots", api_snapshot_list, ROUTE_KEY, false, 4096 },
+    { "PATCH", "/api/v2/projects/{project_id}/snapshots/{snapshot_id}", api_snapshot_update, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/snapshots/{snapshot_id}", api_snapshot_delete, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/snapshots/{snapshot_id}/restore", api_snapshot_restore, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/regions", api_region_list, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/users/me", api_user_me, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/users/me/organizations", api_user_organizations, ROUTE_KEY, false, 4096 },
@@ -127,11 +143,7 @@ static const struct route ROUTES[] = {
 };
 
 static const struct not_yet NOT_YET[] = {
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/finalize_restore", "undoing a deletion" },
-    { "/api/v2/projects/{project_id}/recover", "undoing a deletion" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", "snapshots" },
-    { "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", "snapshots" },
-    { "/api/v2/projects/{project_id}/snapshots", "snapshots" },
+    { "/api/v2/projects/{project_id}/recover", "undoing the deletion of a project" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/data-api", "the data API" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/auth", "authentication of an application's users" },
     { "/api/v2/projects/{project_id}/auth", "authentication of an application's users" },

@@ -23,4 +23,10 @@ int spec_branch_reset(struct http_req *req, struct restore_spec *ret, struct err
 int spec_endpoint_create(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
 int spec_endpoint_update(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
 
+int spec_snapshot_update(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
+int spec_snapshot_restore(struct http_req *req, struct snapshot_spec *ret, struct err *err) MUST_CHECK;
+int spec_finalize_restore(struct http_req *req, const char **ret_name, struct err *err) MUST_CHECK;
+/* The entries as JSON text, checked. */
+int spec_schedule(struct http_req *req, const char **ret_entries, struct err *err) MUST_CHECK;
+
 #endif

@@ -266,6 +266,24 @@ json_t *view_branch(const struct branch *b)
     return obj;
 }
 
+static const struct field SNAPSHOT[] = {
+    FIELD(branch, id, F_STR, 0, 0),
+    FIELD(branch, name, F_STR, 0, 0),
+    NAMED(branch, "lsn", parent_lsn, F_LSN),
+    NAMED(branch, "timestamp", parent_timestamp, F_TIME),
+    NAMED(branch, "source_branch_id", shown_parent_id, F_STR),
+    FIELD(branch, expires_at, F_TIME, 0, 0),
+    FIELD(branch, created_at, F_TIME, 0, 0),
+};
+
+json_t *view_snapshot(const struct branch *b)
+{
+    json_t *obj = fields_to_json(SNAPSHOT, N_ELEMENTS(SNAPSHOT), b);
+
+    json_object_set_new(obj, "manual", json_boolean(b->made_by == NULL || strcmp(b->made_by, "user") == 0));
+    return obj;
+}
+
 json_t *view_annotation(const struct branch *b)
 {
     return json_pack("{s:{s:s, s:s}, s:o}", "object", "type", "console/branch", "id", b->id, "value",

@@ -52,10 +52,11 @@ static const struct field BRANCH[] = {
     "boot_id, annotations, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "          \
     "deletion_method, made_by, restored_from, restored_as, restore_status, state_changed_at, created_at, "   \
     "updated_at"
-/* A snapshot stands between a branch and what users know as its parent. */
+/* A snapshot stands between a branch and what users know as its parent: that which it is of. */
 #define COLUMNS                                                                                              \
-    STORED ", (SELECT p.id FROM branch AS p WHERE p.id = coalesce((SELECT h.parent_id FROM branch AS h"      \
-           " WHERE h.id = branch.parent_id AND h.kind <> 'user'), branch.parent_id)"                         \
+    STORED ", (SELECT p.id FROM branch AS p WHERE p.id = CASE branch.kind WHEN 'snapshot'"                   \
+           " THEN branch.restored_as ELSE coalesce((SELECT h.restored_as FROM branch AS h WHERE h.id ="      \
+           " branch.parent_id AND h.kind = 'snapshot'), branch.parent_id) END"                               \
            " AND p.kind = 'user' AND p.state NOT IN ('deleted', 'deleting') AND NOT branch.is_root)"         \
            " AS shown_parent_id"
 
@@ -253,6 +254,39 @@ int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct p
     if (*ret == NULL || *ret_n == 0)
         return *ret != NULL ? 0 : -1;
     return cursor_after(a, o, &(*ret)[*ret_n - 1], &page->next, err);
+}
+
+#define SNAPSHOTS                                                                                            \
+    "SELECT " COLUMNS " FROM branch WHERE kind = 'snapshot' AND made_by <> 'bookmark' AND project_id = "     \
+    ":project AND state NOT IN ('deleted', 'deleting') AND (expires_at IS NULL OR expires_at > :now)"
+static const char SQL_BRANCH_GET_SNAPSHOT[] = SNAPSHOTS " AND id = :id";
+static const char SQL_BRANCH_LIST_SNAPSHOTS[] = SNAPSHOTS " ORDER BY created_at DESC, id";
+
+int branch_get_snapshot(struct dbc *c, struct arena *a, const char *project_id, const char *id,
+                        struct branch *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_GET_SNAPSHOT, &st, err) < 0)
+        return -1;
+    bind_text(st, ":project", project_id);
+    bind_text(st, ":id", id);
+    bind_i64(st, ":now", clock_wall_us());
+    int rc = row_find(c, st, &BRANCH_NOUN, a, ret, err);
+    if (rc == 0)
+        return err_set(err, ERR_NOT_FOUND, "snapshot not found: \"%.80s\"", id);
+    return rc < 0 ? -1 : 0;
+}
+
+int branch_list_snapshots(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
+                          size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_LIST_SNAPSHOTS, &st, err) < 0)
+        return -1;
+    bind_text(st, ":project", project_id);
+    bind_i64(st, ":now", clock_wall_us());
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
 }
 
 static const char SQL_BRANCH_LIST_ALL[] =

@@ -38,7 +38,7 @@ struct branch {
     const char *deletion_method;           /* user, ttl; or NULL */
     const char *made_by;                   /* of a snapshot: user, schedule, bookmark */
     const char *restored_from;             /* the snapshot it was made of, or NULL */
-    const char *restored_as;               /* the branch it is to replace, or NULL */
+    const char *restored_as;               /* the branch it is to replace; of a snapshot: the one it is of */
     const char *restore_status;            /* restored, finalized; or NULL */
     int64_t state_changed_at, created_at, updated_at;
     /* Read only: the parent as users know it: of a child of a snapshot, what that is of; NULL when nobody
@@ -70,6 +70,12 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
 /* sort_by: name, created_at, updated_at (default updated_at, descending). */
 int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct page *page,
                 struct branch **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+/* Snapshots that users see: taken by them or by a schedule, not deleted and not expired.  ERR_NOT_FOUND
+ * "snapshot not found". */
+int branch_get_snapshot(struct dbc *c, struct arena *a, const char *project_id, const char *id,
+                        struct branch *ret, struct err *err) MUST_CHECK;
+int branch_list_snapshots(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
+                          size_t *ret_n, struct err *err) MUST_CHECK; /* newest first */
 /* Every branch of the project, of every kind and in every state. */
 int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
                     size_t *ret_n, struct err *err) MUST_CHECK;

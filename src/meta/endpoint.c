@@ -239,3 +239,18 @@ int endpoint_delete(struct dbc *c, const char *id, struct err *err)
     bind_text(st, ":id", id);
     return stmt_run(c, st, NULL, err);
 }
+
+static const char SQL_ENDPOINT_MOVE_ALL[] =
+    "UPDATE endpoint SET branch_id = :to, updated_at = :now WHERE branch_id = :from";
+
+int endpoint_move_all(struct dbc *c, const char *from_branch, const char *to_branch, int64_t now_us,
+                      struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ENDPOINT_MOVE_ALL, &st, err) < 0)
+        return -1;
+    bind_text(st, ":from", from_branch);
+    bind_text(st, ":to", to_branch);
+    bind_i64(st, ":now", now_us);
+    return stmt_run(c, st, NULL, err);
+}

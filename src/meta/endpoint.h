@@ -55,4 +55,8 @@ int endpoint_set_observed(struct dbc *c, const struct endpoint *e, struct err *e
 int endpoint_set_archiver(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 int endpoint_delete(struct dbc *c, const char *id, struct err *err) MUST_CHECK;
 
+/* All of one branch to another. */
+int endpoint_move_all(struct dbc *c, const char *from_branch, const char *to_branch, int64_t now_us,
+                      struct err *err) MUST_CHECK;
+
 #endif

@@ -135,6 +135,37 @@ struct restore_spec {
  */
 int intent_branch_restore(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                           const struct restore_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+/*
+ * Snapshots: outcome.branch is the snapshot, a branch of kind snapshot that only these see.  It is taken as a
+ * branch is made, and never started.  Pointers: /name, /lsn, /timestamp, /expires_at.
+ */
+int intent_snapshot_take(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                         const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+/* spec: name (NULL = unchanged) and expires_at. */
+int intent_snapshot_update(struct sched *s, struct arena *a, const char *project_id, const char *id,
+                           const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+int intent_snapshot_delete(struct sched *s, struct arena *a, const char *project_id, const char *id,
+                           struct outcome *ret, struct err *err) MUST_CHECK;
+
+struct snapshot_spec {
+    const char *name;   /* of the new branch; NULL = its id */
+    const char *target; /* the branch it is to replace, id or name; NULL = what the snapshot is of */
+    bool finalize;      /* at once */
+};
+
+/* A new branch as of the snapshot, with the roles and passwords of then. */
+int intent_snapshot_restore(struct sched *s, struct arena *a, const char *project_id, const char *id,
+                            const struct snapshot_spec *spec, struct outcome *ret,
+                            struct err *err) MUST_CHECK;
+/* A restored branch takes the name, the endpoints, the schedule and the place as default of the one it is to
+ * replace, which is called old_name from then on (NULL = made up) and gets its endpoints. */
+int intent_restore_finalize(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                            const char *old_name, struct outcome *ret, struct err *err) MUST_CHECK;
+/* entries: the JSON array as it is to be kept, checked by schedule_parse(). */
+int intent_schedule_set(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                        const char *entries, struct err *err) MUST_CHECK;
+/* Housekeeping: takes the snapshots that are due.  In a worker. */
+int intent_sweep_schedules(struct sched *s, struct err *err) MUST_CHECK;
 
 /* outcome.endpoints[0] is the endpoint. */
 int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id,

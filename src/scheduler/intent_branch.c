@@ -34,8 +34,7 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
     return 0;
 }
 
-/* What expires_at and ttl_seconds ask for, into b; given or not. */
-static int set_expiry(const struct branch_spec *spec, int64_t now, struct branch *b, struct err *err)
+int intent_set_expiry(const struct branch_spec *spec, int64_t now, struct branch *b, struct err *err)
 {
     bool has_time = spec->expires_at != INTENT_UNSET, has_ttl = spec->ttl_seconds != INTENT_UNSET;
     if (has_ttl && spec->ttl_seconds > (TIME_MAX_US - now) / 1000000)
@@ -200,8 +199,8 @@ static void new_child(struct arena *a, const struct branch *parent, const struct
 }
 
 int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,
-                     const struct branch_spec *spec, const struct moment *past, struct outcome *out,
-                     bool *ret_wait, struct err *err)
+                        const struct branch_spec *spec, const struct moment *past, struct outcome *out,
+                        bool *ret_wait, struct err *err)
 {
     struct moment at;
     bool standing = past != NULL, fresh = parent->is_protected && !spec->kind;
@@ -213,8 +212,8 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
         return -1;
     new_child(a, parent, spec, standing ? &at : NULL, b);
     *ret_wait = !standing;
-    if (set_expiry(spec, b->created_at, b, err) < 0 || check_expiry(c, b, expiry_pointer(spec), err) < 0 ||
-        branch_insert(c, b, err) < 0 ||
+    if (intent_set_expiry(spec, b->created_at, b, err) < 0 ||
+        check_expiry(c, b, expiry_pointer(spec), err) < 0 || branch_insert(c, b, err) < 0 ||
         role_copy_all(c, a, parent->id, b->id, past != NULL, b->created_at, fresh ? renew : intent_reseal,
                       fresh ? (void *)&renewal : s, err) < 0)
         return -1;
@@ -338,8 +337,8 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
     b->is_protected = spec->is_protected >= 0 ? spec->is_protected == 1 : b->is_protected;
     b->annotations = spec->annotations ? spec->annotations : b->annotations;
     b->updated_at = clock_wall_us();
-    if (set_expiry(spec, b->updated_at, b, err) < 0 || check_expiry(c, b, expiry_pointer(spec), err) < 0 ||
-        branch_update(c, b, err) < 0)
+    if (intent_set_expiry(spec, b->updated_at, b, err) < 0 ||
+        check_expiry(c, b, expiry_pointer(spec), err) < 0 || branch_update(c, b, err) < 0)
         return -1;
     return db_commit(c, err);
 }

@@ -59,9 +59,7 @@ static int stop_computes(struct dbc *c, struct arena *a, struct outcome *ret, bo
     return 0;
 }
 
-/* ret->project and ret->branch are there: the rows and operations of its end.  recoverable_until 0 = it is
- * not. */
-static int insert_end(struct dbc *c, struct arena *a, struct outcome *ret, int64_t recoverable_until,
+int intent_end_branch(struct dbc *c, struct arena *a, struct outcome *ret, int64_t recoverable_until,
                       const char *method, struct err *err)
 {
     int64_t now = clock_wall_us();
@@ -101,7 +99,8 @@ int intent_branch_delete(struct sched *s, struct arena *a, const char *project_i
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
         may_delete(c, &ret->branch, err) < 0 ||
-        insert_end(c, a, ret, hard ? 0 : recoverable_until(&ret->project, &ret->branch), "user", err) < 0 ||
+        intent_end_branch(c, a, ret, hard ? 0 : recoverable_until(&ret->project, &ret->branch), "user", err) <
+            0 ||
         db_commit(c, err) < 0)
         return -1;
     CRASH_POINT("branch.deleting");
@@ -141,7 +140,7 @@ static int end_hidden(struct dbc *c, struct arena *a, struct outcome *out, const
 {
     if (project_get_any(c, a, out->branch.project_id, &out->project, err) < 0)
         return -1;
-    return insert_end(c, a, out, 0, method, err);
+    return intent_end_branch(c, a, out, 0, method, err);
 }
 
 int intent_branch_discard(struct sched *s, struct arena *a, const char *id, struct err *err)

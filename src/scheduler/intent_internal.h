@@ -30,6 +30,15 @@ int intent_check_database_name(const char *name, const char *pointer, struct err
 /* project (live) and branch (live) of a request, into the outcome. */
 int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch,
                 struct outcome *out, struct err *err) MUST_CHECK;
+/* What expires_at and ttl_seconds ask for, into b; given or not. */
+int intent_set_expiry(const struct branch_spec *spec, int64_t now_us, struct branch *b,
+                      struct err *err) MUST_CHECK;
+/*
+ * The end of out->branch (out->project is there, too): its rows and operations.  recoverable_until 0 = it is
+ * not; method: user, ttl, or NULL.
+ */
+int intent_end_branch(struct dbc *c, struct arena *a, struct outcome *out, int64_t recoverable_until,
+                      const char *method, struct err *err) MUST_CHECK;
 /* Waits, bounded, until the operation of a child has said where it leaves its parent. */
 int intent_wait_for_fork(struct sched *s, struct arena *a, struct outcome *out, struct err *err) MUST_CHECK;
 /* Roles, databases and endpoints of out->branch into the outcome; the clear passwords of the roles too, when

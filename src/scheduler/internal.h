@@ -290,7 +290,8 @@ struct op {
     struct sched *s;
     struct arena *a;
     struct operation row;
-    char parent_id[ID_MAX + 1]; /* of a fork: the branch it is made from */
+    char parent_id[ID_MAX + 1]; /* of a fork: the branch it is made from; of a finalize_restore: the one that
+                                   is replaced */
     bool acknowledged;          /* of a fork: it is fixed and told; only its image may be incomplete */
     bool running;               /* it has begun */
     int64_t retry_ms;           /* not before (clock_mono_ms) */
@@ -302,7 +303,7 @@ void ops_retry(struct op *op, bool at_once);
 void ops_finish(struct op *op, const char *status, const char *error);
 /* Brings all computes of the operation's branch to a standstill; true when they stand.  refuse: what those
  * are told who wait for one; NULL = they go on waiting, until ops_wake_branch(). */
-bool ops_stop_branch(struct op *op, const char *refuse);
+bool ops_stop_branch(struct sched *s, const char *branch_id, const char *refuse);
 void ops_wake_branch(struct sched *s, const char *branch_id);
 
 enum verdict {
@@ -316,6 +317,11 @@ void job_fork_start(struct op *op);
 /* A branch that was never acknowledged as ready leaves nothing behind, nor do those that wait for it. */
 void job_fork_undo(struct op *op);
 void job_delete_start(struct op *op);
+/*
+ * A restored branch takes the place of another one once both stand still.  true: it is over, well or (err is
+ * filled) not; false: look again.
+ */
+bool job_finalize(struct op *op, struct err *err);
 void job_apply_start(struct op *op, struct compute *c);
 /* Applies all waiting role and database rows of a branch; in a worker.  What Postgres refuses to drop is
  * there to stay, except at a start, where it is left to an operation. */

@@ -95,7 +95,7 @@ enum verdict job_restore_look(struct op *op)
     if (strcmp(made.state, "init") == 0)
         return WAIT;
     op->running = true; /* from here on nobody starts it */
-    if (!ops_stop_branch(op, NULL) || ops_forked_from(op->s, target.id))
+    if (!ops_stop_branch(op->s, target.id, NULL) || ops_forked_from(op->s, target.id))
         return WAIT;
     if (exchange(op, &target, &made, &err) == 0)
         return end(op, "finished", NULL);

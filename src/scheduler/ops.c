@@ -281,16 +281,16 @@ static int endpoints_of(struct sched *s, struct arena *a, const char *branch_id,
     return -1;
 }
 
-bool ops_stop_branch(struct op *op, const char *refuse)
+bool ops_stop_branch(struct sched *s, const char *branch_id, const char *refuse)
 {
     auto_arena *a = arena_new(0);
     struct endpoint *list;
     size_t n;
     bool stand = true;
-    if (endpoints_of(op->s, a, op->row.branch_id, &list, &n) < 0)
+    if (endpoints_of(s, a, branch_id, &list, &n) < 0)
         return false;
     for (size_t i = 0; i < n; i++) {
-        struct compute *c = compute_find(op->s, list[i].id);
+        struct compute *c = compute_find(s, list[i].id);
         stand &= !c || stop_compute(c, refuse);
     }
     return stand;
@@ -342,7 +342,7 @@ static enum verdict look_delete(struct op *op)
     /* Children that are being deleted go first: they may still stand on its images. */
     bool stays = there && strcmp(b.state, "deleted") == 0;
     if ((!stays && has_children(branches, n_branches, op->row.branch_id)) ||
-        !ops_stop_branch(op, "the endpoint was deleted"))
+        !ops_stop_branch(op->s, op->row.branch_id, "the endpoint was deleted"))
         return WAIT;
     if (!stays)
         return GO;
@@ -350,10 +350,27 @@ static enum verdict look_delete(struct op *op)
     return DONE;
 }
 
+static enum verdict look_finalize(struct op *op)
+{
+    struct err err = ERR_INIT;
+    struct sched *s = op->s;
+    char ids[2][ID_MAX + 1];
+    mark_running(op);
+    if (!job_finalize(op, &err))
+        return WAIT;
+    snprintf(ids[0], sizeof(ids[0]), "%s", op->row.branch_id);
+    snprintf(ids[1], sizeof(ids[1]), "%s", op->parent_id);
+    ops_finish(op, err.code == ERR_NONE ? "finished" : "failed", err.code == ERR_NONE ? NULL : err.msg);
+    for (size_t i = 0; i < N_ELEMENTS(ids); i++)
+        ops_wake_branch(s, ids[i]);
+    return DONE;
+}
+
 static const struct action ACTIONS[] = {
-    { "start_compute", look_start },    { "suspend_compute", look_suspend },
-    { "create_branch", look_fork },     { "apply_config", look_apply },
-    { "delete_timeline", look_delete }, { "restore_branch", job_restore_look },
+    { "start_compute", look_start },        { "suspend_compute", look_suspend },
+    { "create_branch", look_fork },         { "apply_config", look_apply },
+    { "delete_timeline", look_delete },     { "finalize_restore", look_finalize },
+    { "restore_branch", job_restore_look },
 };
 
 /* ---- going ---- */
@@ -466,9 +483,13 @@ static bool keeps_from_starting(const struct op *op)
 
 bool ops_keep_from_starting(struct sched *s, const char *branch_id)
 {
-    for (const struct op *op = s->ops; op; op = op->next)
-        if (keeps_from_starting(op) && strcmp(op->row.branch_id, branch_id) == 0)
+    for (const struct op *op = s->ops; op; op = op->next) {
+        bool replaces = strcmp(op->row.action, "finalize_restore") == 0 && op->running;
+        if ((replaces || keeps_from_starting(op)) && strcmp(op->row.branch_id, branch_id) == 0)
             return true;
+        if (replaces && strcmp(op->parent_id, branch_id) == 0)
+            return true;
+    }
     return false;
 }
 

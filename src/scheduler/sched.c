@@ -199,6 +199,8 @@ static void sweep_run(struct task *t)
         t->rc = sweep_temporaries(w, &t->err);
     if (t->rc == 0)
         t->rc = intent_sweep_ended(t->s, &t->err);
+    if (t->rc == 0 && w->history)
+        t->rc = intent_sweep_schedules(t->s, &t->err);
     if (t->rc == 0 && w->history && (sweep_history(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
         t->rc = -1;
 }

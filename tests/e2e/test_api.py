@@ -266,6 +266,24 @@ def test_branches_that_come_back_or_expire(api, p):
     api.refused("POST", f"{path}/back/recover", {"x": 1}, status=422, pointer="/x")
 
 
+def test_snapshots(api, p):
+    path, branches = p["path"] + "/snapshots", p["path"] + "/branches"
+    b = api.ok("POST", branches, {"branch": {"name": "pictured"}})["branch"]
+    made = api.wait(api.ok("POST", f"{branches}/pictured/snapshot?name=one", expect=(200,)))["snapshot"]
+    assert made["name"] == "one" and made["source_branch_id"] == b["id"] and made["manual"] is True
+    assert api.ok("GET", path)["snapshots"] == [made]
+    assert api.ok("PATCH", f"{path}/{made['id']}", {"snapshot": {"name": "two"}})["snapshot"]["name"] == "two"
+    restored = api.wait(api.ok("POST", f"{path}/{made['id']}/restore", {"name": "of one"}, expect=(200,)))["branch"]
+    assert restored["restored_from"] == made["id"] and restored["parent_id"] == b["id"]
+    api.wait(api.ok("POST", f"{branches}/{restored['id']}/finalize_restore", {"name": "was"}, expect=(200,)))
+    assert api.ok("GET", f"{branches}/pictured")["branch"]["id"] == restored["id"]
+    assert api.ok("PUT", f"{branches}/pictured/backup_schedule", {"schedule": [{"frequency": "weekly", "day": 7}]}) == {}
+    assert api.ok("GET", f"{branches}/pictured/backup_schedule")["schedule"] == [{"frequency": "weekly", "day": 7}]
+    api.wait(api.ok("DELETE", f"{path}/{made['id']}", expect=(202,)))
+    for name in ("pictured", "was"):
+        api.wait(api.ok("DELETE", f"{branches}/{name}?hard_delete=true"))
+
+
 def test_branches_that_may_not_go(api, p):
     path = p["path"] + "/branches"
     api.refused("DELETE", path + "/main", text="default")

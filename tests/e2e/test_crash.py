@@ -311,6 +311,33 @@ def test_expire(crash_mere, crashes, home):
         until(lambda c=child: not crash_mere.rows("SELECT id FROM branch WHERE id = ?", c.id), 60, f"{point}: the branch to be gone")
 
 
+def test_snapshot_and_restore(crash_mere, crashes, home):
+    """Taken, restored and put in the place of the original: each is done or not, and the original's string leads to a whole branch."""
+    project, b = home, home.branch(home.main, name="b")
+    b.query("CREATE TABLE t AS SELECT 1 AS n")
+    snapshot = project.call("POST", b.path("/snapshot"))["snapshot"]
+    b.query("INSERT INTO t VALUES (2)")
+    rows = {1: [(1,)], 2: [(1,), (2,)]}
+    for i, point in enumerate(["snapshot.restored", "restore.finalizing", "restore.swapped"]):
+        crashes.arm(point)
+        made = attempt(lambda: project.call("POST", f"/snapshots/{snapshot['id']}/restore", {"name": f"made-{i}"}))
+        if made:
+            attempt(lambda m=made: project.call("POST", f"/branches/{m['branch']['id']}/finalize_restore", {"name": f"old-{i}"}))
+        crashes.await_death(point)
+        crash_mere.start()
+        crashes.settle()
+        names = {x["name"] for x in project.branches()}
+        done = f"old-{i}" in names
+        assert done == (point != "snapshot.restored") and "b" in names and (f"made-{i}" in names) != done, (point, names)
+        assert b.query("SELECT n FROM t ORDER BY n") == rows[1 if i else 2], point
+    crashes.arm("snapshot.deleting")
+    attempt(lambda: project.call("DELETE", f"/snapshots/{snapshot['id']}", expect=(202,)))
+    crashes.await_death("snapshot.deleting")
+    crash_mere.start()
+    crashes.settle()
+    assert project.call("GET", "/snapshots")["snapshots"] == []
+
+
 def test_create_project(crash_mere, crashes, home):
     made = []
 

@@ -145,8 +145,10 @@ START_TEST(the_parent_that_users_know)
     snap.kind = "snapshot";
     snap.made_by = "user";
     snap.parent_id = "b";
+    snap.restored_as = "b";
     child.parent_id = "snap";
     child.restored_from = "snap";
+    child.restored_as = "a";
     child.restore_status = "restored";
     OK(branch_insert(c, &snap, &E));
     OK(branch_insert(c, &child, &E));
@@ -155,8 +157,10 @@ START_TEST(the_parent_that_users_know)
     ck_assert_str_eq(get(c, "c").shown_parent_id, "b");
     ck_assert_str_eq(get(c, "c").parent_id, "snap");
     ck_assert_str_eq(get(c, "c").restore_status, "restored");
+    ck_assert_str_eq(get(c, "snap").shown_parent_id, "b");
     OK(branch_set_deleted(c, "b", 100, "user", 10, &E));
     ck_assert_ptr_null(get(c, "c").shown_parent_id);
+    ck_assert_ptr_null(get(c, "snap").shown_parent_id);
 }
 END_TEST
 
