@@ -47,6 +47,8 @@ enum cli_exit {
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
     X(TTL, "ttl", "DURATION", "it deletes itself after this long: 90s, 30m, 12h, 7d; or never")              \
     X(EXPIRES_AT, "expires-at", "TIME", "it deletes itself at this time: 2030-01-16T21:02:01Z; or never")    \
+    X(FINALIZE, "finalize", NULL, "put it in the place of the branch that the snapshot is of")               \
+    X(HOLD, "hold", NULL, "keep the place for as long as the bookmark is there")                             \
     X(HARD, "hard", NULL, "for good: it cannot be recovered")                                                \
     X(DELETED, "deleted", NULL, "also those that were deleted and can be recovered")                         \
     X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
@@ -136,6 +138,13 @@ int cli_branches_restore(struct cli *c);
 int cli_branches_reset(struct cli *c);
 int cli_branches_update(struct cli *c);
 int cli_branches_recover(struct cli *c);
+int cli_snapshots_list(struct cli *c);
+int cli_snapshots_create(struct cli *c);
+int cli_snapshots_restore(struct cli *c);
+int cli_snapshots_delete(struct cli *c);
+int cli_bookmarks_list(struct cli *c);
+int cli_bookmarks_set(struct cli *c);
+int cli_bookmarks_delete(struct cli *c);
 int cli_endpoints_list(struct cli *c);
 int cli_endpoints_create(struct cli *c);
 int cli_endpoints_get(struct cli *c);

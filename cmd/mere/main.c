@@ -45,6 +45,17 @@ static const struct command COMMANDS[] = {
       "make it what SOURCE was then (^self, ^parent or a branch)", cli_branches_restore },
     { "branches", "reset", "BRANCH", 1, 1, "project preserve-under-name " WAITING_OPTIONS,
       "make it what its parent is now", cli_branches_reset },
+    { "snapshots", "list", "", 0, 0, "project", "list snapshots", cli_snapshots_list },
+    { "snapshots", "create", "[BRANCH]", 0, 1, "project name at expires-at " WAITING_OPTIONS,
+      "keep a moment of a branch", cli_snapshots_create },
+    { "snapshots", "restore", "SNAPSHOT", 1, 1, "project name finalize " WAITING_OPTIONS,
+      "make a branch of a snapshot", cli_snapshots_restore },
+    { "snapshots", "delete", "SNAPSHOT", 1, 1, "project " WAITING_OPTIONS, "delete a snapshot",
+      cli_snapshots_delete },
+    { "bookmarks", "list", "", 0, 0, "project branch", "list the bookmarks of a branch", cli_bookmarks_list },
+    { "bookmarks", "set", "NAME", 1, 1, "project branch at hold ttl", "give a moment of a branch a name",
+      cli_bookmarks_set },
+    { "bookmarks", "delete", "NAME", 1, 1, "project branch", "delete a bookmark", cli_bookmarks_delete },
     { "endpoints", "list", "", 0, 0, "project branch", "list endpoints", cli_endpoints_list },
     { "endpoints", "create", "[BRANCH]", 0, 1, "project branch name type suspend-timeout timeout no-wait",
       "give a branch an endpoint", cli_endpoints_create },
@@ -108,6 +119,10 @@ static const struct {
     { "branches", "update", "name", "its new name" },
     { "schema", NULL, "at", "what it was at this past moment: 0/16B3748 or 2025-01-16T21:02:01Z" },
     { "schema-diff", NULL, "at", "what that of BRANCH was at this past moment: 0/16B3748 or a time" },
+    { "snapshots", "create", "name", "its name (default: that of the branch, and the time)" },
+    { "snapshots", "create", "at", "this past moment of it: 0/16B3748 or 2025-01-16T21:02:01Z" },
+    { "snapshots", "restore", "name", "the name of the branch (default: its id)" },
+    { "bookmarks", "set", "at", "this moment of it (default: now): 0/16B3748 or 2025-01-16T21:02:01Z" },
 };
 
 const char *cli_option_name(enum cli_option o)

@@ -119,11 +119,15 @@ int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
                     json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
 }
 
-/* Exactly one of the two. */
+/* Exactly one of the three; a bookmark is the caller's to look up. */
 static int read_moment(struct http_req *req, uint64_t *ret_lsn, int64_t *ret_time_us, struct err *err)
 {
-    if ((http_query(req, "lsn") == NULL) == (http_query(req, "timestamp") == NULL))
-        return err_set(err, ERR_BAD_REQUEST, "give either timestamp or lsn");
+    *ret_lsn = 0;
+    *ret_time_us = 0;
+    if ((http_query(req, "lsn") != NULL) + (http_query(req, "timestamp") != NULL) +
+            (http_query(req, "bookmark") != NULL) !=
+        1)
+        return err_set(err, ERR_BAD_REQUEST, "give either timestamp, lsn or bookmark");
     if (http_query_lsn(req, "lsn", ret_lsn, err) < 0)
         return -1;
     return http_query_time(req, "timestamp", ret_time_us, err);
@@ -135,6 +139,7 @@ int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err)
     struct moment m;
     uint64_t lsn;
     int64_t time_us;
+    const char *bookmark = http_query(req, "bookmark");
     char lsn_text[LSN_TEXT_SIZE], time_text[TIME_TEXT_SIZE];
     auto_dbc *c = NULL;
 
@@ -142,7 +147,9 @@ int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err)
         find_branch(req, c, &b, err) < 0)
         return -1;
     db_end(&c);
-    if (moment_resolve(req->sched, req->arena, &b, lsn, time_us, NULL, &m, err) < 0)
+    if (bookmark != NULL && moment_of_bookmark(req->sched, req->arena, &b, bookmark, NULL, &m, err) < 0)
+        return -1;
+    if (bookmark == NULL && moment_resolve(req->sched, req->arena, &b, lsn, time_us, NULL, &m, err) < 0)
         return -1;
     return res_json(res, 200,
                     json_pack("{s:s, s:s, s:s}", "lsn", text_lsn(m.lsn, lsn_text), "timestamp",

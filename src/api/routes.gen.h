@@ -8,6 +8,10 @@ int api_apikey_create(struct http_req *req, struct http_res *res, struct err *er
 int api_apikey_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_apikey_revoke(struct http_req *req, struct http_res *res, struct err *err);
 int api_auth_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_bookmark_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_bookmark_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_bookmark_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_bookmark_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_compare_schema(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_count(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -93,6 +97,10 @@ static const struct route ROUTES[] = {
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", api_schedule_get, ROUTE_KEY, false, 4096 },
     { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", api_schedule_set, ROUTE_KEY, true, 1048576 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks", api_bookmark_list, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks/{bookmark_name}", api_bookmark_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks/{bookmark_name}", api_bookmark_put, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks/{bookmark_name}", api_bookmark_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/compare_schema", api_branch_compare_schema, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_create, ROUTE_KEY, true, 1048576 },

@@ -29,4 +29,6 @@ int spec_finalize_restore(struct http_req *req, const char **ret_name, struct er
 /* The entries as JSON text, checked. */
 int spec_schedule(struct http_req *req, const char **ret_entries, struct err *err) MUST_CHECK;
 
+int spec_bookmark(struct http_req *req, struct bookmark_spec *ret, struct err *err) MUST_CHECK;
+
 #endif

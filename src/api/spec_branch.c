@@ -17,6 +17,7 @@ static const struct field BRANCH_CREATE[] = {
     SHAPE_FIELD(branch_body, "parent_id", spec.parent, F_STR, 0, SHAPE_NAME_MAX),
     SHAPE_FIELD(branch_body, "parent_lsn", spec.parent_lsn, F_LSN, 0, 0),
     SHAPE_FIELD(branch_body, "parent_timestamp", spec.parent_timestamp, F_TIME, 0, 0),
+    SHAPE_FIELD(branch_body, "parent_bookmark", spec.parent_bookmark, F_STR, 0, SHAPE_NAME_MAX),
     SHAPE_FIELD(branch_body, "init_source", spec.init_source, F_STR, 0, 0),
     SHAPE_FIELD(branch_body, "durability", spec.durability, F_STR, 0, 0),
     SHAPE_FIELD(branch_body, "protected", is_protected, F_BOOL, 0, 0),
@@ -36,15 +37,11 @@ static const struct refusal BRANCH_REFUSED[] = {
     { "archived", REFUSE_TRUE, "branches are not archived" },
 };
 
-/* null is never; a time or a number that says 0 is not. */
-static int read_expiry(json_t *obj, struct branch_spec *spec, struct err *err)
+/* null is never. */
+static int read_ttl(json_t *obj, struct branch_spec *spec, struct err *err)
 {
-    json_t *at = json_object_get(obj, "expires_at"), *ttl = json_object_get(obj, "ttl_seconds");
+    json_t *ttl = json_object_get(obj, "ttl_seconds");
 
-    if (json_is_null(at))
-        spec->expires_at = 0;
-    else if (at != NULL && spec->expires_at == 0)
-        spec->expires_at = 1;
     if (json_is_null(ttl))
         spec->ttl_seconds = 0;
     else if (ttl != NULL && spec->ttl_seconds <= 0)
@@ -62,7 +59,7 @@ static int read_branch(struct http_req *req, const struct field *table, size_t n
 
     if (obj != NULL &&
         (fields_from_json(table, n, obj, "/branch", req->arena, &b, &bits, err) < 0 ||
-         SHAPE_REFUSE(BRANCH_REFUSED, obj, "/branch", err) < 0 || read_expiry(obj, &b.spec, err) < 0))
+         SHAPE_REFUSE(BRANCH_REFUSED, obj, "/branch", err) < 0 || read_ttl(obj, &b.spec, err) < 0))
         return -1;
     if (shape_seen(bits, table, n, "protected"))
         b.spec.is_protected = b.is_protected;

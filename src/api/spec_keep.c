@@ -21,13 +21,10 @@ int spec_snapshot_update(struct http_req *req, struct branch_spec *ret, struct e
     *ret =
         (struct branch_spec){ .is_protected = -1, .expires_at = INTENT_UNSET, .ttl_seconds = INTENT_UNSET };
     if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
-        http_body_object(req, "snapshot", true, &obj, err) < 0 ||
-        fields_from_json(SNAPSHOT_UPDATE, N_ELEMENTS(SNAPSHOT_UPDATE), obj, "/snapshot", req->arena, ret,
-                         NULL, err) < 0)
+        http_body_object(req, "snapshot", true, &obj, err) < 0)
         return -1;
-    if (ret->expires_at == 0 && !json_is_null(json_object_get(obj, "expires_at")))
-        ret->expires_at = 1; /* 1970, not never */
-    return 0;
+    return fields_from_json(SNAPSHOT_UPDATE, N_ELEMENTS(SNAPSHOT_UPDATE), obj, "/snapshot", req->arena, ret,
+                            NULL, err);
 }
 
 static const struct field RESTORE[] = {
@@ -69,5 +66,39 @@ int spec_schedule(struct http_req *req, const char **ret_entries, struct err *er
         schedule_parse(req->arena, list, "/schedule", &entries, &n, err) < 0)
         return -1;
     *ret_entries = shape_text(req->arena, list);
+    return 0;
+}
+
+/* ---- bookmarks ---- */
+
+struct bookmark_body {
+    struct bookmark_spec spec;
+    bool hold;
+};
+
+static const struct field BOOKMARK[] = {
+    SHAPE_FIELD(bookmark_body, "lsn", spec.lsn, F_LSN, 0, 0),
+    SHAPE_FIELD(bookmark_body, "timestamp", spec.time_us, F_TIME, 0, 0),
+    FIELD(bookmark_body, hold, F_BOOL, 0, 0),
+    SHAPE_FIELD(bookmark_body, "ttl_seconds", spec.ttl_seconds, F_I64, F_NULLABLE | F_OPTVAL, 0),
+};
+
+int spec_bookmark(struct http_req *req, struct bookmark_spec *ret, struct err *err)
+{
+    struct bookmark_body b = { .spec = { .hold = -1, .ttl_seconds = INTENT_UNSET } };
+    json_t *ttl = json_object_get(req->body, "ttl_seconds"), *lsn = json_object_get(req->body, "lsn");
+    uint64_t seen = 0;
+
+    if (fields_from_json(BOOKMARK, N_ELEMENTS(BOOKMARK), req->body, "", req->arena, &b, &seen, err) < 0)
+        return -1;
+    if (lsn != NULL && b.spec.lsn == 0)
+        return shape_bad(err, "", "lsn", "must not be 0/0");
+    if (shape_seen(seen, BOOKMARK, N_ELEMENTS(BOOKMARK), "hold"))
+        b.spec.hold = b.hold;
+    if (json_is_null(ttl))
+        b.spec.ttl_seconds = 0;
+    else if (ttl != NULL && b.spec.ttl_seconds <= 0)
+        return shape_bad(err, "", "ttl_seconds", "must be at least 1, or null for never");
+    *ret = b.spec;
     return 0;
 }

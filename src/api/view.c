@@ -284,6 +284,22 @@ json_t *view_snapshot(const struct branch *b)
     return obj;
 }
 
+static const struct field BOOKMARK[] = {
+    FIELD(bookmark, name, F_STR, 0, 0),        FIELD(bookmark, branch_id, F_STR, 0, 0),
+    FIELD(bookmark, lsn, F_LSN, 0, 0),         FIELD(bookmark, timestamp, F_TIME, 0, 0),
+    FIELD(bookmark, expires_at, F_TIME, 0, 0), FIELD(bookmark, created_at, F_TIME, 0, 0),
+    FIELD(bookmark, updated_at, F_TIME, 0, 0),
+};
+
+json_t *view_bookmark(const struct bookmark *b, bool expired)
+{
+    json_t *obj = fields_to_json(BOOKMARK, N_ELEMENTS(BOOKMARK), b);
+
+    json_object_set_new(obj, "hold", json_boolean(b->hold_id != NULL));
+    json_object_set_new(obj, "expired", json_boolean(expired));
+    return obj;
+}
+
 json_t *view_annotation(const struct branch *b)
 {
     return json_pack("{s:{s:s, s:s}, s:o}", "object", "type", "console/branch", "id", b->id, "value",

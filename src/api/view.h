@@ -18,7 +18,8 @@
 json_t *view_project(const struct sched_info *info, const struct project *p);
 json_t *view_project_item(const struct sched_info *info, const struct project *p); /* in a list */
 json_t *view_branch(const struct branch *b);
-json_t *view_snapshot(const struct branch *b); /* of kind snapshot */
+json_t *view_snapshot(const struct branch *b);                 /* of kind snapshot */
+json_t *view_bookmark(const struct bookmark *b, bool expired); /* expired: out of reach, and not held */
 json_t *view_annotation(const struct branch *b);
 json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e);
 json_t *view_role(const struct role *r, const char *password); /* NULL = not shown */

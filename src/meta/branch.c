@@ -385,6 +385,17 @@ int branch_list_purgeable(struct dbc *c, struct arena *a, int64_t now_us, int64_
     return list_due(c, a, SQL_BRANCH_PURGEABLE, now_us, limit, ret, ret_n, err);
 }
 
+static const char SQL_BRANCH_UNHELD[] =
+    "SELECT " COLUMNS " FROM branch WHERE kind = 'snapshot' AND made_by = 'bookmark' AND state = 'ready'"
+    " AND NOT EXISTS (SELECT 1 FROM bookmark WHERE hold_id = branch.id) AND created_at <= :now"
+    " ORDER BY created_at, id LIMIT :limit";
+
+int branch_list_unheld(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                       size_t *ret_n, struct err *err)
+{
+    return list_due(c, a, SQL_BRANCH_UNHELD, now_us, limit, ret, ret_n, err);
+}
+
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;
 
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret, struct err *err)

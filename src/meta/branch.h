@@ -107,6 +107,9 @@ int branch_list_expired(struct dbc *c, struct arena *a, int64_t now_us, int64_t 
  * on. */
 int branch_list_purgeable(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
                           size_t *ret_n, struct err *err) MUST_CHECK;
+/* What held the place of a bookmark that is gone. */
+int branch_list_unheld(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
+                       size_t *ret_n, struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;

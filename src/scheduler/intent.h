@@ -10,6 +10,7 @@
 #ifndef MERE_INTENT_H
 #define MERE_INTENT_H
 
+#include "meta/bookmark.h"
 #include "meta/branch.h"
 #include "meta/endpoint.h"
 #include "meta/extension.h"
@@ -62,19 +63,20 @@ struct project_spec {
 };
 
 struct branch_spec {
-    const char *name;         /* NULL = generated (create), unchanged (update) */
-    const char *kind;         /* NULL = user; snapshot, temporary: nobody sees it */
-    const char *parent;       /* id or name; NULL = the default branch */
-    bool hidden_parent;       /* parent is the id of one that nobody sees */
-    uint64_t parent_lsn;      /* 0 = head */
-    int64_t parent_timestamp; /* 0 = head; not both */
-    const char *init_source;  /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
-    const char *durability;   /* NULL = full; "relaxed" */
-    int is_protected;         /* -1 = not given */
-    int64_t expires_at;       /* INTENT_UNSET = not given; 0 = never */
-    int64_t ttl_seconds;      /* the same in seconds from now; both must agree */
-    const char *annotations;  /* JSON object of strings or NULL */
-    const char *made_by;      /* of a snapshot */
+    const char *name;            /* NULL = generated (create), unchanged (update) */
+    const char *kind;            /* NULL = user; snapshot, temporary: nobody sees it */
+    const char *parent;          /* id or name; NULL = the default branch */
+    bool hidden_parent;          /* parent is the id of one that nobody sees */
+    uint64_t parent_lsn;         /* 0 = head */
+    int64_t parent_timestamp;    /* 0 = head; not both */
+    const char *parent_bookmark; /* or a bookmark of the parent */
+    const char *init_source;     /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
+    const char *durability;      /* NULL = full; "relaxed" */
+    int is_protected;            /* -1 = not given */
+    int64_t expires_at;          /* INTENT_UNSET = not given; 0 = never */
+    int64_t ttl_seconds;         /* the same in seconds from now; both must agree */
+    const char *annotations;     /* JSON object of strings or NULL */
+    const char *made_by;         /* of a snapshot */
     const char *restored_from, *restored_as;
     struct endpoint_spec *endpoints;
     size_t n_endpoints;
@@ -166,6 +168,21 @@ int intent_schedule_set(struct sched *s, struct arena *a, const char *project_id
                         const char *entries, struct err *err) MUST_CHECK;
 /* Housekeeping: takes the snapshots that are due.  In a worker. */
 int intent_sweep_schedules(struct sched *s, struct err *err) MUST_CHECK;
+
+struct bookmark_spec {
+    uint64_t lsn;        /* 0 = not given */
+    int64_t time_us;     /* 0 = not given; neither: the head, or where the bookmark is already */
+    int hold;            /* -1 = not given */
+    int64_t ttl_seconds; /* INTENT_UNSET = not given; 0 = for ever */
+};
+
+/* Makes it, moves it, or changes what holds it and for how long.  Resolved once: the same place again is the
+ * same LSN. */
+int intent_bookmark_put(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                        const char *name, const struct bookmark_spec *spec, struct bookmark *ret,
+                        bool *ret_created, struct err *err) MUST_CHECK;
+int intent_bookmark_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const char *name, struct bookmark *ret, struct err *err) MUST_CHECK;
 
 /* outcome.endpoints[0] is the endpoint. */
 int intent_endpoint_create(struct sched *s, struct arena *a, const char *project_id,

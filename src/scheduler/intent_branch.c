@@ -24,6 +24,9 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
     if (spec->parent_lsn != 0 && spec->parent_timestamp != 0)
         return err_field(err, ERR_INVALID, "/branch/parent_timestamp",
                          "parent_lsn and parent_timestamp exclude each other");
+    if (spec->parent_bookmark && (spec->parent_lsn != 0 || spec->parent_timestamp != 0))
+        return err_field(err, ERR_INVALID, "/branch/parent_bookmark",
+                         "parent_bookmark, parent_lsn and parent_timestamp exclude each other");
     if (spec->init_source && strcmp(spec->init_source, "parent-data") != 0)
         return err_field(err, strcmp(spec->init_source, "schema-only") == 0 ? ERR_NOT_SUPPORTED : ERR_INVALID,
                          "/branch/init_source", "init_source must be parent-data");
@@ -290,6 +293,8 @@ static int find_past(struct sched *s, struct arena *a, const char *project_id, c
             intent_load_parent(c, a, project_id, spec, &parent, err) < 0)
             return -1;
     }
+    if (spec->parent_bookmark)
+        return moment_of_bookmark(s, a, &parent, spec->parent_bookmark, "/branch/parent_bookmark", ret, err);
     return moment_resolve(s, a, &parent, spec->parent_lsn, spec->parent_timestamp,
                           spec->parent_lsn != 0 ? "/branch/parent_lsn" : "/branch/parent_timestamp", ret,
                           err);
@@ -300,7 +305,7 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
 {
     struct branch parent;
     struct moment moment;
-    bool past = spec->parent_lsn != 0 || spec->parent_timestamp != 0, wait;
+    bool past = spec->parent_lsn != 0 || spec->parent_timestamp != 0 || spec->parent_bookmark, wait;
     auto_moment *hold UNUSED = past ? moment_hold(s) : NULL; /* one in the past never waits */
     *ret = (struct outcome){ 0 };
     if (check_spec(spec, err) < 0 || sched_space(s, err) < 0 ||

@@ -193,6 +193,15 @@ static int sweep_some(struct sched *s, list_fn find, const char *method, const c
     return 0;
 }
 
+static int prune_bookmarks(struct sched *s, struct err *err)
+{
+    auto_dbc *c = NULL;
+    int64_t removed;
+    if (db_write(s->env.db, &c, err) < 0 || bookmark_prune(c, clock_wall_us(), &removed, err) < 0)
+        return -1;
+    return removed > 0 ? db_commit(c, err) : 0;
+}
+
 int intent_sweep_ended(struct sched *s, struct err *err)
 {
     static const struct {
@@ -200,8 +209,11 @@ int intent_sweep_ended(struct sched *s, struct err *err)
         const char *method, *why;
     } SWEEPS[] = {
         { branch_list_expired, "ttl", "a branch has expired" },
+        { branch_list_unheld, NULL, "a place that no bookmark holds any more" },
         { branch_list_purgeable, NULL, "a deleted branch goes for good" },
     };
+    if (prune_bookmarks(s, err) < 0)
+        return -1;
     for (size_t i = 0; i < N_ELEMENTS(SWEEPS); i++)
         for (size_t n = SWEEP_LIMIT; n == SWEEP_LIMIT;)
             if (sweep_some(s, SWEEPS[i].find, SWEEPS[i].method, SWEEPS[i].why, &n, err) < 0)

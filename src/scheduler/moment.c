@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "branch/history.h"
+#include "meta/bookmark.h"
 #include "meta/endpoint.h"
 #include "pg/admin.h"
 #include "scheduler/internal.h"
@@ -246,4 +247,40 @@ int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uin
         return -1;
     ret->image_id = h.image.id;
     return time_us == 0 ? find_time(s, a, &now, &h, &place, &ret->time_us, err) : 0;
+}
+
+int moment_head(struct sched *s, struct arena *a, const struct branch *b, struct moment *ret, struct err *err)
+{
+    struct branch now = *b;
+    uint64_t head;
+    int64_t time_us = clock_wall_us();
+    if (find_head(s, a, &now, &head, err) < 0 || moment_resolve(s, a, b, head, 0, NULL, ret, err) < 0)
+        return -1;
+    ret->time_us = time_us;
+    return 0;
+}
+
+int moment_of_bookmark(struct sched *s, struct arena *a, const struct branch *b, const char *name,
+                       const char *pointer, struct moment *ret, struct err *err)
+{
+    struct bookmark bookmark;
+    struct branch hold = { 0 };
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0)
+            return -1;
+        if (bookmark_get(c, a, b->id, name, &bookmark, err) < 0)
+            return err->code != ERR_NOT_FOUND
+                       ? -1
+                       : err_field(err, ERR_NOT_FOUND, pointer ? pointer : "",
+                                   "bookmark not found: branch \"%s\" has no \"%.63s\"", b->name, name);
+        if (bookmark.hold_id && branch_get_id(c, a, bookmark.hold_id, &hold, err) < 0)
+            return -1;
+    }
+    if (!bookmark.hold_id && moment_resolve(s, a, b, bookmark.lsn, 0, pointer, ret, err) < 0)
+        return -1;
+    if (bookmark.hold_id)
+        *ret = (struct moment){ .lsn = bookmark.lsn, .branch_id = b->id, .image_id = hold.image_id };
+    ret->time_us = bookmark.timestamp;
+    return 0;
 }

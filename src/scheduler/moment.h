@@ -52,4 +52,14 @@ void moment_releasep(struct sched **s); /* NULL is fine */
 int moment_resolve(struct sched *s, struct arena *a, const struct branch *b, uint64_t lsn, int64_t time_us,
                    const char *pointer, struct moment *ret, struct err *err) MUST_CHECK;
 
+/* The head as it is now; its time is now. */
+int moment_head(struct sched *s, struct arena *a, const struct branch *b, struct moment *ret,
+                struct err *err) MUST_CHECK;
+/*
+ * The place that a bookmark of the branch names: for a held one however old it is, else as moment_resolve.
+ * pointer: the member at fault for ERR_NOT_FOUND and ERR_INVALID, or NULL.
+ */
+int moment_of_bookmark(struct sched *s, struct arena *a, const struct branch *b, const char *name,
+                       const char *pointer, struct moment *ret, struct err *err) MUST_CHECK;
+
 #endif

@@ -284,6 +284,20 @@ def test_snapshots(api, p):
         api.wait(api.ok("DELETE", f"{branches}/{name}?hard_delete=true"))
 
 
+def test_bookmarks(api, p):
+    path = p["path"] + "/branches/main/bookmarks"
+    made = api.ok("PUT", f"{path}/here", {"hold": True, "ttl_seconds": 3600}, expect=(201,))["bookmark"]
+    assert made["hold"] is True and made["expired"] is False
+    same = api.ok("PUT", f"{path}/here", expect=(200,))["bookmark"]
+    assert same["lsn"] == made["lsn"] and same["expires_at"] == made["expires_at"]
+    assert api.ok("GET", path)["bookmarks"] == [same] and api.ok("GET", f"{path}/here")["bookmark"] == same
+    assert api.ok("GET", f"{p['path']}/branches/main/lsn?bookmark=here")["lsn"] == made["lsn"]
+    child = api.ok("POST", p["path"] + "/branches", {"branch": {"name": "of here", "parent_bookmark": "here"}})["branch"]
+    assert child["parent_lsn"] == made["lsn"]
+    api.wait(api.ok("DELETE", f"{p['path']}/branches/{child['id']}?hard_delete=true"))
+    assert api.ok("DELETE", f"{path}/here")["bookmark"]["name"] == "here"
+
+
 def test_branches_that_may_not_go(api, p):
     path = p["path"] + "/branches"
     api.refused("DELETE", path + "/main", text="default")

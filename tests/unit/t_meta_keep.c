@@ -4,6 +4,7 @@
 #include "meta_bed.h"
 
 #include "base/clock.h"
+#include "meta/bookmark.h"
 
 Suite *t_meta_keep_suite(void);
 
@@ -164,13 +165,63 @@ START_TEST(the_parent_that_users_know)
 }
 END_TEST
 
+START_TEST(bookmarks)
+{
+    struct bookmark b = { .branch_id = "b", .name = "here", .lsn = 7, .created_at = 1, .updated_at = 1 }, got;
+    struct bookmark *list;
+    struct branch *unheld, hold = a_branch("hold", "here", 4);
+    size_t n;
+    int64_t removed;
+    WRITE();
+
+    family(c);
+    hold.kind = "snapshot";
+    hold.made_by = "bookmark";
+    hold.parent_id = "b";
+    OK(branch_insert(c, &hold, &E));
+    OK(branch_list_unheld(c, A, 100, 10, &unheld, &n, &E));
+    ck_assert_uint_eq(n, 1);
+    FAILS(ERR_NOT_FOUND, bookmark_get(c, A, "b", "here", &got, &E));
+    b.hold_id = "hold";
+    OK(bookmark_put(c, &b, &E));
+    OK(branch_list_unheld(c, A, 100, 10, &unheld, &n, &E));
+    ck_assert_uint_eq(n, 0);
+    b.lsn = 9;
+    b.updated_at = 5;
+    OK(bookmark_put(c, &b, &E));
+    OK(bookmark_get(c, A, "b", "here", &got, &E));
+    ck_assert_uint_eq(got.lsn, 9);
+    ck_assert_str_eq(got.hold_id, "hold");
+    FAILS(ERR_NOT_FOUND, bookmark_get(c, A, "a", "here", &got, &E));
+    OK(bookmark_prune(c, INT64_MAX, &removed, &E));
+    ck_assert_int_eq(removed, 0);
+    b.expires_at = 50;
+    OK(bookmark_put(c, &b, &E));
+    OK(bookmark_list(c, A, "b", &list, &n, &E)); /* past its time: not there, though its row still is */
+    ck_assert_uint_eq(n, 0);
+    OK(bookmark_prune(c, 49, &removed, &E));
+    ck_assert_int_eq(removed, 0);
+    OK(bookmark_prune(c, 50, &removed, &E));
+    ck_assert_int_eq(removed, 1);
+    b.expires_at = 0;
+    OK(bookmark_put(c, &b, &E));
+    OK(branch_set_deleted(c, "b", 100, "user", 60, &E));
+    OK(bookmark_prune(c, 99, &removed, &E));
+    ck_assert_int_eq(removed, 0);
+    OK(bookmark_prune(c, 100, &removed, &E));
+    ck_assert_int_eq(removed, 1);
+    OK(bookmark_delete(c, "b", "here", &E));
+}
+END_TEST
+
 Suite *t_meta_keep_suite(void)
 {
     Suite *s = suite_create("meta_keep");
     TCase *t = tcase_create("meta_keep");
 
     tcase_add_checked_fixture(t, meta_setup, meta_teardown);
-    TESTS(t, deleted_and_recovered, purged_when_nothing_stands_on_it, expires, the_parent_that_users_know);
+    TESTS(t, deleted_and_recovered, purged_when_nothing_stands_on_it, expires, the_parent_that_users_know,
+          bookmarks);
     suite_add_tcase(s, t);
     return s;
 }
