@@ -25,7 +25,7 @@ static const struct noun BOOKMARK_NOUN = {
 
 #define ALIVE                                                                                                \
     "SELECT " COLUMNS " FROM bookmark WHERE branch_id = :branch AND (expires_at IS NULL OR expires_at > "    \
-                      ":now)"
+    ":now)"
 static const char SQL_BOOKMARK_GET[] = ALIVE " AND name = :name";
 static const char SQL_BOOKMARK_LIST[] = ALIVE " ORDER BY name";
 

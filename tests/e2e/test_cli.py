@@ -629,6 +629,38 @@ def test_first_session(mere):
     assert project not in cli("projects", "list").stdout
 
 
+def test_what_is_kept(mere):
+    """Deleted and recovered, expiring, snapshots, bookmarks."""
+    def cli(*words, **kw):
+        return run_mere(*words, "--api-key-file", str(mere.data / "admin.key"), url=mere.api_url, key=None, **kw)
+
+    def get(*words):
+        return json.loads(cli(*words, "--json").stdout)
+
+    project = cli("projects", "create", "--name", "kept").stdout.split()[1]
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: cli("projects", "delete", project))
+        made = get("branches", "create", "dev", "--ttl", "2h", "--no-endpoint")["branch"]
+        assert made["ttl_interval_seconds"] == 7200
+        assert get("branches", "update", "dev", "--ttl", "7d")["branch"]["ttl_interval_seconds"] == 7 * 86400
+        assert "expires_at" not in get("branches", "update", "dev", "--expires-at", "never", "--name", "dev2")["branch"]
+        assert "--ttl must be" in cli("branches", "update", "dev2", "--ttl", "1w", expect=USAGE).stderr
+        cli("branches", "update", "dev2", expect=USAGE)
+        cli("branches", "delete", "dev2")
+        assert made["id"] in cli("branches", "list", "--deleted").stdout and made["id"] not in cli("branches", "list").stdout
+        assert get("branches", "recover", "dev2")["branch"]["id"] == made["id"]
+        cli("branches", "delete", "dev2", "--hard")
+        cli("branches", "recover", "dev2", expect=NOT_FOUND)
+        snapshot = get("snapshots", "create", "--name", "s 1")["snapshot"]
+        assert snapshot["id"] in cli("snapshots", "list").stdout
+        assert get("snapshots", "restore", snapshot["id"], "--name", "back")["branch"]["restored_from"] == snapshot["id"]
+        assert cli("snapshots", "delete", snapshot["id"]).stderr == f"snapshot {snapshot['id']} deleted\n"
+        mark = get("bookmarks", "set", "v1", "--hold", "--ttl", "1h")["bookmark"]
+        assert mark["hold"] is True and mark["expires_at"] and mark["lsn"] in cli("bookmarks", "list", "--branch", "main").stdout
+        assert cli("bookmarks", "delete", "v1").stderr == "bookmark v1 deleted\n"
+        cli("bookmarks", "delete", "v1", expect=NOT_FOUND)
+
+
 def test_a_local_server_is_found(new_mere):
     """By the file it leaves where only we can write, and no longer after it stopped."""
     m = new_mere().start()

@@ -338,6 +338,22 @@ def test_snapshot_and_restore(crash_mere, crashes, home):
     assert project.call("GET", "/snapshots")["snapshots"] == []
 
 
+def test_bookmark(crash_mere, crashes, home):
+    b, path = home.main, home.main.path("/bookmarks/x")
+    b.query("SELECT 1")
+
+    def holds():
+        return len(crash_mere.rows("SELECT id FROM branch WHERE made_by = 'bookmark'"))
+
+    for point, method, there in (("bookmark.put", "PUT", True), ("bookmark.deleted", "DELETE", False)):
+        crashes.arm(point)
+        attempt(lambda m=method: home.call(m, path, {"hold": True} if m == "PUT" else None))
+        crashes.await_death(point)
+        crash_mere.start()
+        assert bool(home.call("GET", b.path("/bookmarks"))["bookmarks"]) == there, point
+        until(lambda n=int(there): holds() == n, 30, f"{point}: {int(there)} places to be held")
+
+
 def test_create_project(crash_mere, crashes, home):
     made = []
 
