@@ -99,16 +99,23 @@ int intent_snapshot_delete(struct sched *s, struct arena *a, const char *project
 
 /* ---- restore ---- */
 
-static int check_old_name(struct dbc *c, struct arena *a, const char *project_id, const char *name,
-                          struct err *err)
+static int check_name(const char *name, struct err *err)
+{
+    if (!name)
+        return 0;
+    if (intent_check_name(name, 256, "/name", "a branch name", err) < 0)
+        return -1;
+    return id_looks_like_branch(name)
+               ? err_field(err, ERR_INVALID, "/name", "a branch name may not look like a branch id")
+               : 0;
+}
+
+static int check_free(struct dbc *c, struct arena *a, const char *project_id, const char *name,
+                      struct err *err)
 {
     struct branch b;
     struct err ignored = ERR_INIT;
-    if (intent_check_name(name, 256, "/name", "a branch name", err) < 0)
-        return -1;
-    if (id_looks_like_branch(name))
-        return err_field(err, ERR_INVALID, "/name", "a branch name may not look like a branch id");
-    if (branch_get(c, a, project_id, name, &b, &ignored) == 0 && strcmp(b.name, name) == 0)
+    if (name && branch_get(c, a, project_id, name, &b, &ignored) == 0 && strcmp(b.name, name) == 0)
         return err_field(err, ERR_CONFLICT, "/name", "branch already exists; branch_name:\"%s\"", name);
     return 0;
 }
@@ -141,7 +148,7 @@ static int add_finalize(struct dbc *c, struct arena *a, const char *old_name, st
     if (may_replace(c, a, &out->branch, &target, err) < 0)
         return -1;
     const char *name = old_name ? old_name : name_at(a, target.name, "_old_", clock_wall_us());
-    if (check_old_name(c, a, out->project.id, name, err) < 0)
+    if (check_free(c, a, out->project.id, name, err) < 0)
         return -1;
     return intent_add_operation(c, a, out, "finalize_restore", "scheduling", out->branch.id, NULL, name, err);
 }
@@ -171,7 +178,7 @@ int intent_snapshot_restore(struct sched *s, struct arena *a, const char *projec
     struct branch_spec child = PLAIN;
     bool wait;
     *ret = (struct outcome){ 0 };
-    if (sched_space(s, err) < 0)
+    if (check_name(spec->name, err) < 0 || sched_space(s, err) < 0)
         return -1;
     {
         auto_dbc *c = NULL;
@@ -180,7 +187,7 @@ int intent_snapshot_restore(struct sched *s, struct arena *a, const char *projec
         snapshot = ret->branch;
         child.name = spec->name;
         child.restored_from = snapshot.id;
-        if ((spec->name && check_old_name(c, a, project_id, spec->name, err) < 0) ||
+        if (check_free(c, a, project_id, spec->name, err) < 0 ||
             find_target(c, a, &snapshot, spec, &child.restored_as, err) < 0 ||
             intent_insert_child(s, c, a, &snapshot, &child, NULL, ret, &wait, err) < 0 ||
             (spec->finalize && add_finalize(c, a, NULL, ret, err) < 0) || db_commit(c, err) < 0)
@@ -196,7 +203,8 @@ int intent_restore_finalize(struct sched *s, struct arena *a, const char *projec
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0)
+    if (check_name(old_name, err) < 0 || db_write(s->env.db, &c, err) < 0 ||
+        intent_load(c, a, project_id, branch, ret, err) < 0)
         return -1;
     if (!ret->branch.restore_status || strcmp(ret->branch.restore_status, "restored") != 0)
         return err_set(err, ERR_INVALID, "branch \"%s\" %s; nothing was changed", ret->branch.name,

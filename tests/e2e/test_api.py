@@ -657,7 +657,8 @@ BASES = {"project_create": {"project": {}}, "project_update": {"project": {}}, "
          "branch_update": {"branch": {}}, "endpoint_create": {"endpoint": {"branch_id": "dev/1", "type": "read_write"}}, "endpoint_update": {"endpoint": {}},
          "role_create": {"role": {"name": "r"}}, "database_create": {"database": {"name": "d", "owner_name": "neondb_owner"}},
          "database_update": {"database": {}}, "apikey_create": {"key_name": "k"}, "extension_put": {"extension": {}},
-         "branch_restore": {"source_branch_id": "main"}, "branch_reset_to_parent": {}}
+         "branch_restore": {"source_branch_id": "main"}, "branch_reset_to_parent": {}, "snapshot_update": {"snapshot": {}}, "snapshot_restore": {},
+         "branch_finalize_restore": {}, "schedule_set": {"schedule": [{"frequency": "yearly"}]}, "bookmark_put": {}}
 
 
 def spoilt(schemas, schema, base, where=""):
@@ -678,7 +679,7 @@ def test_every_member_of_every_body_spoilt(api, mere, p):
     contract = check_api.Contract(yaml.safe_load((ROOT / "openapi.yaml").read_text()))
     assert {o[3]["operationId"] for o in contract.operations if "requestBody" in o[3]} == set(BASES)
     places = {"branch_id": "main", "endpoint_id": p["endpoints"][0]["id"], "database_name": "neondb", "project_id": p["project"]["id"],
-              "extension_name": "hstore"}
+              "extension_name": "hstore", "snapshot_id": "snap-a-b-c", "bookmark_name": "x"}
     before, wrong, n = counts(mere), [], 0
     for pattern, item in contract.schemas.document["paths"].items():
         for method in set(item) & {"post", "patch", "put"}:
@@ -808,7 +809,7 @@ def test_queries_that_cannot_be_read(api, mere, p):
 def test_unknown_paths_and_methods(api, mere):
     for target in ("/nothing", "/projects/", "//projects", "/projects/x/branches/y/buckets", "/projects/x/branches/y/data-api/neondb",
                    "/projects/x/branches/y/auth", "/projects/x/branches/y/functions", "/projects/x/branches/y/credentials", "/organizations/x/members",
-                   "/consumption_history/projects", "/projects/x/snapshots", "/projects/x/jwks"):
+                   "/consumption_history/projects", "/projects/x/permissions", "/projects/x/jwks"):
         for key in (..., None):
             _, reply = api.refused("GET", target, status=404, code="not_found", key=key)
             assert reply["instance"] == "/api/v2" + target

@@ -67,7 +67,7 @@ START_TEST(every_time_is_its_own)
 {
     for (size_t i = 0; i < N_ELEMENTS(LAST); i++)
         for (int64_t now = at("2027-12-20T00:30:00Z"); now < at("2028-03-05T00:00:00Z");
-             now += (int64_t)1800 * 1000000) {
+             now += (int64_t)5 * 3600 * 1000000) {
             int64_t due = backup_last_due(&LAST[i].e, now);
 
             ck_assert_int_le(due, now);
