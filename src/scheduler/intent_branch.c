@@ -227,8 +227,8 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
     const char *endpoint_id = out->n_endpoints ? out->endpoints[0].id : NULL;
     if (intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
                              endpoint_id, NULL, err) < 0 ||
-        (spec->start && intent_add_operation(c, a, out, "start_compute", "scheduling", b->id, endpoint_id,
-                                             NULL, err) < 0) ||
+        (spec->start &&
+         intent_add_operation(c, a, out, "start_compute", "scheduling", b->id, endpoint_id, NULL, err) < 0) ||
         branch_get_id(c, a, b->id, b, err) < 0 ||
         intent_fill(s, c, a, out, out->project.store_passwords, err) < 0)
         return -1;

@@ -86,8 +86,8 @@ bool job_finalize(struct op *op, struct err *err)
     snprintf(op->parent_id, sizeof(op->parent_id), "%s", target.id);
     op->running = true; /* from here on nobody starts either */
     /* A client that waits is served by what comes after; nobody is refused. */
-    bool still = ops_stop_branch(op->s, b.id, NULL) & ops_stop_branch(op->s, target.id, NULL);
-    if (!still || is_worked_on(op, target.id))
+    bool first = ops_stop_branch(op->s, b.id, NULL), second = ops_stop_branch(op->s, target.id, NULL);
+    if (!first || !second || is_worked_on(op, target.id))
         return false;
     if (db_write(op->s->env.db, &c, err) < 0 || read_pair(c, op, &b, &target, err) < 0 ||
         swap(c, op, &b, &target, err) < 0 || db_commit(c, err) < 0)
