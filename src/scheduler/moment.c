@@ -254,7 +254,8 @@ int moment_head(struct sched *s, struct arena *a, const struct branch *b, struct
     struct branch now = *b;
     uint64_t head;
     int64_t time_us = clock_wall_us();
-    if (find_head(s, a, &now, &head, err) < 0 || moment_resolve(s, a, b, head, 0, NULL, ret, err) < 0)
+    auto_moment *hold UNUSED = moment_hold(s);
+    if (find_head(s, a, &now, true, &head, err) < 0 || moment_resolve(s, a, b, head, 0, NULL, ret, err) < 0)
         return -1;
     ret->time_us = time_us;
     return 0;
