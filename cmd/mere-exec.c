@@ -5,7 +5,8 @@
  * every descriptor but one, and becomes the program.  Runs once per process, single-threaded, links libc only
  * and starts in well under a millisecond.  Never runs a program as root.
  *
- *   mere-exec [--uid N --gid N] [--bind SRC DST]... [--lock-fd N] -- PROGRAM [ARGUMENT]...
+ *   mere-exec [--uid N --gid N] [--bind SRC DST]... [--bind-ro SRC DST]... [--lock-fd N] -- PROGRAM
+ * [ARGUMENT]...
  *
  * With --bind the program has mounts, System V IPC and /dev/shm to itself.
  *
@@ -33,6 +34,7 @@
 
 struct bind {
     const char *from, *to;
+    bool read_only;
 };
 
 struct options {
@@ -82,8 +84,10 @@ static int take_option(struct options *o, char **word)
 {
     const char *name = word[0], *value = word[1], *second = value != NULL ? word[2] : NULL;
 
-    if (strcmp(name, "--bind") == 0 && second != NULL) {
-        o->binds[o->n_binds++] = (struct bind){ value, second };
+    bool read_only = strcmp(name, "--bind-ro") == 0;
+
+    if ((read_only || strcmp(name, "--bind") == 0) && second != NULL) {
+        o->binds[o->n_binds++] = (struct bind){ value, second, read_only };
         return 3;
     }
     if (value == NULL)
@@ -157,8 +161,6 @@ static void private_mounts(void)
 
 static void bind_directories(const struct options *o)
 {
-    struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
-
     if (o->n_binds == 0)
         return;
     private_mounts();
@@ -166,12 +168,15 @@ static void bind_directories(const struct options *o)
         die_sys("make a private", "/dev/shm");
     for (size_t i = 0; i < o->n_binds; i++) {
         const struct bind *b = &o->binds[i];
+        struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 
+        if (b->read_only)
+            attr.attr_set |= MOUNT_ATTR_RDONLY;
         if (mount(b->from, b->to, NULL, MS_BIND | MS_REC, NULL) < 0)
             die(EXIT_STEP_FAILED, "bind %s to %s: %s", b->from, b->to, strerrordesc_np(errno));
-        if (mount_setattr(AT_FDCWD, b->to, AT_RECURSIVE, &attr, sizeof(attr)) < 0 && errno != EPERM &&
-            errno != ENOSYS)
-            die_sys("bind without devices and set-uid", b->to);
+        if (mount_setattr(AT_FDCWD, b->to, AT_RECURSIVE, &attr, sizeof(attr)) < 0 &&
+            (b->read_only || (errno != EPERM && errno != ENOSYS)))
+            die_sys("bind as it is asked for", b->to);
     }
 }
 

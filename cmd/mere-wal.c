@@ -3,6 +3,7 @@
  *
  *   mere-wal push ARCHIVE PATH         keep PATH (relative to the data directory) under its own name in
  * ARCHIVE mere-wal fetch ARCHIVE NAME PATH   put NAME from ARCHIVE to PATH
+ *   mere-wal follow ARCHIVE PG_WAL NAME PATH   the same, or else as far as it is written in PG_WAL
  *
  * push answers 0 only when the bytes are durable under their final name: Postgres then recycles the file. The
  * same file again with the same content is success; other content under a name that is taken is refused for
@@ -189,6 +190,39 @@ static int fetch(const char *archive, const char *name, const char *path)
     return EXIT_KEPT;
 }
 
+/*
+ * What is not kept yet, from where it is being written.  Postgres reads in it as far as it is valid and asks
+ * again; a file that waits to be written under this name (it has another one's pages) is not there yet.
+ */
+static int fetch_live(const char *pg_wal, const char *name, const char *path)
+{
+    struct err why = ERR_INIT;
+    uint32_t tli;
+    uint64_t segno;
+    enum walseg_kind kind = walseg_parse(name, &tli, &segno);
+    auto_fd dir = open(pg_wal, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_fd from = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (from < 0 && errno == ENOENT)
+        return EXIT_ABSENT;
+    if (from >= 0 && kind == WALSEG_SEGMENT && walseg_check(from, segno, own_system_id(), &why) < 0)
+        return EXIT_ABSENT;
+    auto_fd to = from < 0 ? -1 : open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (from < 0 || to < 0 || copy(from, to) < 0) {
+        complain(name, "not handed on", strerror(errno));
+        return EXIT_BROKEN;
+    }
+    return EXIT_KEPT;
+}
+
+static int follow(const char *archive, const char *pg_wal, const char *name, const char *path)
+{
+    int rc = fetch(archive, name, path);
+    if (rc == EXIT_ABSENT)
+        rc = fetch_live(pg_wal, name, path);
+    /* Kept and recycled between the two looks. */
+    return rc == EXIT_ABSENT ? fetch(archive, name, path) : rc;
+}
+
 int main(int argc, char **argv)
 {
     struct sigaction deadline = { .sa_handler = on_deadline };
@@ -198,6 +232,9 @@ int main(int argc, char **argv)
         return push(argv[2], argv[3]);
     if (argc == 5 && strcmp(argv[1], "fetch") == 0)
         return fetch(argv[2], argv[3], argv[4]);
-    complain("usage", "mere-wal push ARCHIVE PATH | mere-wal fetch ARCHIVE NAME PATH", NULL);
+    if (argc == 6 && strcmp(argv[1], "follow") == 0)
+        return follow(argv[2], argv[3], argv[4], argv[5]);
+    complain("usage",
+             "mere-wal push ARCHIVE PATH | fetch ARCHIVE NAME PATH | follow ARCHIVE PG_WAL NAME PATH", NULL);
     return EXIT_BROKEN;
 }

@@ -85,9 +85,10 @@ static const struct command COMMANDS[] = {
     { "operations", "list", "", 0, 0, "project limit", "list operations, newest first", cli_operations_list },
     { "operations", "get", "ID", 1, 1, "project", "show one", cli_operations_get },
     { "url", NULL, "[BRANCH]", 0, 1, "project branch database role",
-      "print a connection string, password included", cli_url },
-    { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "project branch database role", "run psql on a branch",
-      cli_psql },
+      "print a connection string, password included; BRANCH@LSN or BRANCH@TIME is the branch as it was",
+      cli_url },
+    { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "project branch database role",
+      "run psql on a branch, or on BRANCH@LSN or BRANCH@TIME", cli_psql },
     { "schema", NULL, "[BRANCH]", 0, 1, "project branch database at", "print the schema of a database as SQL",
       cli_schema },
     { "schema-diff", NULL, "[BASE] BRANCH", 1, 2, "project database at",
@@ -305,6 +306,7 @@ static void print_help(struct cli *c, const struct command *cmd, const char *nou
              "  mere projects create --name shop\n"
              "  mere branches create dev\n"
              "  mere psql dev -- -c 'select version()'\n"
+             "  mere psql main@2026-01-31T17:00:00Z\n"
              "  psql \"$(mere url dev)\"\n");
     puts(cmd != NULL ? "Usage:" : "Commands:");
     for (size_t i = 0; i < N_ELEMENTS(COMMANDS); i++)

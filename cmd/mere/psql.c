@@ -27,10 +27,41 @@ static int ask_to_choose(struct cli *c, const char *project, const char *branch,
     return rc != CLI_OK ? rc : cli_refused(c, status, refusal);
 }
 
+/* BRANCH@LSN and BRANCH@TIME: *ret_word is what says so in options, NULL for a plain name, which may have an
+ * @ too. */
+static const char *split_moment(struct cli *c, const char *named, const char **ret_word)
+{
+    const char *at = named != NULL ? strrchr(named, '@') : NULL;
+    uint64_t lsn;
+    int64_t time_us;
+
+    *ret_word = NULL;
+    if (at == NULL || at == named)
+        return named;
+    if (text_to_lsn(at + 1, &lsn))
+        *ret_word = arena_printf(c->arena, "neon_lsn:%s", at + 1);
+    else if (text_to_time(at + 1, &time_us))
+        *ret_word = arena_printf(c->arena, "neon_timestamp:%s", at + 1);
+    return *ret_word != NULL ? arena_strndup(c->arena, named, (size_t)(at - named)) : named;
+}
+
+/* Adds a word to the options of a connection string. */
+static const char *add_option(struct cli *c, const char *uri, const char *word)
+{
+    const char *options = strstr(uri, "options=");
+    size_t n = options != NULL ? strcspn(options, "&") : 0;
+
+    if (options == NULL)
+        return arena_printf(c->arena, "%s%soptions=%s", uri, strchr(uri, '?') != NULL ? "&" : "?",
+                            cli_enc(c, word));
+    return arena_printf(c->arena, "%.*s%%20%s%s", (int)(options + n - uri), uri, cli_enc(c, word),
+                        options + n);
+}
+
 /* connection_uri of the branch named by word or option; without one the API takes the default branch. */
 static int connection_uri(struct cli *c, json_t **ret_answer, const char **ret)
 {
-    const char *branch = c->n_args > 0 ? c->args[0] : c->opt[OPT_BRANCH];
+    const char *moment, *branch = split_moment(c, c->n_args > 0 ? c->args[0] : c->opt[OPT_BRANCH], &moment);
     const char *project, *path;
     int rc, status;
 
@@ -54,6 +85,10 @@ static int connection_uri(struct cli *c, json_t **ret_answer, const char **ret)
     *ret = cli_text(c, *ret_answer, "uri");
     if ((*ret)[0] == '\0')
         return cli_fail(CLI_FAILURE, "the server gave no connection string");
+    if (moment != NULL) {
+        *ret = add_option(c, *ret, moment);
+        json_object_set_new(*ret_answer, "uri", json_string(*ret));
+    }
     return CLI_OK;
 }
 

@@ -79,11 +79,14 @@ int api_branch_count(struct http_req *req, struct http_res *res, struct err *err
 static json_t *connection_uris(const struct sched_info *info, const struct outcome *out)
 {
     struct view_connection c;
+    size_t first = 0; /* that can write, if there is one */
 
+    while (first + 1 < out->n_endpoints && strcmp(out->endpoints[first].type, "read_write") != 0)
+        first++;
     if (out->n_endpoints == 0 || out->n_roles != 1 || out->n_databases != 1 || out->passwords == NULL ||
         out->passwords[0] == NULL)
         return NULL;
-    c = (struct view_connection){ .endpoint_id = out->endpoints[0].id,
+    c = (struct view_connection){ .endpoint_id = out->endpoints[first].id,
                                   .role = out->roles[0].name,
                                   .password = out->passwords[0],
                                   .database = out->databases[0].name };

@@ -5,6 +5,7 @@
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
+#include "scheduler/lag.h"
 
 static int answer_change(struct http_req *req, struct http_res *res, int status, const struct outcome *out)
 {
@@ -59,12 +60,20 @@ int api_endpoint_get(struct http_req *req, struct http_res *res, struct err *err
 {
     struct project p;
     struct endpoint e;
-    auto_dbc *c = NULL;
+    struct lag lag;
+    json_t *one;
 
-    if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
-        endpoint_get(c, req->arena, p.id, http_param(req, "endpoint_id"), &e, err) < 0)
-        return -1;
-    return res_json(res, 200, json_pack("{s:o}", "endpoint", view_endpoint(sched_info(req->sched), &e)));
+    {
+        auto_dbc *c = NULL;
+
+        if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
+            endpoint_get(c, req->arena, p.id, http_param(req, "endpoint_id"), &e, err) < 0)
+            return -1;
+    }
+    lag_measure(req->sched, req->arena, &e, &lag);
+    one = view_endpoint(sched_info(req->sched), &e);
+    view_lag(one, &lag);
+    return res_json(res, 200, json_pack("{s:o}", "endpoint", one));
 }
 
 int api_endpoint_update(struct http_req *req, struct http_res *res, struct err *err)

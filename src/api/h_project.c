@@ -130,5 +130,5 @@ int api_project_limits(struct http_req *req, struct http_res *res, struct err *e
     if (read_project(req, &p, err) < 0)
         return -1;
     return res_json(res, 200,
-                    json_pack("{s:{s:i, s:i}}", "limits", "max_branches", -1, "max_read_only_endpoints", 0));
+                    json_pack("{s:{s:i, s:i}}", "limits", "max_branches", -1, "max_read_only_endpoints", -1));
 }

@@ -383,6 +383,17 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
     return obj;
 }
 
+void view_lag(json_t *endpoint, const struct lag *lag)
+{
+    char lsn[LSN_TEXT_SIZE];
+
+    if (!lag->known)
+        return;
+    put_text(endpoint, "replay_lsn", text_lsn(lag->replay_lsn, lsn));
+    json_object_set_new(endpoint, "lag_bytes", json_integer(lag->bytes));
+    json_object_set_new(endpoint, "lag_seconds", json_real((double)lag->us / 1e6));
+}
+
 /* --- roles, databases, operations --- */
 
 static const struct field ROLE[] = {

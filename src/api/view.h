@@ -9,6 +9,7 @@
 
 #include "api/http.h"
 #include "scheduler/intent.h"
+#include "scheduler/lag.h"
 
 /* The one user and the one organisation of a server. */
 #define VIEW_USER_ID     "00000000-0000-4000-8000-000000000001"
@@ -30,6 +31,8 @@ json_t *view_user(void);
 json_t *view_organization(void);
 json_t *view_region(const struct sched_info *info);
 
+/* Adds to an endpoint how far it lies behind, where that is known. */
+void view_lag(json_t *endpoint, const struct lag *lag);
 /* Arrays of them. */
 json_t *view_endpoints(const struct sched_info *info, const struct endpoint *list, size_t n);
 json_t *view_roles(const struct role *list, const char *const *passwords,

@@ -68,7 +68,7 @@ int env_prepare(const struct env *env, struct err *err)
         return -1;
     auto_arena *a = arena_new(0);
     static const char *const DATA_DIRS[] = { "wal", "locks", "logs" };
-    static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal" };
+    static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal", "mnt/from" };
     for (size_t i = 0; i < N_ELEMENTS(DATA_DIRS); i++)
         if (fs_mkdir(arena_printf(a, "%s/%s", env->data_dir, DATA_DIRS[i]), 0700, (uid_t)-1, (gid_t)-1, err) <
             0)
@@ -156,7 +156,7 @@ const char *env_conf_dir(const struct env *env, struct arena *a, const char *end
 }
 
 void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch,
-              struct env_view *ret)
+              const char *followed, struct env_view *ret)
 {
     const char *wal = env->as_root ? arena_printf(a, "%s/mnt/wal", env->run_dir)
                       : branch     ? env_wal(env, a, branch)
@@ -167,6 +167,9 @@ void env_view(const struct env *env, struct arena *a, const char *volume, const 
         .archive = arena_printf(a, "%s/archive", wal),
         .wal_tool = arena_printf(a, "%s/mere-wal",
                                  env->as_root ? arena_printf(a, "%s/mnt", env->run_dir) : env->bin_dir),
+        .followed = !followed      ? NULL
+                    : env->as_root ? arena_printf(a, "%s/mnt/from", env->run_dir)
+                                   : env_wal(env, a, followed),
     };
 }
 
@@ -188,29 +191,32 @@ static void add(struct args *args, const char *word)
     args->v[args->n] = NULL;
 }
 
-static void add_bind(struct args *args, const char *from, const char *to)
+static void add_bind(struct args *args, const char *option, const char *from, const char *to)
 {
-    add(args, "--bind");
+    add(args, option);
     add(args, from);
     add(args, to);
 }
 
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
-                                 const char *branch, bool keep_lock, const char *const *argv)
+                                 const char *branch, const char *followed, bool keep_lock,
+                                 const char *const *argv)
 {
     struct args args = { .a = a };
     struct env_view view;
-    env_view(env, a, volume, branch, &view);
+    env_view(env, a, volume, branch, followed, &view);
     add(&args, arena_printf(a, "%s/mere-exec", env->bin_dir));
     if (env->as_root) {
         add(&args, "--uid");
         add(&args, arena_printf(a, "%u", (unsigned)env->uid));
         add(&args, "--gid");
         add(&args, arena_printf(a, "%u", (unsigned)env->gid));
-        add_bind(&args, env_pgdata(env, a, volume), view.data_dir);
-        add_bind(&args, arena_printf(a, "%s/mere-wal", env->bin_dir), view.wal_tool);
+        add_bind(&args, "--bind", env_pgdata(env, a, volume), view.data_dir);
+        add_bind(&args, "--bind", arena_printf(a, "%s/mere-wal", env->bin_dir), view.wal_tool);
         if (branch)
-            add_bind(&args, env_wal(env, a, branch), arena_printf(a, "%s/mnt/wal", env->run_dir));
+            add_bind(&args, "--bind", env_wal(env, a, branch), arena_printf(a, "%s/mnt/wal", env->run_dir));
+        if (followed)
+            add_bind(&args, "--bind-ro", env_wal(env, a, followed), view.followed);
     }
     if (keep_lock) {
         add(&args, "--lock-fd");

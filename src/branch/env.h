@@ -70,15 +70,17 @@ struct env_view {
     const char *pg_wal;
     const char *archive;
     const char *wal_tool;
+    const char *followed; /* the WAL directory of who is followed */
 };
 void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch,
-              struct env_view *ret);
+              const char *followed, struct env_view *ret);
 /*
  * The argv that runs argv as the compute's user inside its view, through mere-exec.  branch NULL: no WAL
  * directory (initdb). procs: cgroup files to join, or NULL.  keep_lock: the child keeps descriptor
- * PROC_KEEP_FD.
+ * PROC_KEEP_FD.  followed: whose WAL directory it may read, or NULL.
  */
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
-                                 const char *branch, bool keep_lock, const char *const *argv);
+                                 const char *branch, const char *followed, bool keep_lock,
+                                 const char *const *argv);
 
 #endif

@@ -249,6 +249,7 @@ static int read_to(const struct history *h, const char *dir, int64_t after_us, s
             ret->stamp_us = rec.stamp_us;
     }
     ret->lsn = walread_at(r);
+    ret->needs = *walread_needs(r);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "branch/env.h"
 #include "meta/branch.h"
 #include "meta/image.h"
+#include "pg/control.h"
 
 struct history_piece {
     const char *volume_id; /* whose WAL directory */
@@ -29,9 +30,10 @@ struct history {
 
 /* A record boundary. */
 struct history_place {
-    uint64_t lsn;     /* the first place at or after the one asked for where a record can begin */
-    int64_t stamp_us; /* the largest stamp of a commit or abort before it in the whole line; 0 = there is
-                         none; only of what was read when the image's own is not known */
+    uint64_t lsn;          /* the first place at or after the one asked for where a record can begin */
+    int64_t stamp_us;      /* the largest stamp of a commit or abort before it in the whole line; 0 = there is
+                              none; only of what was read when the image's own is not known */
+    struct pg_needs needs; /* of a standby that replays from the image to here */
 };
 
 /* image_id: the image to begin with (the one that a branch holds); NULL = the newest that will do.  lsn must

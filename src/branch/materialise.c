@@ -43,12 +43,12 @@ static int write_begin(const struct env *env, struct branch *b, uint32_t tli, ui
     return 0;
 }
 
-static int place_wal(const struct env *env, struct arena *a, const struct branch *b, const char *image_wal,
+static int place_wal(const struct env *env, struct arena *a, const char *volume_id, const char *image_wal,
                      struct err *err)
 {
     const char **names;
     size_t n;
-    const char *pg_wal = env_pg_wal(env, a, b->volume_id);
+    const char *pg_wal = env_pg_wal(env, a, volume_id);
     if (fs_list(a, image_wal, &names, &n, err) < 0)
         return -1;
     for (size_t i = 0; i < n; i++) {
@@ -61,61 +61,128 @@ static int place_wal(const struct env *env, struct arena *a, const struct branch
 }
 
 /* All that is in pg_wal, and its name up to the data directory. */
-static int sync_wal(const struct env *env, struct arena *a, const struct branch *b, struct err *err)
+static int sync_wal(const struct env *env, struct arena *a, const char *volume_id, struct err *err)
 {
     const char **names;
     size_t n;
-    const char *pg_wal = env_pg_wal(env, a, b->volume_id);
+    const char *pg_wal = env_pg_wal(env, a, volume_id);
     if (fs_list(a, pg_wal, &names, &n, err) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)
         if (strcmp(names[i], "archive_status") != 0 &&
             fs_sync_file(arena_printf(a, "%s/%s", pg_wal, names[i]), err) < 0)
             return -1;
-    if (fs_sync_dir(pg_wal, err) < 0 || fs_sync_dir(env_wal(env, a, b->volume_id), err) < 0)
+    if (fs_sync_dir(pg_wal, err) < 0 || fs_sync_dir(env_wal(env, a, volume_id), err) < 0)
         return -1;
     return fs_sync_dir(arena_printf(a, "%s/wal", env->data_dir), err);
 }
 
-static int make_volume(const struct env *env, struct arena *a, struct branch *b, struct err *err)
+/* A volume and a WAL directory of this name, whatever was there: the image, and the WAL from it to past->lsn.
+ */
+static int fill_volume(const struct env *env, struct arena *a, const char *volume_id,
+                       const struct history *past, struct history_place *ret, struct err *err)
 {
-    struct history past;
-    struct history_place place;
-    if (capture_complete(env, a, b->image_id, err) < 0 || find_past(env, a, b, &past, err) < 0 ||
-        write_begin(env, b, history_tli(&past), past.lsn, err) < 0)
-        return -1;
-    if (store_remove(env->store, b->volume_id, err) < 0 || volume_make_wal(env, b->volume_id, true, err) < 0)
+    *ret = (struct history_place){ .lsn = past->lsn };
+    if (store_remove(env->store, volume_id, err) < 0 || volume_make_wal(env, volume_id, true, err) < 0)
         return -1;
     CRASH_POINT("materialise.cleared");
-    if (store_clone(env->store, b->image_id, b->volume_id, false, err) < 0)
-        return err_wrap(err, "clone of image %s", b->image_id);
+    if (store_clone(env->store, past->image.id, volume_id, false, err) < 0)
+        return err_wrap(err, "clone of image %s", past->image.id);
     CRASH_POINT("materialise.cloned");
-    const char *carried = env_image_wal(env, a, b->volume_id);
-    if (place_wal(env, a, b, carried, err) < 0 ||
-        history_gather(&past, env_pg_wal(env, a, b->volume_id), &place, err) < 0 ||
-        sync_wal(env, a, b, err) < 0)
-        return -1;
-    if (place.lsn != past.lsn && write_begin(env, b, history_tli(&past), place.lsn, err) < 0)
+    const char *carried = env_image_wal(env, a, volume_id);
+    if (place_wal(env, a, volume_id, carried, err) < 0 ||
+        history_gather(past, env_pg_wal(env, a, volume_id), ret, err) < 0 ||
+        sync_wal(env, a, volume_id, err) < 0)
         return -1;
     CRASH_POINT("materialise.placed");
     return fs_remove_tree(carried, false, err);
 }
 
-int materialise(const struct env *env, struct arena *a, struct branch *b, bool *ret_first, struct err *err)
+static int make_volume(const struct env *env, struct arena *a, struct branch *b, struct pg_needs *ret_needs,
+                       struct err *err)
+{
+    struct history past;
+    struct history_place place;
+    if (capture_complete(env, a, b->image_id, err) < 0 || find_past(env, a, b, &past, err) < 0 ||
+        write_begin(env, b, history_tli(&past), past.lsn, err) < 0 ||
+        fill_volume(env, a, b->volume_id, &past, &place, err) < 0)
+        return -1;
+    *ret_needs = place.needs;
+    return place.lsn != past.lsn ? write_begin(env, b, history_tli(&past), place.lsn, err) : 0;
+}
+
+static int link_wal(const struct env *env, struct arena *a, const char *volume_id, struct err *err)
 {
     struct env_view view;
+    env_view(env, a, volume_id, volume_id, NULL, &view);
+    return volume_link_wal(env_pgdata(env, a, volume_id), view.pg_wal, err);
+}
+
+int materialise(const struct env *env, struct arena *a, struct branch *b, bool *ret_first, struct err *err)
+{
+    struct pg_needs needs;
     *ret_first = strcmp(b->volume, "ready") != 0;
     if (*ret_first) {
         if (!b->image_id)
             return err_set(err, ERR_INTERNAL, "branch %s has nothing to be made from yet", b->id);
-        if (make_volume(env, a, b, err) < 0)
+        if (make_volume(env, a, b, &needs, err) < 0)
             return -1;
     } else if (!store_exists(env->store, b->volume_id) || !fs_exists(env_pg_wal(env, a, b->volume_id))) {
         /* Never made anew in silence: what it held is gone. */
         return err_set(err, ERR_DAMAGED, "the data of this branch is missing on disk; it is not started");
     }
-    env_view(env, a, b->volume_id, b->volume_id, &view);
-    return volume_link_wal(env_pgdata(env, a, b->volume_id), view.pg_wal, err);
+    return link_wal(env, a, b->volume_id, err);
+}
+
+static int make_standby(const struct env *env, struct arena *a, const char *volume_id, struct pg_needs *needs,
+                        struct err *err)
+{
+    struct pg_control control;
+    const char *pgdata = env_pgdata(env, a, volume_id);
+    if (pg_control_read(pgdata, &control, err) < 0 || volume_make_standby(env, pgdata, err) < 0)
+        return -1;
+    pg_needs_raise(needs, &control.needs);
+    return link_wal(env, a, volume_id, err);
+}
+
+int materialise_moment(const struct env *env, struct arena *a, struct branch *b, struct pg_needs *ret_needs,
+                       struct err *err)
+{
+    return make_volume(env, a, b, ret_needs, err) < 0 ? -1
+                                                      : make_standby(env, a, b->volume_id, ret_needs, err);
+}
+
+/* The newest image of the branch's own, from which on it is followed; or what the branch itself begins with.
+ */
+static int find_seed(const struct env *env, struct arena *a, const struct branch *b, struct history *ret,
+                     struct err *err)
+{
+    {
+        auto_dbc *c = NULL;
+        if (db_read(env->db, &c, err) < 0 || history_find(env, c, a, b, INT64_MAX, NULL, ret, err) < 0)
+            return -1;
+    }
+    if (!ret->image.branch_id || strcmp(ret->image.branch_id, b->id) != 0)
+        return capture_complete(env, a, b->image_id, err) < 0 ? -1 : find_past(env, a, b, ret, err);
+    ret->n = 0;
+    ret->lsn = ret->image.lsn;
+    return 0;
+}
+
+int materialise_follower(const struct env *env, struct arena *a, const struct branch *b,
+                         const char *volume_id, struct pg_needs *ret_needs, uint64_t *ret_least,
+                         struct err *err)
+{
+    struct history seed;
+    struct history_place place;
+    if (!b->image_id)
+        return err_set(err, ERR_UNAVAILABLE, "branch %s is still being made", b->id);
+    if (find_seed(env, a, b, &seed, err) < 0 || volume_make_wal(env, b->volume_id, false, err) < 0 ||
+        fill_volume(env, a, volume_id, &seed, &place, err) < 0)
+        return -1;
+    *ret_needs = place.needs;
+    *ret_least = place.lsn > b->head_lsn ? place.lsn : b->head_lsn;
+    return make_standby(env, a, volume_id, ret_needs, err);
 }
 
 int materialise_verify(const struct env *env, struct arena *a, const struct branch *b, uint32_t *ret_tli,
@@ -140,6 +207,31 @@ int materialise_verify(const struct env *env, struct arena *a, const struct bran
             "the branch reached LSN %s of timeline %u instead of %s of timeline %u; it is not served",
             text_lsn(left, got), (unsigned)parent, text_lsn(b->fork_lsn, want), (unsigned)b->fork_tli);
     *ret_tli = control.tli;
+    return 0;
+}
+
+int materialise_verify_moment(const struct branch *b, struct pg_admin *admin, int timeout_ms, struct err *err)
+{
+    uint64_t at;
+    char want[LSN_TEXT_SIZE], got[LSN_TEXT_SIZE];
+    if (pg_admin_wait_replayed(admin, b->fork_lsn, timeout_ms, &at, err) < 0)
+        return -1;
+    if (walseg_record_start(at) != walseg_record_start(b->fork_lsn))
+        return err_set(err, ERR_INTERNAL, "the branch was brought to LSN %s instead of %s; it is not served",
+                       text_lsn(at, got), text_lsn(b->fork_lsn, want));
+    return 0;
+}
+
+int materialise_verify_follower(uint64_t least, struct pg_admin *admin, int timeout_ms, struct err *err)
+{
+    uint64_t at;
+    char want[LSN_TEXT_SIZE], got[LSN_TEXT_SIZE];
+    if (pg_admin_wait_replayed(admin, UINT64_MAX, timeout_ms, &at, err) < 0)
+        return -1;
+    if (walseg_record_start(at) < walseg_record_start(least))
+        return err_set(err, ERR_INTERNAL,
+                       "the endpoint could follow its branch to LSN %s only, not to %s; it is not served",
+                       text_lsn(at, got), text_lsn(least, want));
     return 0;
 }
 

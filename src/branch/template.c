@@ -23,7 +23,7 @@ static int run_initdb(const struct env *env, struct arena *a, const struct pg_in
                       const char *id, struct err *err)
 {
     struct env_view view;
-    env_view(env, a, id, NULL, &view);
+    env_view(env, a, id, NULL, NULL, &view);
     const char *const argv[] = { arena_printf(a, "%s/initdb", install->bindir),
                                  "-D",
                                  view.data_dir,
@@ -39,7 +39,7 @@ static int run_initdb(const struct env *env, struct arena *a, const struct pg_in
                                  NULL };
     if (fs_mkdir(env_pgdata(env, a, id), 0700, env->uid, env->gid, err) < 0)
         return -1;
-    return proc_run(a, env_exec_argv(env, a, id, NULL, false, argv), INITDB_TIMEOUT_MS, NULL, err);
+    return proc_run(a, env_exec_argv(env, a, id, NULL, NULL, false, argv), INITDB_TIMEOUT_MS, NULL, err);
 }
 
 /* Single-user mode goes on after an error, so its output is what tells. */
@@ -62,7 +62,7 @@ static int run_sql(const struct env *env, struct arena *a, const struct pg_insta
                    struct err *err)
 {
     struct env_view view;
-    env_view(env, a, id, NULL, &view);
+    env_view(env, a, id, NULL, NULL, &view);
     const char *const argv[] = {
         arena_printf(a, "%s/postgres", install->bindir), "--single", "-D", view.data_dir, "postgres", NULL
     };
@@ -75,7 +75,7 @@ static int run_sql(const struct env *env, struct arena *a, const struct pg_insta
     auto_fd out = open(out_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (in < 0 || out < 0)
         return err_sys(err, "open %s", in < 0 ? in_path : out_path);
-    struct proc_spec spec = { .argv = env_exec_argv(env, a, id, NULL, false, argv),
+    struct proc_spec spec = { .argv = env_exec_argv(env, a, id, NULL, NULL, false, argv),
                               .stdin_fd = in,
                               .stdout_fd = out,
                               .stderr_fd = out,

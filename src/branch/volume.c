@@ -68,6 +68,14 @@ int volume_strip(const struct env *env, const char *pgdata, struct err *err)
     return fs_write_plain(signal_path, "", 0, 0600, env->uid, env->gid, err);
 }
 
+int volume_make_standby(const struct env *env, const char *pgdata, struct err *err)
+{
+    auto_free char *path = xasprintf("%s/standby.signal", pgdata);
+    if (fs_write_plain(path, "", 0, 0600, env->uid, env->gid, err) < 0)
+        return -1;
+    return remove_file(pgdata, "recovery.signal", err);
+}
+
 /* The last three components: ".../wal/<branch>/pg_wal", or ".../mnt/wal/pg_wal" inside a namespace. */
 static const char *tail_of(const char *path)
 {
@@ -103,8 +111,10 @@ int volume_make_wal(const struct env *env, const char *volume, bool fresh, struc
     const char *const dirs[] = { env_wal(env, a, volume), env_pg_wal(env, a, volume),
                                  arena_printf(a, "%s/archive_status", env_pg_wal(env, a, volume)),
                                  env_archive(env, a, volume) };
-    if (fresh && fs_remove_tree(dirs[0], false, err) < 0)
-        return -1;
+    /* Emptied, not made anew: who follows a branch that is not started yet has these very directories. */
+    for (size_t i = 0; fresh && i < N_ELEMENTS(dirs); i++)
+        if (i > 0 && fs_exists(dirs[i]) && fs_remove_tree(dirs[i], true, err) < 0)
+            return -1;
     for (size_t i = 0; i < N_ELEMENTS(dirs); i++)
         if (fs_mkdir(dirs[i], 0700, env->uid, env->gid, err) < 0)
             return -1;

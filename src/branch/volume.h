@@ -16,6 +16,10 @@
  */
 int volume_strip(const struct env *env, const char *pgdata, struct err *err) MUST_CHECK;
 
+/* A stripped data directory will follow other WAL and never write its own: standby.signal instead of
+ * recovery.signal. */
+int volume_make_standby(const struct env *env, const char *pgdata, struct err *err) MUST_CHECK;
+
 /* pg_wal of this data directory is a link to `target`, and to nothing else; made when absent, followed when
  * the data directory was moved.  ERR_INTERNAL when it points to another branch's WAL. */
 int volume_link_wal(const char *pgdata, const char *target, struct err *err) MUST_CHECK;

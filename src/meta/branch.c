@@ -304,18 +304,21 @@ int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, stru
 }
 
 static const char SQL_BRANCH_LEFT_OVER[] =
-    "SELECT " COLUMNS " FROM branch WHERE kind = 'temporary' AND state <> 'deleting'"
+    "SELECT " COLUMNS
+    " FROM branch WHERE kind = 'temporary' AND state <> 'deleting' AND (:id IS NULL OR id = :id)"
     " AND NOT EXISTS (SELECT 1 FROM operation AS o WHERE o.status IN ('scheduling', 'running')"
     "  AND (o.branch_id = branch.id OR o.args = branch.id))"
     " AND NOT EXISTS (SELECT 1 FROM branch AS child WHERE child.parent_id = branch.id)"
     " AND NOT EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = branch.id"
     "  AND (e.desired = 'running' OR e.observed NOT IN ('STOPPED', 'FAILED')))";
 
-int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n, struct err *err)
+int branch_list_left_over(struct dbc *c, struct arena *a, const char *id, struct branch **ret, size_t *ret_n,
+                          struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_BRANCH_LEFT_OVER, &st, err) < 0)
         return -1;
+    bind_text(st, ":id", id);
     *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;
 }
@@ -394,6 +397,38 @@ int branch_list_unheld(struct dbc *c, struct arena *a, int64_t now_us, int64_t l
                        size_t *ret_n, struct err *err)
 {
     return list_due(c, a, SQL_BRANCH_UNHELD, now_us, limit, ret, ret_n, err);
+}
+
+#define MOMENT_OF                                                                                            \
+    " FROM branch WHERE parent_id = :parent AND kind = 'temporary' AND state = 'ready'"                      \
+    " AND EXISTS (SELECT 1 FROM endpoint AS e WHERE e.branch_id = branch.id AND e.type = 'read_only'"        \
+    "  AND e.desired <> 'deleted')"
+static const char SQL_BRANCH_LIST_MOMENTS[] = "SELECT " COLUMNS MOMENT_OF;
+
+int branch_list_moments(struct dbc *c, struct arena *a, const char *parent_id, struct branch **ret,
+                        size_t *ret_n, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_LIST_MOMENTS, &st, err) < 0)
+        return -1;
+    bind_text(st, ":parent", parent_id);
+    *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
+    return *ret != NULL ? 0 : -1;
+}
+
+static const char SQL_BRANCH_FIND_MOMENT[] = "SELECT " COLUMNS MOMENT_OF " AND parent_lsn = :lsn";
+
+int branch_find_moment(struct dbc *c, struct arena *a, const char *parent_id, uint64_t lsn,
+                       struct branch *ret, bool *ret_found, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_FIND_MOMENT, &st, err) < 0)
+        return -1;
+    bind_text(st, ":parent", parent_id);
+    bind_i64(st, ":lsn", (int64_t)lsn);
+    int rc = row_find(c, st, &BRANCH_NOUN, a, ret, err);
+    *ret_found = rc == 1;
+    return rc < 0 ? -1 : 0;
 }
 
 static const char SQL_BRANCH_COUNT[] = "SELECT count(*)" LIST_WHERE;

@@ -80,8 +80,8 @@ int branch_list_snapshots(struct dbc *c, struct arena *a, const char *project_id
 int branch_list_all(struct dbc *c, struct arena *a, const char *project_id, struct branch **ret,
                     size_t *ret_n, struct err *err) MUST_CHECK;
 /* Temporary ones that nothing works on or with any more: no open operation is of them or names them in its
- * args, and no compute of theirs runs or is to run. */
-int branch_list_left_over(struct dbc *c, struct arena *a, struct branch **ret, size_t *ret_n,
+ * args, and no compute of theirs runs or is to run.  id: only this one, if it is one of them; NULL = all. */
+int branch_list_left_over(struct dbc *c, struct arena *a, const char *id, struct branch **ret, size_t *ret_n,
                           struct err *err) MUST_CHECK;
 /* What the retention of history needs to know of a branch. */
 struct branch_line {
@@ -110,6 +110,12 @@ int branch_list_purgeable(struct dbc *c, struct arena *a, int64_t now_us, int64_
 /* What held the place of a bookmark that is gone. */
 int branch_list_unheld(struct dbc *c, struct arena *a, int64_t now_us, int64_t limit, struct branch **ret,
                        size_t *ret_n, struct err *err) MUST_CHECK;
+/* The temporary ones that are read (by an endpoint of type read_only) at some LSN of the parent. */
+int branch_list_moments(struct dbc *c, struct arena *a, const char *parent_id, struct branch **ret,
+                        size_t *ret_n, struct err *err) MUST_CHECK;
+/* The one at this LSN: there is at most one. */
+int branch_find_moment(struct dbc *c, struct arena *a, const char *parent_id, uint64_t lsn,
+                       struct branch *ret, bool *ret_found, struct err *err) MUST_CHECK;
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;

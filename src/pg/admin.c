@@ -265,6 +265,54 @@ int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct e
                      err);
 }
 
+int pg_admin_flushed(struct pg_admin *p, uint64_t *ret, struct err *err)
+{
+    return query_lsn(p, "SELECT pg_current_wal_flush_lsn()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
+}
+
+int pg_admin_replayed(struct pg_admin *p, uint64_t *ret, int64_t *ret_commit_us, struct err *err)
+{
+    static const char SQL[] =
+        "SELECT pg_last_wal_replay_lsn(), coalesce((extract(epoch FROM pg_last_xact_replay_timestamp()) * "
+        "1000000)::bigint, 0)";
+    auto_result *r = NULL;
+    if (query(p, SQL, 0, NULL, CALL_TIMEOUT_MS, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1 || !text_to_lsn(PQgetvalue(r, 0, 0), ret))
+        return err_set(err, ERR_INTERNAL, "Postgres answered no LSN");
+    *ret_commit_us = strtoll(PQgetvalue(r, 0, 1), NULL, 10);
+    return 0;
+}
+
+/* The startup process announces nothing; but it is asked from inside, so that each question costs no more
+ * than the pause.  Only one that waits for more WAL has come to the end of what there is. */
+static int look_replayed(struct pg_admin *p, int64_t deadline_ms, uint64_t *ret, bool *ret_waiting,
+                         struct err *err)
+{
+    static const char SQL[] =
+        "SELECT pg_last_wal_replay_lsn(), pg_sleep(0.005), EXISTS (SELECT FROM pg_stat_activity WHERE "
+        "backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream'))";
+    auto_result *r = NULL;
+    int64_t left = deadline_ms - clock_mono_ms();
+    if (query(p, SQL, 0, NULL, left > 1000 ? CALL_TIMEOUT_MS : 1000, &r, err) < 0)
+        return -1;
+    if (PQntuples(r) != 1 || !text_to_lsn(PQgetvalue(r, 0, 0), ret))
+        return err_set(err, ERR_INTERNAL, "Postgres answered no LSN");
+    *ret_waiting = strcmp(PQgetvalue(r, 0, 2), "t") == 0;
+    return left > 0 ? 0 : err_set(err, ERR_TIMEOUT, "the compute did not replay its history in time");
+}
+
+int pg_admin_wait_replayed(struct pg_admin *p, uint64_t until, int timeout_ms, uint64_t *ret, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    bool waiting = false;
+    do {
+        if (look_replayed(p, deadline, ret, &waiting, err) < 0)
+            return -1;
+    } while (*ret < until && !waiting);
+    return 0;
+}
+
 int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo, struct err *err)
 {
     const char *sql =

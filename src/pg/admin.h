@@ -43,6 +43,17 @@ int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_
  */
 int pg_admin_mark(struct pg_admin *p, const char *label, uint64_t *ret, struct err *err) MUST_CHECK;
 
+/* Where the WAL that is on disk ends. */
+int pg_admin_flushed(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
+/* A standby: up to where it has replayed, and the time of the last commit there (0 = it has seen none). */
+int pg_admin_replayed(struct pg_admin *p, uint64_t *ret, int64_t *ret_commit_us, struct err *err) MUST_CHECK;
+/*
+ * A standby: waits until it has replayed up to `until` or has nothing left to replay, and says where it is.
+ * ERR_TIMEOUT when it is still busy with what lies before.
+ */
+int pg_admin_wait_replayed(struct pg_admin *p, uint64_t until, int timeout_ms, uint64_t *ret,
+                           struct err *err) MUST_CHECK;
+
 /* Backup mode, on this very session. The label text is in the arena. */
 int pg_admin_backup_start(struct pg_admin *p, const char *label, uint64_t *ret_redo,
                           struct err *err) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include "pg/admin.h"
 #include "pg/settings.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static const char HBA[] = "# Made by mered at each start.\n"
@@ -47,6 +48,81 @@ int pg_conf_write(const struct pg_conf *conf, struct err *err)
     return write_file(conf->conf_dir, "pg_ident.conf", ident.data, ident.len, err);
 }
 
+int64_t pg_conf_max_connections(const struct pg_conf *conf)
+{
+    int64_t own = pg_settings_max_connections(conf->settings);
+    return conf->standby && conf->needs.max_connections > own ? conf->needs.max_connections : own;
+}
+
+#define RECOVERY_MAX 16
+
+/* Postgres refuses to let readers in, and stops replaying, where a standby has less than what it replays
+ * from. */
+static size_t add_needs(struct arena *a, const struct pg_conf *conf, const char **out)
+{
+    const struct {
+        const char *name;
+        int64_t need, fallback; /* of Postgres */
+    } NEEDS[] = {
+        { "max_worker_processes", conf->needs.max_worker_processes, 8 },
+        { "max_wal_senders", conf->needs.max_wal_senders, 10 },
+        { "max_locks_per_transaction", conf->needs.max_locks_per_transaction, 64 },
+    };
+    size_t n = 0;
+    out[n++] = arena_printf(a, "max_connections=%" PRId64, pg_conf_max_connections(conf));
+    for (size_t i = 0; i < N_ELEMENTS(NEEDS); i++) {
+        int64_t own = pg_settings_integer(conf->settings, NEEDS[i].name, NEEDS[i].fallback);
+        out[n++] = arena_printf(a, "%s=%" PRId64, NEEDS[i].name, own > NEEDS[i].need ? own : NEEDS[i].need);
+    }
+    return n;
+}
+
+/* Where WAL comes from that is not in pg_wal, and along which timeline. */
+static size_t add_source(struct arena *a, const struct pg_conf *conf, const char **out)
+{
+    size_t n = 0;
+    if (conf->followed) {
+        out[n++] =
+            arena_printf(a, "restore_command=\"%s\" follow \"%s/archive\" \"%s/pg_wal\" \"%%f\" \"%%p\"",
+                         conf->wal_tool, conf->followed, conf->followed);
+        out[n++] = "recovery_target_timeline=latest"; /* of those that are visible: the branch's line */
+    } else if (conf->first_start || conf->standby) {
+        /* They have all their WAL in pg_wal and nothing in an archive of their own; and nobody else's is
+           asked. */
+        out[n++] = "restore_command=exit 1";
+        out[n++] = arena_printf(a, "recovery_target_timeline=%u", (unsigned)conf->fork_tli);
+    } else {
+        out[n++] = arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool,
+                                conf->archive_dir);
+        out[n++] = "recovery_target_timeline=current";
+    }
+    return n;
+}
+
+/* The settings of recovery: of a primary, of the first start of a clone, and of a standby. */
+static size_t add_recovery(struct arena *a, const struct pg_conf *conf, const char **out)
+{
+    size_t n = add_source(a, conf, out);
+    json_t *isolation = json_object_get(conf->settings, "default_transaction_isolation");
+    /* A standby that serves readers needs settings as large as its parent's; who is promoted serves nobody
+       before. */
+    out[n++] = conf->first_start ? "hot_standby=off" : "hot_standby=on";
+    if (!conf->standby)
+        return n;
+    out[n++] = "primary_conninfo=";
+    /* How long it may lie behind; what is to stay where it is has nothing to look for. */
+    out[n++] = conf->followed ? "wal_retrieve_retry_interval=500ms" : "wal_retrieve_retry_interval=1d";
+    if (json_is_string(isolation) && strcmp(json_string_value(isolation), "serializable") == 0)
+        out[n++] = "default_transaction_isolation=repeatable read"; /* what a standby has at most */
+    return n + add_needs(a, conf, out + n);
+}
+
+static void add_setting(const char **argv, size_t *at, const char *setting)
+{
+    argv[(*at)++] = "-c";
+    argv[(*at)++] = setting;
+}
+
 const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
 {
     const char *const settings[] = {
@@ -60,22 +136,12 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "ssl=off",
         "archive_mode=on",
         arena_printf(a, "archive_command=\"%s\" push \"%s\" \"%%p\"", conf->wal_tool, conf->archive_dir),
-        /* A first start has all its WAL in pg_wal and nothing in the archive of its own yet; and nobody
-           else's is ever asked. */
-        conf->first_start ? "restore_command=exit 1"
-                          : arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"",
-                                         conf->wal_tool, conf->archive_dir),
-        conf->first_start ? arena_printf(a, "recovery_target_timeline=%u", (unsigned)conf->fork_tli)
-                          : "recovery_target_timeline=current",
         "wal_level=replica",
         "full_page_writes=on",
         "recovery_init_sync_method=syncfs",
         "max_prepared_transactions=0",
         "password_encryption=scram-sha-256",
         arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),
-        /* A standby that serves readers needs settings as large as its parent's; ours serves nobody before it
-           is promoted. */
-        conf->first_start ? "hot_standby=off" : "hot_standby=on",
         /* The branch may have come with its parent's subscriptions, which are disabled once it is up: until
            then nobody asks the parent's publisher for what the parent is to get. */
         conf->first_start ? "max_logical_replication_workers=0" : "max_logical_replication_workers=4",
@@ -86,15 +152,16 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "session_preload_libraries=",
         conf->relaxed ? "fsync=off" : "fsync=on",
     };
-    size_t n = N_ELEMENTS(settings), at = 0;
-    const char **argv = arena_alloc(a, (2 * n + 4) * sizeof(*argv));
+    const char *recovery[RECOVERY_MAX];
+    size_t n = add_recovery(a, conf, recovery), at = 0;
+    const char **argv = arena_alloc(a, (2 * (N_ELEMENTS(settings) + n) + 4) * sizeof(*argv));
     argv[at++] = arena_printf(a, "%s/postgres", conf->bindir);
     argv[at++] = "-D";
     argv[at++] = conf->data_dir;
-    for (size_t i = 0; i < n; i++) {
-        argv[at++] = "-c";
-        argv[at++] = settings[i];
-    }
+    for (size_t i = 0; i < N_ELEMENTS(settings); i++)
+        add_setting(argv, &at, settings[i]);
+    for (size_t i = 0; i < n; i++)
+        add_setting(argv, &at, recovery[i]);
     return argv;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "pg/control.h"
 
 #include <jansson.h>
 
@@ -24,15 +25,19 @@ struct pg_conf {
     const char *archive_dir; /* as the compute sees it */
     const char *wal_tool;    /* mere-wal, as the compute sees it */
     const char *socket_dir;
-    const char *conf_dir; /* where our files lie; readable by the compute */
-    const char *os_user;  /* the name mered runs under, for peer */
-    bool first_start;     /* of a clone: it recovers, and is not to be read meanwhile */
-    uint32_t fork_tli;    /* with first_start: the timeline it recovers along */
-    bool relaxed;         /* fsync off */
-    bool private_shm;     /* /dev/shm is its own and goes with it; else shared memory is kept in the data
-                             directory */
-    const char *preload;  /* shared_preload_libraries, or "" */
-    json_t *settings;     /* checked pg_settings, or NULL */
+    const char *conf_dir;  /* where our files lie; readable by the compute */
+    const char *os_user;   /* the name mered runs under, for peer */
+    bool first_start;      /* of a clone: it recovers, and is not to be read meanwhile */
+    uint32_t fork_tli;     /* with first_start: the timeline it recovers along */
+    bool standby;          /* it replays the WAL it has along fork_tli, and serves readers at its end */
+    const char *followed;  /* with standby: the WAL directory, as the compute sees it, that it follows on and
+                              on  along the newest timeline; NULL = it stays where its WAL ends */
+    struct pg_needs needs; /* with standby: what it must have at least */
+    bool relaxed;          /* fsync off */
+    bool private_shm;      /* /dev/shm is its own and goes with it; else shared memory is kept in the data
+                              directory */
+    const char *preload;   /* shared_preload_libraries, or "" */
+    json_t *settings;      /* checked pg_settings, or NULL */
 };
 
 /* Writes postgresql.conf, pg_hba.conf and pg_ident.conf into conf_dir (0644). */
@@ -46,6 +51,8 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf);
  * the machine's own paths.
  */
 int pg_conf_check_path(const char *path, struct err *err) MUST_CHECK;
+/* As many connections as it will have. */
+int64_t pg_conf_max_connections(const struct pg_conf *conf);
 /* The path of the socket file. */
 const char *pg_conf_socket(struct arena *a, const char *socket_dir);
 

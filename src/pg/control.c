@@ -19,7 +19,12 @@ enum {
     AT_CHECKPOINT = 32,
     AT_REDO = 40,
     AT_TLI = 48,
-    CONTROL_HEAD = 56,
+    AT_MAX_CONNECTIONS = 180,
+    AT_MAX_WORKER_PROCESSES = 184,
+    AT_MAX_WAL_SENDERS = 188,
+    AT_MAX_PREPARED_XACTS = 192,
+    AT_MAX_LOCKS_PER_XACT = 196,
+    CONTROL_HEAD = 200,
 };
 #define CONTROL_VERSION_MIN 1300
 #define CONTROL_VERSION_MAX 1900
@@ -73,8 +78,27 @@ static int read_control(struct arena *a, const char *path, struct pg_control *re
         .checkpoint = bytes_get64(data + AT_CHECKPOINT),
         .redo = bytes_get64(data + AT_REDO),
         .tli = bytes_get32(data + AT_TLI),
+        .needs = { .max_connections = bytes_get32(data + AT_MAX_CONNECTIONS),
+                   .max_worker_processes = bytes_get32(data + AT_MAX_WORKER_PROCESSES),
+                   .max_wal_senders = bytes_get32(data + AT_MAX_WAL_SENDERS),
+                   .max_prepared_transactions = bytes_get32(data + AT_MAX_PREPARED_XACTS),
+                   .max_locks_per_transaction = bytes_get32(data + AT_MAX_LOCKS_PER_XACT) },
     };
     return 0;
+}
+
+static void raise_one(uint32_t *v, uint32_t more)
+{
+    *v = more > *v ? more : *v;
+}
+
+void pg_needs_raise(struct pg_needs *needs, const struct pg_needs *more)
+{
+    raise_one(&needs->max_connections, more->max_connections);
+    raise_one(&needs->max_worker_processes, more->max_worker_processes);
+    raise_one(&needs->max_wal_senders, more->max_wal_senders);
+    raise_one(&needs->max_prepared_transactions, more->max_prepared_transactions);
+    raise_one(&needs->max_locks_per_transaction, more->max_locks_per_transaction);
 }
 
 int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err)

@@ -3,7 +3,7 @@
  *
  * Plain file reading, no libpq, any thread.  The files belong to whoever runs the compute: links, fifos and
  * the like in their place are refused, and nothing here waits.  Of pg_control the head is used (up to the
- * timeline of the last checkpoint), which has had one layout in versions 14 to 18; the unit test compares it
+ * settings that a standby needs), which has had one layout in versions 14 to 18; the unit test compares it
  * with what pg_controldata says.
  */
 #ifndef MERE_PG_CONTROL_H
@@ -22,12 +22,21 @@ enum pg_state { /* DBState of catalog/pg_control.h */
                 PG_STATE_PRODUCTION,
 };
 
+/* What a standby must have at least as much of as the server whose WAL it replays had. */
+struct pg_needs {
+    uint32_t max_connections, max_worker_processes, max_wal_senders, max_prepared_transactions,
+        max_locks_per_transaction;
+};
+/* Each becomes the larger of the two. */
+void pg_needs_raise(struct pg_needs *needs, const struct pg_needs *more);
+
 struct pg_control {
     uint64_t system_id;
     enum pg_state state;
     uint64_t checkpoint; /* where the last checkpoint record starts */
     uint64_t redo;       /* its redo point */
     uint32_t tli;        /* its timeline */
+    struct pg_needs needs;
 };
 
 /* ERR_UNAVAILABLE: it is just being written (its checksum does not fit, again and again); read it later. */

@@ -237,12 +237,17 @@ void pg_settings_render(json_t *obj, struct buf *out)
     }
 }
 
-int64_t pg_settings_max_connections(json_t *obj)
+int64_t pg_settings_integer(json_t *obj, const char *name, int64_t fallback)
 {
     double v;
-    json_t *value = json_object_get(obj, "max_connections");
-    if (json_is_string(value) && setting_number(json_string_value(value), U_NONE, true, &v) && v >= 1 &&
+    json_t *value = json_object_get(obj, name);
+    if (json_is_string(value) && setting_number(json_string_value(value), U_NONE, true, &v) && v >= 0 &&
         v <= 100000)
         return (int64_t)v;
-    return PG_MAX_CONNECTIONS_DEFAULT;
+    return fallback;
+}
+
+int64_t pg_settings_max_connections(json_t *obj)
+{
+    return pg_settings_integer(obj, "max_connections", PG_MAX_CONNECTIONS_DEFAULT);
 }

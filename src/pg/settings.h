@@ -19,6 +19,8 @@
 int pg_settings_check(json_t *obj, int64_t pg_major, const char *pointer_prefix, struct err *err) MUST_CHECK;
 /* Appends "name = 'value'" lines; obj has been checked.  NULL is fine. */
 void pg_settings_render(json_t *obj, struct buf *out);
+/* The value of a checked setting that is a plain number, or the fallback where obj has none. */
+int64_t pg_settings_integer(json_t *obj, const char *name, int64_t fallback);
 /* The value of max_connections in obj, or the default. */
 int64_t pg_settings_max_connections(json_t *obj);
 

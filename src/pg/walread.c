@@ -30,7 +30,23 @@ enum {
 };
 #define REC_LEN_MAX ((uint32_t)1020 << 20) /* XLogRecordMaxSize */
 
-enum { RMID_XLOG = 0, RMID_XACT = 1, RMID_STANDBY = 8, RMGR_INFO = 0xF0, XLOG_SWITCH = 0x40 };
+enum {
+    RMID_XLOG = 0,
+    RMID_XACT = 1,
+    RMID_STANDBY = 8,
+    RMGR_INFO = 0xF0,
+    XLOG_SWITCH = 0x40,
+    XLOG_PARAMETER_CHANGE = 0x60
+};
+/* xl_parameter_change */
+enum {
+    CHANGE_CONNECTIONS = 0,
+    CHANGE_WORKERS = 4,
+    CHANGE_SENDERS = 8,
+    CHANGE_PREPARED = 12,
+    CHANGE_LOCKS = 16,
+    CHANGE_SIZE = 20
+};
 /* xl_info & XLOG_XACT_OPMASK of the records that carry a time first in their data */
 enum {
     XACT_OPMASK = 0x70,
@@ -53,6 +69,7 @@ struct walread {
     uint64_t page_at; /* address of what is in page; UINT64_MAX = nothing */
     uint8_t *record;
     size_t record_max;
+    struct pg_needs needs;
     char why[256];
 };
 
@@ -87,6 +104,11 @@ const char *walread_why(const struct walread *r)
 uint64_t walread_at(const struct walread *r)
 {
     return r->at;
+}
+
+const struct pg_needs *walread_needs(const struct walread *r)
+{
+    return &r->needs;
 }
 
 /* Nothing valid follows.  Returns 0, what walread_next then answers. */
@@ -180,14 +202,13 @@ static int read_rest(struct walread *r, uint64_t *at, size_t have, size_t len, s
     return 1;
 }
 
-/* The data of a record lies at its end; its length stands in the header part that begins with 255 or 254. */
-static void read_stamp(const uint8_t *rec, size_t len, struct walrec *ret)
+/*
+ * The data of a record that names no blocks lies at its end; its length stands in the header part that begins
+ * with 255 or 254.  Returns the length, 0 when there is no such part.
+ */
+static size_t data_size(const uint8_t *rec, size_t len)
 {
-    unsigned op = ret->info & XACT_OPMASK;
     size_t at = REC_HEAD, data = 0;
-    if (ret->rmid != RMID_XACT ||
-        (op != XACT_COMMIT && op != XACT_ABORT && op != XACT_COMMIT_2PC && op != XACT_ABORT_2PC))
-        return;
     for (bool more = true; more && at < len;) {
         switch (rec[at]) {
         case 255: /* XLR_BLOCK_ID_DATA_SHORT */
@@ -204,14 +225,40 @@ static void read_stamp(const uint8_t *rec, size_t len, struct walrec *ret)
         case 252: /* XLR_BLOCK_ID_TOPLEVEL_XID */
             at += 5;
             break;
-        default: /* these records name no blocks */
-            return;
+        default:
+            return 0;
         }
     }
-    if (data < 8 || data > len - REC_HEAD)
+    return data > len - REC_HEAD ? 0 : data;
+}
+
+static void read_stamp(const uint8_t *rec, size_t len, struct walrec *ret)
+{
+    unsigned op = ret->info & XACT_OPMASK;
+    if (ret->rmid != RMID_XACT ||
+        (op != XACT_COMMIT && op != XACT_ABORT && op != XACT_COMMIT_2PC && op != XACT_ABORT_2PC))
+        return;
+    size_t data = data_size(rec, len);
+    if (data < 8)
         return;
     ret->stamp_us = (int64_t)bytes_get64(rec + len - data) + POSTGRES_EPOCH_US;
     ret->commit = op == XACT_COMMIT || op == XACT_COMMIT_2PC;
+}
+
+static void read_needs(struct walread *r, size_t len, const struct walrec *rec)
+{
+    if (rec->rmid != RMID_XLOG || (rec->info & 0xF0) != XLOG_PARAMETER_CHANGE)
+        return;
+    size_t data = data_size(r->record, len);
+    const uint8_t *change = r->record + len - data;
+    if (data < CHANGE_SIZE)
+        return;
+    const struct pg_needs needs = { .max_connections = bytes_get32(change + CHANGE_CONNECTIONS),
+                                    .max_worker_processes = bytes_get32(change + CHANGE_WORKERS),
+                                    .max_wal_senders = bytes_get32(change + CHANGE_SENDERS),
+                                    .max_prepared_transactions = bytes_get32(change + CHANGE_PREPARED),
+                                    .max_locks_per_transaction = bytes_get32(change + CHANGE_LOCKS) };
+    pg_needs_raise(&r->needs, &needs);
 }
 
 static bool crc_right(const uint8_t *rec, size_t len)
@@ -269,6 +316,7 @@ int walread_next(struct walread *r, struct walrec *ret, struct err *err)
         return ends(r, r->at, "a record with a wrong checksum");
     *ret = (struct walrec){ .start = r->at, .rmid = r->record[REC_RMID], .info = r->record[REC_INFO] };
     read_stamp(r->record, len, ret);
+    read_needs(r, len, ret);
     r->prev = r->at;
     r->at = (end + 7) & ~(uint64_t)7;
     if (ret->rmid == RMID_XLOG && (ret->info & RMGR_INFO) == XLOG_SWITCH && r->at % WALSEG_SIZE != 0)

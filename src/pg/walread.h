@@ -10,6 +10,7 @@
 #define MERE_PG_WALREAD_H
 
 #include "base/err.h"
+#include "pg/control.h"
 
 struct walread;
 
@@ -42,6 +43,9 @@ void walread_closep(struct walread **r);
 int walread_next(struct walread *r, struct walrec *ret, struct err *err) MUST_CHECK;
 /* After 0: the segment and what is wrong in it ("00000002…0A: the WAL ends at 0/A01238"). */
 const char *walread_why(const struct walread *r);
+/* The most that a server which wrote the records read so far said it has: what a standby needs to replay
+ * them. */
+const struct pg_needs *walread_needs(const struct walread *r);
 /* Where the next record would begin. */
 uint64_t walread_at(const struct walread *r);
 

@@ -33,10 +33,16 @@ static void retry_later(struct conn *c)
     c->tries++;
 }
 
+/* The endpoint that was named is the one to come to, not one of its branch's past. */
+static bool is_direct(const struct route *r)
+{
+    return r->kind == ROUTE_ENDPOINT && r->moment[0] == '\0';
+}
+
 /* To the door, if the endpoint is named and its door is there; otherwise mered is asked. */
 void conn_find_way(struct conn *c)
 {
-    if (c->route->kind == ROUTE_ENDPOINT && doors_know(c->env->doors, c->route->name)) {
+    if (is_direct(c->route) && doors_know(c->env->doors, c->route->name)) {
         snprintf(c->ep, sizeof(c->ep), "%.*s", ID_MAX, c->route->name);
         conn_event(c, EV_JOIN);
     } else {
@@ -47,10 +53,11 @@ void conn_find_way(struct conn *c)
 void conn_act_ask(struct conn *c)
 {
     waker_ask(c->env->waker, &c->waiter, c->route->kind == ROUTE_ENDPOINT ? "endpoint" : "branch",
-              c->route->name, c->route->database);
+              c->route->name, c->route->database, c->route->moment);
 }
 
-/* Into a database that is not the one it named a client must never come, whoever made the mistake. */
+/* Into a database that is not the one it named, or into the present of one whose past it asked for, a client
+ * must never come, whoever made the mistake. */
 static void refuse_other(struct conn *c, const char *ep)
 {
     log_event(LOG_ERROR, "conn", "mered answered with another endpoint; refused", "asked", c->route->name,
@@ -68,7 +75,7 @@ void conn_answer(struct waker_guest *guest, const char *ep, const struct wire_er
         conn_refuse(c, error);
         return;
     }
-    if (c->route->kind == ROUTE_ENDPOINT && strcmp(c->route->name, ep) != 0) {
+    if (c->route->kind == ROUTE_ENDPOINT && (strcmp(c->route->name, ep) == 0) != is_direct(c->route)) {
         refuse_other(c, ep);
         return;
     }

@@ -17,6 +17,7 @@
 #define STATE_UNSUPPORTED "0A000"
 #define STATE_BAD_USER    "28000"
 #define STATE_NO_DATABASE "3D000"
+#define STATE_BAD_VALUE   "22023"
 
 #define POOLER_SUFFIX "-pooler"
 #define LABEL_MAX     63 /* of a host name */
@@ -25,6 +26,9 @@ static const char HINT_NAMING[] =
     "Name it in one of these ways: connect with TLS to the host ep-ID.DOMAIN (sslmode=require); add "
     "options=endpoint%3Dep-ID or options=branch%3DNAME to the connection string; or ask for the database as "
     "DATABASE@ep-ID.";
+
+static const char HINT_MOMENT[] =
+    "Write neon_lsn:0/16B3748 or neon_timestamp:2026-01-01T00:00:00Z in options, beside the branch.";
 
 static bool ends_with(const char *s, const char *suffix)
 {
@@ -123,27 +127,75 @@ static void take_word(const char **p, struct buf *word)
     }
 }
 
-/* Points in time would silently be served from the head otherwise: the one thing a client must be told. */
-static int refuse_past(const char *word, struct wire_error *e)
+/* One moment, in a form that mered will read as we did. */
+static int claim_moment(struct route *r, const char *kind, const char *value, const char *word,
+                        struct wire_error *e)
 {
-    return wire_error_set(e, STATE_UNSUPPORTED, "Create a branch at that point and connect to it.",
-                          "connecting to a point in time is not available yet (\"%.100s\")", word);
+    uint64_t lsn = 0;
+    int64_t time_us = 0;
+    bool good = strcmp(kind, "lsn") == 0 ? text_to_lsn(value, &lsn) && lsn != 0
+                                         : text_to_time(value, &time_us) && time_us != 0;
+    char moment[ROUTE_MOMENT_MAX + 1];
+
+    if (!good || snprintf(moment, sizeof(moment), "%s:%s", kind, value) > ROUTE_MOMENT_MAX)
+        return wire_error_set(e, STATE_BAD_VALUE, HINT_MOMENT, "\"%.100s\" names no moment", word);
+    if (r->moment[0] != '\0' && strcmp(r->moment, moment) != 0)
+        return wire_error_set(e, STATE_BAD_VALUE, "Name one LSN or one time.",
+                              "the connection names two moments");
+    memcpy(r->moment, moment, sizeof(moment));
+    return 0;
 }
+
+static int claim_lsn(struct route *r, const char *value, const char *word, struct wire_error *e)
+{
+    return claim_moment(r, "lsn", value, word, e);
+}
+
+static int claim_time(struct route *r, const char *value, const char *word, struct wire_error *e)
+{
+    return claim_moment(r, "time", value, word, e);
+}
+
+/* Clients say it beside a moment, where it is true anyway. */
+static int claim_type(struct route *r, const char *value, const char *word, struct wire_error *e)
+{
+    if (strcmp(value, "read_only") != 0)
+        return wire_error_set(e, STATE_UNSUPPORTED, "Create a branch at that moment and connect to it.",
+                              "what is past can only be read (\"%.100s\")", word);
+    r->wants_reader = true;
+    return 0;
+}
+
+static int claim_endpoint_word(struct route *r, const char *value, const char *word, struct wire_error *e)
+{
+    (void)word;
+    return claim_endpoint(r, value, e);
+}
+
+static int claim_branch_word(struct route *r, const char *value, const char *word, struct wire_error *e)
+{
+    (void)word;
+    return claim_branch(r, value, e);
+}
+
+static const struct {
+    const char *prefix;
+    int (*claim)(struct route *r, const char *value, const char *word, struct wire_error *e);
+} OPTION_WORDS[] = {
+    { "endpoint=", claim_endpoint_word }, { "project=", claim_endpoint_word },
+    { "branch=", claim_branch_word },     { "neon_lsn:", claim_lsn },
+    { "neon_timestamp:", claim_time },    { "neon_endpoint_type:", claim_type },
+};
 
 /* 1: the word was ours and is left out; 0: it is Postgres's; -1: refused. */
 static int option_word(struct route *r, const char *word, struct wire_error *e)
 {
-    static const char *const ENDPOINT_WORDS[] = { "endpoint=", "project=" };
-    static const char *const PAST_WORDS[] = { "neon_lsn:", "neon_timestamp:", "neon_endpoint_type:" };
+    for (size_t i = 0; i < N_ELEMENTS(OPTION_WORDS); i++) {
+        const char *prefix = OPTION_WORDS[i].prefix;
 
-    for (size_t i = 0; i < N_ELEMENTS(ENDPOINT_WORDS); i++)
-        if (text_starts_with(word, ENDPOINT_WORDS[i]))
-            return claim_endpoint(r, word + strlen(ENDPOINT_WORDS[i]), e) < 0 ? -1 : 1;
-    if (text_starts_with(word, "branch="))
-        return claim_branch(r, word + strlen("branch="), e) < 0 ? -1 : 1;
-    for (size_t i = 0; i < N_ELEMENTS(PAST_WORDS); i++)
-        if (text_starts_with(word, PAST_WORDS[i]))
-            return refuse_past(word, e);
+        if (text_starts_with(word, prefix))
+            return OPTION_WORDS[i].claim(r, word + strlen(prefix), word, e) < 0 ? -1 : 1;
+    }
     return text_starts_with(word, "neon_") && strchr(word, ':') != NULL;
 }
 
@@ -270,6 +322,9 @@ int route_find(const struct wire_startup *s, const char *sni, const char *const 
     wire_startup_end(&ret->packet, mark);
     if (ret->kind == ROUTE_NONE)
         return wire_error_set(e, STATE_REJECTED, HINT_NAMING, "no endpoint is named");
+    if (ret->wants_reader && ret->moment[0] == '\0')
+        return wire_error_set(e, STATE_UNSUPPORTED, "Name an endpoint by its id.",
+                              "an endpoint cannot be chosen by its type");
     return 0;
 }
 

@@ -27,7 +27,7 @@ struct waker_ask {
     struct list link; /* of all */
     struct waker *waker;
     uint64_t r;
-    char *kind, *name, *db;
+    char *kind, *name, *db, *moment;
     struct list guests;
 };
 
@@ -72,8 +72,8 @@ static void say(struct waker *w, const char *line)
 
 static void say_wake(struct waker *w, const struct waker_ask *ask)
 {
-    auto_free char *name = encode(ask->name), *db = encode(ask->db);
-    auto_free char *line = xasprintf("WAKE %" PRIu64 " %s %s %s\n", ask->r, ask->kind, name, db);
+    auto_free char *name = encode(ask->name), *db = encode(ask->db), *moment = encode(ask->moment);
+    auto_free char *line = xasprintf("WAKE %" PRIu64 " %s %s %s %s\n", ask->r, ask->kind, name, db, moment);
 
     say(w, line);
 }
@@ -94,7 +94,7 @@ static void say_held(struct waker *w, const char *ep, uint64_t g, int active)
 
 static void greet(struct waker *w)
 {
-    auto_free char *hello = xasprintf("HELLO 1 %d %s %d\n", (int)getpid(), w->host, w->port);
+    auto_free char *hello = xasprintf("HELLO 2 %d %s %d\n", (int)getpid(), w->host, w->port);
 
     say(w, hello);
     w->ops->sessions(w->arg);
@@ -112,29 +112,36 @@ static void ask_free(struct waker_ask *ask)
     free(ask->kind);
     free(ask->name);
     free(ask->db);
+    free(ask->moment);
     free(ask);
 }
 
-static struct waker_ask *ask_find(struct waker *w, const char *kind, const char *name, const char *db)
+static struct waker_ask *ask_find(struct waker *w, const char *kind, const char *name, const char *db,
+                                  const char *moment)
 {
     for (struct list *l = w->asks.next; l != &w->asks; l = l->next) {
         struct waker_ask *ask = LIST_OWNER(l, struct waker_ask, link);
 
-        if (strcmp(ask->kind, kind) == 0 && strcmp(ask->name, name) == 0 && strcmp(ask->db, db) == 0)
+        if (strcmp(ask->kind, kind) == 0 && strcmp(ask->name, name) == 0 && strcmp(ask->db, db) == 0 &&
+            strcmp(ask->moment, moment) == 0)
             return ask;
     }
     return NULL;
 }
 
-void waker_ask(struct waker *w, struct waker_guest *guest, const char *kind, const char *name, const char *db)
+void waker_ask(struct waker *w, struct waker_guest *guest, const char *kind, const char *name, const char *db,
+               const char *moment)
 {
-    struct waker_ask *ask = ask_find(w, kind, name, db);
+    struct waker_ask *ask = ask_find(w, kind, name, db, moment);
 
     if (ask == NULL) {
         ask = xcalloc(1, sizeof(*ask));
-        *ask = (struct waker_ask){
-            .waker = w, .r = ++w->last_r, .kind = xstrdup(kind), .name = xstrdup(name), .db = xstrdup(db)
-        };
+        *ask = (struct waker_ask){ .waker = w,
+                                   .r = ++w->last_r,
+                                   .kind = xstrdup(kind),
+                                   .name = xstrdup(name),
+                                   .db = xstrdup(db),
+                                   .moment = xstrdup(moment) };
         list_init(&ask->guests);
         list_push_back(&w->asks, &ask->link);
         say_wake(w, ask);

@@ -40,9 +40,9 @@ struct waker *waker_new(struct loop *l, const char *path, const char *host, int 
                         const struct waker_ops *ops, void *arg);
 void waker_free(struct waker *w); /* accepts NULL; no guests may be left */
 
-/* kind is "endpoint" or "branch".  db may be empty. */
-void waker_ask(struct waker *w, struct waker_guest *guest, const char *kind, const char *name,
-               const char *db);
+/* kind is "endpoint" or "branch".  db may be empty; so may moment, which stands for now. */
+void waker_ask(struct waker *w, struct waker_guest *guest, const char *kind, const char *name, const char *db,
+               const char *moment);
 void waker_leave(struct waker_guest *guest); /* fine when it waits for nothing */
 void waker_sessions(struct waker *w, const char *ep, uint64_t g, int n);
 bool waker_is_connected(const struct waker *w);

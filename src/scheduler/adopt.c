@@ -30,31 +30,38 @@ static bool was_up(const struct endpoint *e)
            strcmp(e->observed, compute_state_name(COMPUTE_STARTING)) != 0;
 }
 
+/* Clients were let in: a primary's volume says so, a standby has nothing to go by but what was recorded. */
+static bool was_let_in(const struct compute *c, const struct branch *b, const struct endpoint *e)
+{
+    return c->standby ? was_up(e) : strcmp(b->volume, "ready") == 0;
+}
+
 static void adopt_running(struct compute *c, const struct branch *b, const struct endpoint *e)
 {
     auto_arena *a = arena_new(0);
     struct sched *s = c->s;
     int64_t pid;
     json_auto_t *settings = e->pg_settings ? json_loads(e->pg_settings, 0, NULL) : NULL;
-    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, b->volume_id), &pid);
+    enum pg_status status = pg_status_read(env_pgdata(&s->env, a, c->volume_id), &pid);
     c->start_arena = arena_new(0);
     c->socket = pg_conf_socket(c->start_arena, env_socket_dir(&s->env, c->start_arena, c->id));
-    c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
+    c->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT; /* a standby may have more */
     c->want_run = true; /* a suspend that was under way is decided anew: by its operation, or by idleness */
     c->who = e->process;
     supervise_watch(c);
     supervise_join_group(c); /* we may have ended between its spawn and that */
-    if (strcmp(b->volume, "ready") == 0 && status == PG_STATUS_READY) {
+    if (was_let_in(c, b, e) && status == PG_STATUS_READY) {
         compute_found(c, COMPUTE_RUNNING);
         idle_begin(&c->idle, clock_wall_us());
         supervise_look_at(c, 1000);
-    } else if (status == PG_STATUS_STOPPING || (status == PG_STATUS_NONE && was_up(e))) {
+    } else if (status == PG_STATUS_STOPPING || (status == PG_STATUS_NONE && was_up(e)) ||
+               supervise_follows(e, b)) { /* how far it has to replay is not known any more */
         compute_found(c, COMPUTE_STOPPING);
         supervise_stop(c);
     } else {
         compute_found(c, COMPUTE_STARTING);
-        c->first = strcmp(b->volume, "ready") != 0;
-        c->pending_roles = true;
+        c->first = !c->standby && strcmp(b->volume, "ready") != 0;
+        c->pending_roles = !c->standby;
         supervise_watch_data(c);
         loop_timer_set(c->timer, SUPERVISE_START_TIMEOUT_MS);
         supervise_look_at_status(c);
@@ -70,8 +77,9 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         if (db_read(s->env.db, &db, err) < 0 || branch_get_id(db, a, e->branch_id, &b, err) < 0)
             return -1;
     }
+    const char *volume_id = supervise_volume(e, &b);
     auto_fd lock_fd = -1;
-    int free_lock = fs_lock(env_lock(&s->env, a, b.volume_id), true, &lock_fd, err);
+    int free_lock = fs_lock(env_lock(&s->env, a, volume_id), true, &lock_fd, err);
     bool quiet = strcmp(e->observed, "STOPPED") == 0 || strcmp(e->observed, "FAILED") == 0;
     if (free_lock < 0)
         return -1;
@@ -81,7 +89,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         return 0;
     struct compute *c = compute_get(s, e);
     c->deleted = strcmp(e->desired, "deleted") == 0;
-    snprintf(c->volume_id, sizeof(c->volume_id), "%s", b.volume_id);
+    snprintf(c->volume_id, sizeof(c->volume_id), "%s", volume_id);
     if (free_lock == 1) {
         c->lock_fd = TAKE_FD(lock_fd);
         compute_found(c, COMPUTE_CAPTURING);
@@ -96,7 +104,7 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
         return 0;
     }
     /* Spawned but never recorded, or orphans of a dead postmaster: nobody was let in, nothing may stay. */
-    if (supervise_kill_holders(&s->env, a, b.volume_id, err) < 0)
+    if (supervise_kill_holders(&s->env, a, volume_id, err) < 0)
         return -1;
     compute_found(c, COMPUTE_STOPPING);
     supervise_exited(c);

@@ -141,7 +141,8 @@ void compute_want(struct compute *c, bool run, bool force)
  * branch may be asked for before it is forked, or while it is restored. */
 static bool branch_is_free(const struct compute *c)
 {
-    return !compute_of_branch(c->s, c->branch_id, c) && !ops_keep_from_starting(c->s, c->branch_id);
+    return (c->standby || !compute_of_branch(c->s, c->branch_id, c)) &&
+           !ops_keep_from_starting(c->s, c->branch_id);
 }
 
 void compute_step(struct compute *c)
@@ -193,7 +194,7 @@ struct compute *compute_of_branch(struct sched *s, const char *branch_id, const 
 {
     for (size_t i = 0; i < N_ELEMENTS(s->computes); i++)
         for (struct compute *c = s->computes[i]; c; c = c->next)
-            if (c != but && c->state != COMPUTE_STOPPED && c->state != COMPUTE_FAILED &&
+            if (c != but && !c->standby && c->state != COMPUTE_STOPPED && c->state != COMPUTE_FAILED &&
                 strcmp(c->branch_id, branch_id) == 0)
                 return c;
     return NULL;
@@ -213,6 +214,7 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
         snprintf(c->id, sizeof(c->id), "%s", e->id);
         snprintf(c->branch_id, sizeof(c->branch_id), "%s", e->branch_id);
         snprintf(c->project_id, sizeof(c->project_id), "%s", e->project_id);
+        c->standby = strcmp(e->type, "read_only") == 0;
         c->archiver.failing = e->archive_failed_wal != NULL;
         c->wait_status = -1;
         c->lock_fd = c->pidfd = c->inotify_wd[0] = c->inotify_wd[1] = -1;

@@ -125,9 +125,6 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int
     int64_t t = spec->suspend_timeout_seconds;
     if (spec->type && strcmp(spec->type, "read_write") != 0 && strcmp(spec->type, "read_only") != 0)
         return err_field(err, ERR_INVALID, p_type, "type must be read_write or read_only");
-    if (spec->type && strcmp(spec->type, "read_only") == 0)
-        return err_field(err, ERR_NOT_SUPPORTED, p_type,
-                         "read-only endpoints are not supported yet; nothing was created");
     if (spec->name && intent_check_name(spec->name, 64, p_name, "an endpoint name", err) < 0)
         return -1;
     if (t != INTENT_UNSET && t != 0 && t != -1 &&
@@ -198,7 +195,7 @@ int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct 
     struct endpoint e = { .id = id_endpoint(a),
                           .project_id = p->id,
                           .branch_id = branch_id,
-                          .type = "read_write",
+                          .type = spec->type ? spec->type : "read_write",
                           .desired = "stopped",
                           .observed = compute_state_name(COMPUTE_STOPPED),
                           .min_cu = s->info.default_min_cu,

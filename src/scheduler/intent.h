@@ -40,7 +40,7 @@ struct outcome {
 
 struct endpoint_spec {
     const char *branch_id; /* id or name; for POST /endpoints */
-    const char *type;      /* NULL = read_write; read_only is ERR_NOT_SUPPORTED for now */
+    const char *type;      /* NULL = read_write; or read_only */
     const char *name;
     double min_cu, max_cu;           /* 0 = not given */
     int64_t suspend_timeout_seconds; /* INTENT_UNSET = not given */
@@ -115,6 +115,9 @@ int intent_branch_discard(struct sched *s, struct arena *a, const char *id, stru
  * history, at most 7 days; hard: never.  Either way it stays as an ancestor that nobody sees while something
  * stands on it.
  */
+/* The same, if nothing works with it even now: a client may have been led to it since it was looked at. */
+int intent_branch_discard_left_over(struct sched *s, struct arena *a, const char *id,
+                                    struct err *err) MUST_CHECK;
 int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          bool hard, struct outcome *ret, struct err *err) MUST_CHECK;
 /* By id, or by the name it had.  One that is not deleted is answered as it is. */
@@ -123,6 +126,14 @@ int intent_branch_recover(struct sched *s, struct arena *a, const char *project_
 /* Housekeeping: ends what has expired, and what was deleted and cannot be recovered any more.  In a worker.
  */
 int intent_sweep_ended(struct sched *s, struct err *err) MUST_CHECK;
+
+/*
+ * A client wants to read a branch (by id) as it was: exactly one of lsn and time_us is not 0.  One hidden
+ * branch with one read_only endpoint serves all who want the same LSN; made when there is none.  Its start is
+ * ordered, so that it is not swept away before it runs.  ERR_INVALID tells the window.  Reads WAL.
+ */
+int intent_moment_read(struct sched *s, struct arena *a, const char *branch_id, uint64_t lsn, int64_t time_us,
+                       struct endpoint *ret, struct err *err) MUST_CHECK;
 
 struct restore_spec {
     const char *source;        /* id or name; NULL = the parent */

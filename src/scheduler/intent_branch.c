@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "meta/image.h"
-#include "scheduler/moment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,18 @@
 #define FORK_WAIT_MS 8000 /* some clients give a create call 10 s */
 #define TTL_SLACK_US 60000000
 #define TIME_MAX_US  253402300799000000 /* the last second that RFC 3339 can say */
+
+static int check_endpoints(const struct branch_spec *spec, struct err *err)
+{
+    size_t writers = 0;
+    for (size_t i = 0; i < spec->n_endpoints; i++) {
+        auto_free char *pointer = xasprintf("/endpoints/%zu", i);
+        writers += !spec->endpoints[i].type || strcmp(spec->endpoints[i].type, "read_only") != 0;
+        if (writers > 1)
+            return err_field(err, ERR_CONFLICT, pointer, "a branch has one read_write endpoint");
+    }
+    return 0;
+}
 
 static int check_spec(const struct branch_spec *spec, struct err *err)
 {
@@ -32,9 +43,7 @@ static int check_spec(const struct branch_spec *spec, struct err *err)
                          "/branch/init_source", "init_source must be parent-data");
     if (spec->durability && strcmp(spec->durability, "full") != 0 && strcmp(spec->durability, "relaxed") != 0)
         return err_field(err, ERR_INVALID, "/branch/durability", "durability must be full or relaxed");
-    if (spec->n_endpoints > 1)
-        return err_field(err, ERR_CONFLICT, "/endpoints/1", "a branch has one read_write endpoint");
-    return 0;
+    return check_endpoints(spec, err);
 }
 
 int intent_set_expiry(const struct branch_spec *spec, int64_t now, struct branch *b, struct err *err)
@@ -220,10 +229,11 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
         role_copy_all(c, a, parent->id, b->id, past != NULL, b->created_at, fresh ? renew : intent_reseal,
                       fresh ? (void *)&renewal : s, err) < 0)
         return -1;
-    for (size_t i = 0; i < spec->n_endpoints; i++)
-        if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], "/endpoints/0",
-                                err) < 0)
+    for (size_t i = 0; i < spec->n_endpoints; i++) {
+        const char *pointer = arena_printf(a, "/endpoints/%zu", i);
+        if (intent_add_endpoint(s, c, a, out, &out->project, b->id, &spec->endpoints[i], pointer, err) < 0)
             return -1;
+    }
     const char *endpoint_id = out->n_endpoints ? out->endpoints[0].id : NULL;
     if (intent_add_operation(c, a, out, "create_branch", standing ? "finished" : "scheduling", b->id,
                              endpoint_id, NULL, err) < 0 ||

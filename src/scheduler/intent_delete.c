@@ -92,13 +92,28 @@ static int64_t recoverable_until(const struct project *p, const struct branch *b
     return b->expires_at != 0 && b->expires_at < until ? b->expires_at : until;
 }
 
+/* Who reads its past has to do with it, and would hold up its end for as long as he likes. */
+static int end_readers(struct dbc *c, struct arena *a, const struct outcome *of, struct err *err)
+{
+    struct branch *list;
+    size_t n;
+    if (branch_list_moments(c, a, of->branch.id, &list, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        struct outcome out = { .project = of->project, .branch = list[i] };
+        if (intent_end_branch(c, a, &out, 0, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int intent_branch_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          bool hard, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
-        may_delete(c, &ret->branch, err) < 0 ||
+        may_delete(c, &ret->branch, err) < 0 || end_readers(c, a, ret, err) < 0 ||
         intent_end_branch(c, a, ret, hard ? 0 : recoverable_until(&ret->project, &ret->branch), "user", err) <
             0 ||
         db_commit(c, err) < 0)
@@ -153,6 +168,24 @@ int intent_branch_discard(struct sched *s, struct arena *a, const char *id, stru
         return err->code == ERR_NOT_FOUND ? 0 : -1;
     if (strcmp(out.branch.state, "deleting") == 0 || strcmp(out.branch.state, "deleted") == 0)
         return 0;
+    if (end_hidden(c, a, &out, NULL, err) < 0 || db_commit(c, err) < 0)
+        return -1;
+    CRASH_POINT("branch.discarded");
+    sched_kick(s);
+    return 0;
+}
+
+int intent_branch_discard_left_over(struct sched *s, struct arena *a, const char *id, struct err *err)
+{
+    struct outcome out = { 0 };
+    struct branch *list;
+    size_t n;
+    auto_dbc *c = NULL;
+    if (db_write(s->env.db, &c, err) < 0 || branch_list_left_over(c, a, id, &list, &n, err) < 0)
+        return -1;
+    if (n == 0)
+        return 0;
+    out.branch = list[0];
     if (end_hidden(c, a, &out, NULL, err) < 0 || db_commit(c, err) < 0)
         return -1;
     CRASH_POINT("branch.discarded");

@@ -145,6 +145,8 @@ struct compute {
     char project_id[ID_MAX + 1];
 
     enum compute_state state;
+    bool standby;   /* it replays what others wrote, and writes nothing */
+    uint64_t least; /* of a standby that follows its branch: to be replayed before anybody is let in */
     bool want_run;
     bool force;   /* the wanted stop may cut sessions that are active */
     bool deleted; /* the row goes once it is stopped */
@@ -196,7 +198,7 @@ struct compute {
 struct compute *compute_find(struct sched *s, const char *endpoint_id);
 /* Finds or makes it (state as the row's process tells only after adoption; STOPPED when new). */
 struct compute *compute_get(struct sched *s, const struct endpoint *e);
-/* One of this branch, other than `but`, that is neither stopped nor failed; or NULL. */
+/* The one that writes this branch, other than `but`, and is neither stopped nor failed; or NULL. */
 struct compute *compute_of_branch(struct sched *s, const char *branch_id, const struct compute *but);
 void computes_free(struct sched *s);    /* all of them, at the end; nothing is stopped */
 void compute_forget(struct compute *c); /* frees a stopped one nobody needs */
@@ -222,6 +224,9 @@ void supervise_release(struct compute *c); /* ready: let the waiting in, record 
 void supervise_failed(struct compute *c);
 /* The machine went down while it ran without syncing: what is on disk may be anything. */
 bool supervise_is_lost(const struct branch *b);
+/* The endpoint reads a branch that goes on, on a volume of its own that has the endpoint's id. */
+bool supervise_follows(const struct endpoint *e, const struct branch *b);
+const char *supervise_volume(const struct endpoint *e, const struct branch *b);
 /* Finds out why a start ended, where nothing is known yet. */
 void supervise_explain(struct compute *c);
 /* How clients are told why it does not start. */
@@ -359,6 +364,18 @@ void wake_hold(struct compute *c);
 void wake_release(struct compute *c);
 void wake_gone(struct compute *c);
 void wake_drop(struct compute *c);
+
+/* The number of the connection with mere-proxy, another one as soon as it is lost; 0 = there is no socket. */
+uint64_t wake_connection(struct sched *s);
+void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint);
+/* Answers at once when its compute runs, otherwise the request waits for it, and it is wanted. */
+void wake_join(struct sched *s, const struct endpoint *e, int64_t request);
+#define WAKE_PROTOCOL 2
+
+/* ---- wake_moment.c ---- */
+
+/* The request asks for a branch, which is there, as it was: moment as in docs/wake-protocol.md. */
+void wake_moment(struct sched *s, int64_t request, const char *branch_id, const char *moment);
 
 /* ---- keeper.c ---- */
 

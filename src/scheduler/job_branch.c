@@ -299,20 +299,26 @@ static int branch_is_gone(struct delete_job *j, struct branch *ret_branch, bool 
     return *ret ? 0 : -1;
 }
 
-static void remove_logs(struct delete_job *j)
+/* What its endpoints have left: logs, and the volume of one that followed it and crashed. */
+static int remove_of_endpoints(struct delete_job *j, struct err *err)
 {
-    auto_dbc *c = NULL;
-    struct err err = ERR_INIT;
+    const struct env *env = &j->t.s->env;
     struct endpoint *list;
     size_t n;
-    if (db_read(j->t.s->env.db, &c, &err) < 0 ||
-        endpoint_list(c, j->t.a, NULL, j->branch_id, true, &list, &n, &err) < 0)
-        return;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(env->db, &c, err) < 0 ||
+            endpoint_list(c, j->t.a, NULL, j->branch_id, true, &list, &n, err) < 0)
+            return -1;
+    }
     for (size_t i = 0; i < n; i++) {
-        const char *path = env_log(&j->t.s->env, j->t.a, list[i].id);
+        const char *path = env_log(env, j->t.a, list[i].id);
+        if (strcmp(list[i].type, "read_only") == 0 && materialise_remove(env, list[i].id, err) < 0)
+            return -1;
         (void)unlink(path);
         (void)unlink(arena_printf(j->t.a, "%s.1", path));
     }
+    return 0;
 }
 
 static int delete_branch(struct delete_job *j, struct err *err)
@@ -330,9 +336,8 @@ static int delete_branch(struct delete_job *j, struct err *err)
         if (materialise_remove(env, b.volume_id, err) < 0)
             return -1;
     }
-    if (remove_images(j, err) < 0)
+    if (remove_images(j, err) < 0 || remove_of_endpoints(j, err) < 0)
         return -1;
-    remove_logs(j);
     CRASH_POINT("delete.removed");
     if (remove_rows(j, err) < 0)
         return -1;

@@ -31,7 +31,7 @@
 struct keeper {
     struct sched *s;
     struct keeper_spec spec;
-    char *setup; /* host and TLS files as text, to tell another setup by */
+    char *setup; /* protocol, host and TLS files as text, to tell another setup by */
     int port;    /* what it listens on; 0 until the first HELLO */
     off_t log_from;
     struct proc_identity who;
@@ -58,8 +58,8 @@ static char *describe(const struct keeper_spec *spec)
     struct stat cert = { 0 }, key = { 0 };
     (void)stat(spec->tls_cert, &cert);
     (void)stat(spec->tls_key, &key);
-    return xasprintf("%s\n%s %jd.%09ld\n%s %jd.%09ld", spec->listen_host, spec->tls_cert,
-                     (intmax_t)cert.st_mtim.tv_sec, cert.st_mtim.tv_nsec, spec->tls_key,
+    return xasprintf("wake %d\n%s\n%s %jd.%09ld\n%s %jd.%09ld", WAKE_PROTOCOL, spec->listen_host,
+                     spec->tls_cert, (intmax_t)cert.st_mtim.tv_sec, cert.st_mtim.tv_nsec, spec->tls_key,
                      (intmax_t)key.st_mtim.tv_sec, key.st_mtim.tv_nsec);
 }
 

@@ -42,7 +42,8 @@ struct finish {
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
     int64_t generation;
-    bool first, pending_roles;
+    bool standby, first, pending_roles;
+    uint64_t least;
     struct pg_admin *admin;
 };
 
@@ -85,6 +86,24 @@ static int verify_first(struct finish *f, struct err *err)
         branch_set_tli(c, f->branch_id, tli, err) < 0)
         return -1;
     return db_commit(c, err);
+}
+
+/* A standby is looked at from inside: what it has replayed shows in no file. */
+static int verify_standby(struct finish *f, struct err *err)
+{
+    struct sched *s = f->t.s;
+    struct branch b;
+    {
+        auto_dbc *c = NULL;
+        if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0)
+            return -1;
+    }
+    if (pg_admin_open(env_socket_dir(&s->env, f->t.a, f->id), 10000, &f->admin, err) < 0)
+        return -1;
+    CRASH_POINT("start.replaying");
+    if (f->least != 0)
+        return materialise_verify_follower(f->least, f->admin, SUPERVISE_START_TIMEOUT_MS, err);
+    return materialise_verify_moment(&b, f->admin, SUPERVISE_START_TIMEOUT_MS, err);
 }
 
 /* An operation that tries again and says why not, unless there is one for the branch already. */
@@ -134,7 +153,7 @@ static void apply_waiting(struct finish *f)
 static void finish_run(struct task *t)
 {
     struct finish *f = (struct finish *)t;
-    t->rc = f->first ? verify_first(f, &t->err) : 0;
+    t->rc = f->standby ? verify_standby(f, &t->err) : f->first ? verify_first(f, &t->err) : 0;
     if (t->rc == 0 && f->pending_roles)
         apply_waiting(f);
 }
@@ -164,13 +183,16 @@ static void finish_done(struct task *t)
 static void server_ready(struct compute *c)
 {
     supervise_unwatch_data(c);
-    if (!c->first && !c->pending_roles) {
+    if (!c->standby && !c->first && !c->pending_roles) {
         compute_event(c, EVENT_READY);
         return;
     }
     struct finish *f = task_new(c->s, sizeof(*f), finish_run, finish_done);
     f->t.c = c;
     f->generation = c->generation;
+    f->standby = c->standby;
+    f->least = c->least;
+    f->t.slow = c->standby; /* what lies between its image and the moment may be much */
     f->first = c->first;
     f->pending_roles = c->pending_roles;
     snprintf(f->id, sizeof(f->id), "%s", c->id);
@@ -179,7 +201,8 @@ static void server_ready(struct compute *c)
     task_submit(&f->t);
 }
 
-/* "ready" is also what a server in recovery says that lets readers in: a first start has to be out of it. */
+/* "ready" is also what a server in recovery says that lets readers in: a first start has to be out of it, and
+ * a standby stays there. */
 static bool is_ready(struct compute *c)
 {
     auto_arena *a = arena_new(0);
@@ -189,7 +212,8 @@ static bool is_ready(struct compute *c)
     int64_t pid;
     if (pg_status_read(pgdata, &pid) != PG_STATUS_READY)
         return false;
-    return pg_control_read(pgdata, &control, &ignored) == 0 && control.state == PG_STATE_PRODUCTION;
+    return pg_control_read(pgdata, &control, &ignored) == 0 &&
+           control.state == (c->standby ? PG_STATE_ARCHIVE_RECOVERY : PG_STATE_PRODUCTION);
 }
 
 void supervise_look_at_status(struct compute *c)

@@ -167,11 +167,12 @@ static int sweep_temporaries(struct sweep *w, struct err *err)
     size_t n;
     {
         auto_dbc *c = NULL;
-        if (db_read(w->t.s->env.db, &c, err) < 0 || branch_list_left_over(c, w->t.a, &list, &n, err) < 0)
+        if (db_read(w->t.s->env.db, &c, err) < 0 ||
+            branch_list_left_over(c, w->t.a, NULL, &list, &n, err) < 0)
             return -1;
     }
     for (size_t i = 0; i < n; i++)
-        if (intent_branch_discard(w->t.s, w->t.a, list[i].id, err) < 0)
+        if (intent_branch_discard_left_over(w->t.s, w->t.a, list[i].id, err) < 0)
             return -1;
     return 0;
 }
@@ -367,9 +368,11 @@ static int is_known(struct dbc *c, struct arena *a, const char *volume, bool *re
 {
     struct branch b;
     struct image i;
+    struct endpoint e;
     *ret = true;
     if (branch_get_id(c, a, volume, &b, err) == 0 ||
-        (err->code == ERR_NOT_FOUND && image_get(c, a, volume, &i, err) == 0))
+        (err->code == ERR_NOT_FOUND && image_get(c, a, volume, &i, err) == 0) ||
+        (err->code == ERR_NOT_FOUND && endpoint_get_id(c, a, volume, &e, err) == 0))
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;

@@ -46,7 +46,10 @@ struct prepare {
     const char *const *argv;
     const char *socket;
     int64_t max_clients;
-    bool first, pending_roles;
+    bool standby, first, pending_roles;
+    struct pg_needs needs; /* of a standby */
+    const char *volume_id;
+    uint64_t least;
 };
 
 static int read_rows(struct prepare *p, struct err *err)
@@ -56,6 +59,7 @@ static int read_rows(struct prepare *p, struct err *err)
         branch_get_id(c, p->t.a, p->e.branch_id, &p->b, err) < 0 ||
         role_any_pending(c, p->b.id, &p->pending_roles, err) < 0)
         return -1;
+    p->volume_id = supervise_volume(&p->e, &p->b);
     if (strcmp(p->b.state, "damaged") == 0 || supervise_is_lost(&p->b))
         return err_set(err, ERR_DAMAGED,
                        "branch %s is damaged: its computer went down while durability was relaxed, or its "
@@ -66,6 +70,16 @@ static int read_rows(struct prepare *p, struct err *err)
     if (p->e.disabled)
         return err_set(err, ERR_PRECONDITION, "endpoint %s is disabled", p->e.id);
     return 0;
+}
+
+bool supervise_follows(const struct endpoint *e, const struct branch *b)
+{
+    return strcmp(e->type, "read_only") == 0 && strcmp(b->kind, "user") == 0;
+}
+
+const char *supervise_volume(const struct endpoint *e, const struct branch *b)
+{
+    return supervise_follows(e, b) ? e->id : b->volume_id;
 }
 
 bool supervise_is_lost(const struct branch *b)
@@ -101,9 +115,10 @@ static int write_intent(struct prepare *p, struct err *err)
     snprintf(p->e.process.boot_id, sizeof(p->e.process.boot_id), "%s", proc_boot_id());
     p->e.last_error = NULL;
     if (db_write(p->t.s->env.db, &c, err) < 0 || endpoint_set_desired(c, p->e.id, "running", now, err) < 0 ||
-        endpoint_set_observed(c, &p->e, err) < 0 || branch_set_head(c, p->b.id, 0, err) < 0)
+        endpoint_set_observed(c, &p->e, err) < 0 || (!p->standby && branch_set_head(c, p->b.id, 0, err) < 0))
         return -1;
-    if (strcmp(p->b.durability, "relaxed") == 0 && branch_set_boot(c, p->b.id, proc_boot_id(), err) < 0)
+    if (!p->standby && strcmp(p->b.durability, "relaxed") == 0 &&
+        branch_set_boot(c, p->b.id, proc_boot_id(), err) < 0)
         return -1;
     if (p->make_op && insert_start_op(p, c, err) < 0)
         return -1;
@@ -163,7 +178,8 @@ static int configure(struct prepare *p, const struct project *project, struct er
     if (cgroup_create(p->id, cgroup_has_limits() ? (uint64_t)(p->e.max_cu * (double)CU_MEMORY_BYTES) : 0,
                       cgroup_has_limits() ? (int64_t)(cu * 1000) : 0, err) < 0)
         return -1;
-    env_view(&s->env, a, p->b.volume_id, p->b.volume_id, &view);
+    const char *followed = supervise_follows(&p->e, &p->b) ? p->b.volume_id : NULL;
+    env_view(&s->env, a, p->volume_id, p->volume_id, followed, &view);
     struct pg_conf conf = { .bindir = install->bindir,
                             .data_dir = view.data_dir,
                             .archive_dir = view.archive,
@@ -171,17 +187,20 @@ static int configure(struct prepare *p, const struct project *project, struct er
                             .socket_dir = env_socket_dir(&s->env, a, p->id),
                             .conf_dir = env_conf_dir(&s->env, a, p->id),
                             .os_user = s->env.os_user,
-                            .first_start = p->first,
+                            .first_start = p->first && !p->standby,
                             .fork_tli = (uint32_t)p->b.fork_tli,
+                            .standby = p->standby,
+                            .followed = view.followed,
+                            .needs = p->needs,
                             .private_shm = s->env.as_root,
-                            .relaxed = strcmp(p->b.durability, "relaxed") == 0,
+                            .relaxed = p->standby || strcmp(p->b.durability, "relaxed") == 0,
                             .preload = preload,
                             .settings = settings };
     if (pg_conf_write(&conf, err) < 0)
         return -1;
-    p->argv = env_exec_argv(&s->env, a, p->b.volume_id, p->b.volume_id, true, pg_conf_argv(a, &conf));
+    p->argv = env_exec_argv(&s->env, a, p->volume_id, p->volume_id, followed, true, pg_conf_argv(a, &conf));
     p->socket = pg_conf_socket(a, conf.socket_dir);
-    p->max_clients = pg_settings_max_connections(settings) - PG_SLOTS_KEPT;
+    p->max_clients = pg_conf_max_connections(&conf) - PG_SLOTS_KEPT;
     return 0;
 }
 
@@ -202,6 +221,38 @@ static void mark_damaged(struct prepare *p)
                   NULL);
 }
 
+/* The branch's own endpoint may have been given more since: its next start will tell the WAL. */
+static int raise_to_writer(struct prepare *p, struct err *err)
+{
+    auto_dbc *c = NULL;
+    struct endpoint writer;
+    bool found;
+    if (db_read(p->t.s->env.db, &c, err) < 0 ||
+        endpoint_find_writer(c, p->t.a, p->b.id, &writer, &found, err) < 0)
+        return -1;
+    json_auto_t *settings = found && writer.pg_settings ? json_loads(writer.pg_settings, 0, NULL) : NULL;
+    const struct pg_needs needs = {
+        .max_connections = (uint32_t)pg_settings_max_connections(settings),
+        .max_worker_processes = (uint32_t)pg_settings_integer(settings, "max_worker_processes", 0),
+        .max_locks_per_transaction = (uint32_t)pg_settings_integer(settings, "max_locks_per_transaction", 0),
+    };
+    pg_needs_raise(&p->needs, &needs);
+    return 0;
+}
+
+static int make_volume(struct prepare *p, struct err *err)
+{
+    const struct env *env = &p->t.s->env;
+    if (!p->standby)
+        return materialise(env, p->t.a, &p->b, &p->first, err);
+    p->pending_roles = false; /* nothing can be applied to it */
+    if (!supervise_follows(&p->e, &p->b))
+        return materialise_moment(env, p->t.a, &p->b, &p->needs, err);
+    if (materialise_follower(env, p->t.a, &p->b, p->volume_id, &p->needs, &p->least, err) < 0)
+        return -1;
+    return raise_to_writer(p, err);
+}
+
 static int prepare(struct prepare *p, struct err *err)
 {
     struct sched *s = p->t.s;
@@ -213,7 +264,7 @@ static int prepare(struct prepare *p, struct err *err)
     }
     if (sched_space(s, err) < 0 || project_of(s, p->t.a, &p->b, &project, err) < 0)
         return -1;
-    int got = fs_lock(env_lock(&s->env, p->t.a, p->b.volume_id), true, &p->lock_fd, err);
+    int got = fs_lock(env_lock(&s->env, p->t.a, p->volume_id), true, &p->lock_fd, err);
     if (got == 0)
         return err_set(
             err, ERR_UNAVAILABLE,
@@ -222,7 +273,7 @@ static int prepare(struct prepare *p, struct err *err)
     if (got < 0 || write_intent(p, err) < 0)
         return -1;
     CRASH_POINT("start.intended");
-    if (materialise(&s->env, p->t.a, &p->b, &p->first, err) < 0) {
+    if (make_volume(p, err) < 0) {
         if (err->code == ERR_DAMAGED)
             mark_damaged(p);
         return -1;
@@ -243,8 +294,9 @@ static void prepare_done(struct task *t)
     struct prepare *p = (struct prepare *)t;
     struct compute *c = p->t.c;
     c->lock_fd = p->lock_fd;
-    if (p->b.volume_id)
-        snprintf(c->volume_id, sizeof(c->volume_id), "%s", p->b.volume_id);
+    if (p->volume_id)
+        snprintf(c->volume_id, sizeof(c->volume_id), "%s", p->volume_id);
+    c->least = p->least;
     c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
     if (p->start_op[0])
         snprintf(c->start_op, sizeof(c->start_op), "%s", p->start_op);
@@ -295,6 +347,7 @@ void supervise_prepare(struct compute *c)
     c->error[0] = '\0';
     p->t.c = c;
     p->lock_fd = -1;
+    p->standby = c->standby;
     p->make_op = c->start_op[0] == '\0';
     p->t.slow = gathers_much(c);
     snprintf(p->id, sizeof(p->id), "%s", c->id);

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "branch/capture.h"
+#include "branch/materialise.h"
 #include "pg/control.h"
 
 #include <inttypes.h>
@@ -41,7 +42,8 @@ struct look {
     int64_t backlog; /* segments that wait for it, where it fails */
     char volume_id[ID_MAX + 1];
     int64_t generation;
-    bool final; /* the door is closed: decides whether it stops */
+    bool final;   /* the door is closed: decides whether it stops */
+    bool standby; /* its catalogue is another's, or another time's */
 };
 
 /* The next look tries again what could not be read or written now. */
@@ -50,7 +52,7 @@ static void look_at_catalog(struct look *l)
     struct task *t = &l->t;
     struct err err = ERR_INIT;
     const char *is = l->activity.catalog_mark;
-    if (is[0] == '\0' || strcmp(is, l->catalog_mark) == 0)
+    if (l->standby || is[0] == '\0' || strcmp(is, l->catalog_mark) == 0)
         return;
     if (catalog_sync(t->s, t->a, l->branch_id, l->admin, l->catalog_mark, &err) < 0)
         log_event(LOG_WARN, "catalog", "cannot bring roles and databases up to date", "ep", l->id, "error",
@@ -158,6 +160,7 @@ static void look(struct compute *c, bool final)
     l->admin = c->admin;
     l->generation = c->generation;
     l->final = final;
+    l->standby = c->standby;
     l->t.slow = true; /* it may wait for a server that hangs */
     snprintf(l->id, sizeof(l->id), "%s", c->id);
     snprintf(l->branch_id, sizeof(l->branch_id), "%s", c->branch_id);
@@ -195,7 +198,7 @@ void supervise_look_at(struct compute *c, int64_t after_ms)
 /* A stop that was asked for waits for nobody, and only a moment for a look at what SQL changed last. */
 static void last_look(struct compute *c)
 {
-    if (c->admin_busy || c->deleted || c->s->stopping || !c->idle_timer) {
+    if (c->admin_busy || c->deleted || c->standby || c->s->stopping || !c->idle_timer) {
         compute_event(c, EVENT_IDLE);
         return;
     }
@@ -399,7 +402,10 @@ static void reap_shared_memory(struct compute *c)
 
 struct capture {
     struct task t;
+    bool standby;
     char branch_id[ID_MAX + 1];
+    char id[ID_MAX + 1];
+    char volume_id[ID_MAX + 1];
 };
 
 static int capture(struct capture *k, struct err *err)
@@ -409,6 +415,8 @@ static int capture(struct capture *k, struct err *err)
     struct image image;
     uint64_t redo, head, system_id;
     uint32_t tli;
+    if (k->standby) /* it wrote nothing; what follows its branch begins anew next time */
+        return strcmp(k->volume_id, k->id) == 0 ? materialise_remove(&s->env, k->id, err) : 0;
     {
         auto_dbc *c = NULL;
         if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, k->t.a, k->branch_id, &b, err) < 0)
@@ -455,6 +463,9 @@ void supervise_capture(struct compute *c)
     wake_gone(c);
     reap_shared_memory(c);
     k->t.c = c;
+    k->standby = c->standby;
+    snprintf(k->id, sizeof(k->id), "%s", c->id);
+    snprintf(k->volume_id, sizeof(k->volume_id), "%s", c->volume_id);
     snprintf(k->branch_id, sizeof(k->branch_id), "%s", c->branch_id);
     task_submit(&k->t);
 }
@@ -478,6 +489,9 @@ static void delete_row(struct compute *c)
     struct err err = ERR_INIT;
     wake_drop(c);
     const char *log = env_log(&c->s->env, a, c->id);
+    if (c->standby && materialise_remove(&c->s->env, c->id, &err) < 0) /* one that crashed has left it */
+        log_event(LOG_ERROR, "stop", "cannot remove a volume", "ep", c->id, "error", err.msg, "detail",
+                  err.detail, NULL);
     (void)unlink(log);
     (void)unlink(arena_printf(a, "%s.1", log));
     if (db_write(c->s->env.db, &db, &err) < 0 || endpoint_delete(db, c->id, &err) < 0 ||

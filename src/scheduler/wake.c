@@ -29,7 +29,8 @@ struct wake {
     struct sched *s;
     int listen_fd;
     struct loop_fd *listen_source;
-    int fd; /* the proxy, or -1 */
+    int fd;              /* the proxy, or -1 */
+    uint64_t connection; /* one number for each connection and for each time without one */
     struct loop_fd *source;
     struct loop_timer *reopen; /* after a loss */
     bool hello;
@@ -44,6 +45,11 @@ const char *wake_socket_path(struct sched *s, struct arena *a)
 bool wake_connected(struct sched *s)
 {
     return s->wake->fd >= 0 && s->wake->hello;
+}
+
+uint64_t wake_connection(struct sched *s)
+{
+    return s->wake ? s->wake->connection : 0;
 }
 
 /* ---- out ---- */
@@ -72,6 +78,7 @@ static void lose_proxy(struct wake *w)
     w->source = NULL;
     fd_close(&w->fd);
     w->hello = false;
+    w->connection++; /* what was asked on it is answered on no other */
     buf_clear(&w->in);
     buf_clear(&w->out);
     compute_each(w->s, drop_waiters, NULL);
@@ -139,7 +146,7 @@ static void say_ok(struct compute *c, int64_t request)
         c->max_clients);
 }
 
-static void say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint)
+void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint)
 {
     auto_free char *m = text_url_encode(msg);
     auto_free char *h = text_url_encode(hint && hint[0] ? hint : "-");
@@ -161,7 +168,7 @@ void wake_refuse(struct compute *c, const char *sqlstate, const char *msg, const
     while (c->waiters) {
         struct waiter *w = c->waiters;
         c->waiters = w->next;
-        say_err(c->s, w->request, sqlstate, msg, hint);
+        wake_say_err(c->s, w->request, sqlstate, msg, hint);
         free(w);
     }
 }
@@ -197,19 +204,18 @@ static bool is_reachable(const struct branch *b)
     return branch_is_seen(b) && !branch_has_expired(b, clock_wall_us());
 }
 
-static int find_by_branch(struct dbc *db, struct arena *a, const char *name, struct endpoint *ret,
-                          struct route_error *why, struct err *err)
+static int find_branch(struct dbc *db, struct arena *a, const char *name, struct branch *ret,
+                       struct route_error *why, struct err *err)
 {
-    struct branch *list, one;
+    struct branch *list;
     size_t n;
-    bool found;
-    if (id_looks_like_branch(name) && branch_get_id(db, a, name, &one, err) == 0 && is_reachable(&one)) {
-        list = &one;
-        n = 1;
-    } else if (branch_find_name(db, a, name, &list, &n, err) < 0) {
+    if (id_looks_like_branch(name) && branch_get_id(db, a, name, ret, err) == 0 && is_reachable(ret))
+        return 0;
+    if (branch_find_name(db, a, name, &list, &n, err) < 0)
         return -1;
-    }
-    if (n != 1) {
+    if (n == 1)
+        *ret = list[0];
+    else
         *why = n == 0
                    ? (struct route_error){ "3D000", arena_printf(a, "there is no branch \"%s\"", name),
                                            "Check the name, or name the endpoint: options=endpoint=ep-..." }
@@ -217,9 +223,14 @@ static int find_by_branch(struct dbc *db, struct arena *a, const char *name, str
                                            arena_printf(a, "%zu projects have a branch \"%s\"", n, name),
                                            "Name the branch by its id (options=branch=br-...) or the "
                                            "endpoint (options=endpoint=ep-...)." };
-        return 0;
-    }
-    if (endpoint_find_writer(db, a, list[0].id, ret, &found, err) < 0)
+    return 0;
+}
+
+static int find_writer(struct dbc *db, struct arena *a, const struct branch *b, const char *name,
+                       struct endpoint *ret, struct route_error *why, struct err *err)
+{
+    bool found;
+    if (endpoint_find_writer(db, a, b->id, ret, &found, err) < 0)
         return -1;
     if (!found)
         *why = (struct route_error){ "55000", arena_printf(a, "branch \"%s\" has no compute endpoint", name),
@@ -227,69 +238,71 @@ static int find_by_branch(struct dbc *db, struct arena *a, const char *name, str
     return 0;
 }
 
-/* One of a branch that nobody sees is not there. */
-static int find_by_id(struct dbc *db, struct arena *a, const char *id, struct endpoint *ret, struct err *err)
+static void check_endpoint(struct arena *a, const struct endpoint *e, struct route_error *why)
 {
-    struct branch b;
-    if (endpoint_get_id(db, a, id, ret, err) < 0 || branch_get_id(db, a, ret->branch_id, &b, err) < 0)
-        return -1;
-    return is_reachable(&b) ? 0 : err_set(err, ERR_NOT_FOUND, "endpoint not found");
+    if (strcmp(e->desired, "deleted") == 0)
+        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", e->id),
+                                     "It was deleted." };
+    else if (e->disabled)
+        *why =
+            (struct route_error){ "55000", arena_printf(a, "endpoint \"%s\" is disabled", e->id),
+                                  "Enable it: PATCH /api/v2/projects/{project_id}/endpoints/{endpoint_id}" };
 }
 
-static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, struct endpoint *ret,
-                   struct route_error *why, struct err *err)
+/* One of a branch that nobody sees is not there. */
+static int find_endpoint(struct dbc *db, struct arena *a, const char *id, struct endpoint *ret,
+                         struct branch *ret_branch, struct route_error *why, struct err *err)
+{
+    int rc = endpoint_get_id(db, a, id, ret, err);
+    if (rc == 0)
+        rc = branch_get_id(db, a, ret->branch_id, ret_branch, err);
+    if (rc < 0 && err->code != ERR_NOT_FOUND)
+        return -1;
+    if (rc < 0 || !is_reachable(ret_branch))
+        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", id),
+                                     "Check the endpoint id in the host name, or in options=endpoint=..." };
+    else
+        check_endpoint(a, ret, why);
+    return 0;
+}
+
+/* What a client named.  The present of a branch is served by its writer; its past needs no endpoint. */
+struct place {
+    struct branch branch;
+    struct endpoint endpoint;
+};
+
+static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, bool past,
+                   struct place *ret, struct route_error *why, struct err *err)
 {
     auto_dbc *db = NULL;
     if (db_read(s->env.db, &db, err) < 0)
         return -1;
-    if (strcmp(kind, "branch") == 0) {
-        if (find_by_branch(db, a, name, ret, why, err) < 0 || why->msg)
-            return why->msg ? 0 : -1;
-    } else if (find_by_id(db, a, name, ret, err) < 0) {
-        if (err->code != ERR_NOT_FOUND)
-            return -1;
-        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", name),
-                                     "Check the endpoint id in the host name, or in options=endpoint=..." };
+    if (strcmp(kind, "branch") != 0)
+        return find_endpoint(db, a, name, &ret->endpoint, &ret->branch, why, err);
+    if (find_branch(db, a, name, &ret->branch, why, err) < 0)
+        return -1;
+    if (why->msg || past)
         return 0;
-    }
-    if (strcmp(ret->desired, "deleted") == 0)
-        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", ret->id),
-                                     "It was deleted." };
-    else if (ret->disabled)
-        *why =
-            (struct route_error){ "55000", arena_printf(a, "endpoint \"%s\" is disabled", ret->id),
-                                  "Enable it: PATCH /api/v2/projects/{project_id}/endpoints/{endpoint_id}" };
+    if (find_writer(db, a, &ret->branch, name, &ret->endpoint, why, err) < 0)
+        return -1;
+    if (!why->msg)
+        check_endpoint(a, &ret->endpoint, why);
     return 0;
 }
 
 /* ---- in ---- */
 
-static void on_wake(struct sched *s, int64_t request, const char *kind, const char *name)
+void wake_join(struct sched *s, const struct endpoint *e, int64_t request)
 {
-    auto_arena *a = arena_new(0);
-    struct endpoint e;
-    struct route_error why = { 0 };
-    struct err err = ERR_INIT;
-    ops_look(s); /* a branch committed a moment ago may still have work that must come first */
-    if (!wake_connected(s))
-        return; /* that told the proxy something, and it was not there any more */
-    if (resolve(s, a, kind, name, &e, &why, &err) < 0) {
-        log_event(LOG_ERROR, "wake", "cannot resolve", "error", err.msg, "detail", err.detail, NULL);
-        say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
-        return;
-    }
-    if (why.msg) {
-        say_err(s, request, why.sqlstate, why.msg, why.hint);
-        return;
-    }
-    struct compute *c = compute_get(s, &e);
+    struct compute *c = compute_get(s, e);
     if (c->state == COMPUTE_RUNNING) {
         say_ok(c, request);
         return;
     }
     if (c->state == COMPUTE_FAILED) {
-        say_err(s, request, supervise_sqlstate(c), "the compute of this endpoint could not be started",
-                c->error);
+        wake_say_err(s, request, supervise_sqlstate(c), "the compute of this endpoint could not be started",
+                     c->error);
         return;
     }
     struct waiter *w = xcalloc(1, sizeof(*w)), **tail = &c->waiters;
@@ -298,6 +311,28 @@ static void on_wake(struct sched *s, int64_t request, const char *kind, const ch
         tail = &(*tail)->next;
     *tail = w;
     compute_want(c, true, false);
+}
+
+static void on_wake(struct sched *s, int64_t request, const char *kind, const char *name, const char *moment)
+{
+    auto_arena *a = arena_new(0);
+    struct place at;
+    struct route_error why = { 0 };
+    struct err err = ERR_INIT;
+    bool past = strcmp(moment, "-") != 0;
+    ops_look(s); /* a branch committed a moment ago may still have work that must come first */
+    if (!wake_connected(s))
+        return; /* that told the proxy something, and it was not there any more */
+    if (resolve(s, a, kind, name, past, &at, &why, &err) < 0) {
+        log_event(LOG_ERROR, "wake", "cannot resolve", "error", err.msg, "detail", err.detail, NULL);
+        wake_say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
+    } else if (why.msg) {
+        wake_say_err(s, request, why.sqlstate, why.msg, why.hint);
+    } else if (past) {
+        wake_moment(s, request, at.branch.id, moment);
+    } else {
+        wake_join(s, &at.endpoint, request);
+    }
 }
 
 struct cancelled {
@@ -349,15 +384,16 @@ static bool handle(struct wake *w, char **word, size_t n)
         auto_free char *host = text_url_decode(word[3], strlen(word[3]));
         w->hello = true;
         keeper_hello(s, v[1], host ? host : word[3], (int)v[2]);
-        return v[0] == 1;
+        return v[0] == WAKE_PROTOCOL;
     }
     if (!w->hello)
         return false;
-    if (n == 5 && strcmp(word[0], "WAKE") == 0 && numbers_ok(word, (int[]){ 1 }, 1, v)) {
+    if (n == 6 && strcmp(word[0], "WAKE") == 0 && numbers_ok(word, (int[]){ 1 }, 1, v)) {
         auto_free char *name = text_url_decode(word[3], strlen(word[3]));
-        if (name)
-            on_wake(s, v[0], word[2], name);
-        return name != NULL;
+        auto_free char *moment = text_url_decode(word[5], strlen(word[5]));
+        if (name && moment)
+            on_wake(s, v[0], word[2], name, moment);
+        return name && moment;
     }
     if (n == 2 && strcmp(word[0], "CANCEL") == 0 && numbers_ok(word, (int[]){ 1 }, 1, v)) {
         struct cancelled x = { v[0] };
@@ -432,6 +468,7 @@ static void on_accept(void *arg, int fd, unsigned events)
     }
     lose_proxy(w);
     w->fd = TAKE_FD(conn);
+    w->connection++;
     w->source = loop_fd_add(w->s->loop, w->fd, LOOP_READ, on_proxy, w);
 }
 

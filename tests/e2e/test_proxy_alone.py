@@ -43,7 +43,7 @@ def test_psql_names_it(proxy, conninfo):
     got = proxy.psql(f"{conninfo} port={proxy.port}", "SELECT current_database(), 6 * 7")
     assert got.stdout == f"{DATABASE}|42\n", got.stderr
     asked = proxy.mered.seen("WAKE .*")
-    assert len(asked) == 1 and re.fullmatch(rf"WAKE \d+ endpoint {EP} {DATABASE}", asked[0]), asked
+    assert len(asked) == 1 and re.fullmatch(rf"WAKE \d+ endpoint {EP} {DATABASE} -", asked[0]), asked
 
 
 def test_psql_url(proxy):
@@ -58,8 +58,7 @@ def test_branches_are_asked_for_every_time(proxy, pg):
         word = name and name.replace(" ", "\\ ")
         assert proxy.value(options=word and f"branch={word}", **({"host": host, "hostaddr": "127.0.0.1"} if host else {})) == 1
     asked = [w.split(" ")[2:] for w in proxy.mered.seen("WAKE .*")]
-    assert asked == [["branch", "main", DATABASE], ["branch", "feature%2F%C3%A4%20b", DATABASE], ["branch", BRANCH, DATABASE],
-                     ["branch", "main", DATABASE]]
+    assert asked == [["branch", name, DATABASE, "-"] for name in ("main", "feature%2F%C3%A4%20b", BRANCH, "main")]
 
 
 def test_options_of_postgres_arrive(proxy):
@@ -74,7 +73,7 @@ def test_options_of_postgres_arrive(proxy):
     ("08004", {"database": f"x@{OTHER}", "options": f"endpoint={EP}"}, None), ("08004", {"options": f"branch=a endpoint={EP}"}, None),
     ("08004", {"options": "endpoint=nonsense"}, None), ("0A000", {}, f"{EP}-pooler.localhost"),
     ("0A000", {"options": f"endpoint={EP}", "replication": "database"}, None), ("28000", {"user": "mere_admin", "options": f"endpoint={EP}"}, None),
-    ("0A000", {"options": f"endpoint={EP} neon_lsn:0/1"}, None), ("28000", {"user": "", "options": f"endpoint={EP}"}, None),
+    ("22023", {"options": f"endpoint={EP} neon_lsn:1"}, None), ("28000", {"user": "", "options": f"endpoint={EP}"}, None),
 ])
 def test_refused_before_anybody_is_asked(proxy, sqlstate, params, sni):
     e = proxy.refusal(sni=sni, **params)

@@ -261,7 +261,7 @@ def test_mered_is_killed_and_comes_back(make, pg):
         proxy.mered.start()
         assert waiting.result(10) == 1
     lines = [line for _, line in proxy.mered.lines]
-    assert lines[0].startswith("HELLO 1 ") and lines[1] == f"SESSIONS {EP} 1 3" and lines[2] == "SYNCED", lines
+    assert lines[0].startswith("HELLO 2 ") and lines[1] == f"SESSIONS {EP} 1 3" and lines[2] == "SYNCED", lines
     assert lines[3].startswith("WAKE ") and OTHER in lines[3]
     for c in conns:
         with c.cursor() as cur:

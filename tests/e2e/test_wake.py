@@ -321,7 +321,7 @@ class FakeProxy:
             self.sock.connect(path)
         finally:
             os.seteuid(os.getuid())
-        self.say(f"HELLO 1 1 {mere.pg_host} {mere.pg_port}", "SYNCED")
+        self.say(f"HELLO 2 1 {mere.pg_host} {mere.pg_port}", "SYNCED")
 
     def say(self, *lines):
         self.sock.sendall("".join(f"{line}\n" for line in lines).encode())
@@ -362,9 +362,9 @@ def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
     project.main.act("start")
     old = fake_proxy()
     if way == "unread answer":
-        old.say(f"WAKE 7 endpoint {cold.endpoint_id} -", f"WAKE 8 endpoint {project.main.endpoint_id} -")
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - -", f"WAKE 8 endpoint {project.main.endpoint_id} - -")
     else:
-        old.say(f"WAKE 7 endpoint {cold.endpoint_id} -")
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - -")
     if way == "nonsense":
         old.say("FROB")
     elif way == "endless line":
@@ -373,10 +373,10 @@ def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
         old.close()
     until(lambda: cold.endpoint()["current_state"] != "idle", 10, "mered to read the question", pause=0.005)
     new = fake_proxy()
-    new.say(f"WAKE 7 endpoint {mine.endpoint_id} -")
+    new.say(f"WAKE 7 endpoint {mine.endpoint_id} - -")
     for b in (cold, mine):
         b.await_state("active")
-    new.say(f"WAKE 9 endpoint {cold.endpoint_id} -")  # answered last
+    new.say(f"WAKE 9 endpoint {cold.endpoint_id} - -")  # answered last
     answers = []
     for line in new.lines():
         if line.startswith(("OK", "ERR")):

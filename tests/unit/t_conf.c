@@ -108,7 +108,46 @@ START_TEST(commands_come_through_the_shell)
                      arena_printf(arena, "%s|push|%s|%%p|", tool, place));
     ck_assert_str_eq(said(setting(argv, "restore_command"), place),
                      arena_printf(arena, "%s|fetch|%s|%%f|%%p|", tool, place));
+    conf.standby = true;
+    conf.followed = place;
+    ck_assert_str_eq(said(setting(pg_conf_argv(arena, &conf), "restore_command"), place),
+                     arena_printf(arena, "%s|follow|%s/archive|%s/pg_wal|%%f|%%p|", tool, place, place));
     ck_assert_int_eq(fs_remove_tree(dir, false, &err), 0);
+}
+END_TEST
+
+/* Postgres does not let readers in, or stops replaying, where a standby has less than its primary had. */
+START_TEST(a_standby_has_what_it_needs)
+{
+    json_auto_t *settings = json_pack("{s:s, s:s, s:s}", "max_connections", "30", "max_worker_processes",
+                                      "40", "default_transaction_isolation", "serializable");
+    struct pg_conf conf = { .bindir = "/b",
+                            .data_dir = "/d",
+                            .archive_dir = "/a",
+                            .wal_tool = "/w",
+                            .socket_dir = "/s",
+                            .conf_dir = "/c",
+                            .os_user = "me",
+                            .settings = settings,
+                            .fork_tli = 7 };
+    conf.needs = (struct pg_needs){ .max_connections = 200,
+                                    .max_worker_processes = 8,
+                                    .max_wal_senders = 12,
+                                    .max_locks_per_transaction = 65 };
+    ck_assert_int_eq(pg_conf_max_connections(&conf), 30);
+    conf.standby = true;
+    ck_assert_int_eq(pg_conf_max_connections(&conf), 200);
+    const char *const *argv = pg_conf_argv(arena, &conf);
+    ck_assert_str_eq(setting(argv, "max_connections"), "200");
+    ck_assert_str_eq(setting(argv, "max_worker_processes"), "40");
+    ck_assert_str_eq(setting(argv, "max_wal_senders"), "12");
+    ck_assert_str_eq(setting(argv, "max_locks_per_transaction"), "65");
+    ck_assert_str_eq(setting(argv, "default_transaction_isolation"), "repeatable read");
+    ck_assert_str_eq(setting(argv, "hot_standby"), "on");
+    ck_assert_str_eq(setting(argv, "restore_command"), "exit 1");
+    ck_assert_str_eq(setting(argv, "recovery_target_timeline"), "7");
+    conf.followed = "/f";
+    ck_assert_str_eq(setting(pg_conf_argv(arena, &conf), "recovery_target_timeline"), "latest");
 }
 END_TEST
 
@@ -121,6 +160,7 @@ Suite *t_conf_suite(void)
     tcase_add_test(t, paths_that_are_refused);
     tcase_add_test(t, paths_that_pass);
     tcase_add_test(t, commands_come_through_the_shell);
+    tcase_add_test(t, a_standby_has_what_it_needs);
     suite_add_tcase(s, t);
     return s;
 }

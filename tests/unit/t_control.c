@@ -270,6 +270,16 @@ static void compare(const char *pgdata, const char *report, enum pg_state state)
     ck_assert_str_eq(after(report, "Latest checkpoint's REDO location"), text_lsn(c.redo, text));
     ck_assert_str_eq(after(report, "Latest checkpoint's TimeLineID"), arena_printf(arena, "%u", c.tli));
     ck_assert_int_eq(c.state, state);
+    const struct {
+        const char *label;
+        uint32_t got;
+    } NEEDS[] = { { "max_connections setting", c.needs.max_connections },
+                  { "max_worker_processes setting", c.needs.max_worker_processes },
+                  { "max_wal_senders setting", c.needs.max_wal_senders },
+                  { "max_prepared_xacts setting", c.needs.max_prepared_transactions },
+                  { "max_locks_per_xact setting", c.needs.max_locks_per_transaction } };
+    for (size_t i = 0; i < N_ELEMENTS(NEEDS); i++)
+        ck_assert_str_eq(after(report, NEEDS[i].label), arena_printf(arena, "%u", (unsigned)NEEDS[i].got));
 }
 
 START_TEST(as_pg_controldata_has_it)

@@ -185,6 +185,24 @@ START_TEST(binds)
 }
 END_TEST
 
+START_TEST(binds_that_cannot_be_written)
+{
+    const char *out;
+
+    if (!need_root("binds_that_cannot_be_written"))
+        return;
+    ck_assert_int_eq(mkdir(in("data"), 0777) | mkdir(in("view"), 0755), 0);
+    ck_assert_int_eq(chmod(in("data"), 0777), 0);
+    ck_assert_int_eq(RUN(&out, AS_NOBODY, "--bind-ro", in("data"), in("view"), "--", "/bin/sh", "-c",
+                         "echo x >$0/f", in("view")),
+                     2);
+    ck_assert_msg(strstr(out, "Read-only") != NULL, "%s", out);
+    ck_assert_int_eq(RUN(&out, AS_NOBODY, "--bind", in("data"), in("view"), "--", "/bin/sh", "-c",
+                         "echo x >$0/f", in("view")),
+                     0);
+}
+END_TEST
+
 START_TEST(the_namespace_ends_with_the_process)
 {
     const char *argv[] = { helper, AS_NOBODY, "--bind", in("a"), in("b"), "--", "/bin/sleep", "60", NULL };
@@ -458,6 +476,7 @@ Suite *t_exec_suite(void)
     tcase_add_test(c, program_and_status);
     tcase_add_test(c, failing_steps_stop_it);
     tcase_add_test(c, binds);
+    tcase_add_test(c, binds_that_cannot_be_written);
     tcase_add_test(c, the_namespace_ends_with_the_process);
     tcase_add_test(c, the_lock_is_held_to_the_last_process);
     tcase_add_test(c, leaked_descriptors_are_closed);

@@ -262,18 +262,65 @@ START_TEST(other_words_stay)
 }
 END_TEST
 
+static void is_moment(const char *moment)
+{
+    ck_assert_str_eq(route.moment, moment);
+    ck_assert_ptr_null(seen("options"));
+}
+
 START_TEST(points_in_time)
 {
-    static const char *const WORDS[] = { "neon_lsn:0/16B3748", "neon_timestamp:2025-01-01T00:00:00Z",
-                                         "neon_endpoint_type:read_only" };
+    ck_assert_int_eq(FIND(.options = "endpoint=" EP1 " neon_lsn:0/16B3748"), 0);
+    is_endpoint(EP1);
+    is_moment("lsn:0/16B3748");
+    ck_assert_int_eq(
+        FIND(.sni = BR1 ".localhost", .options = "neon_timestamp:2025-01-01T00:00:00.123456+01:00"), 0);
+    is_branch(BR1);
+    is_moment("time:2025-01-01T00:00:00.123456+01:00");
+    ck_assert_int_eq(
+        FIND(.database = "d@" EP1, .options = "neon_lsn:1/0 neon_lsn:1/0 neon_endpoint_type:read_only"), 0);
+    is_moment("lsn:1/0");
+    ck_assert_int_eq(FIND(.options = "branch=main"), 0);
+    is_moment("");
+    /* behind -c it is a setting's name, and Postgres's affair */
+    ck_assert_int_eq(FIND(.options = "branch=main -c neon_lsn:0/1"), 0);
+    ck_assert_str_eq(route.moment, "");
+    ck_assert_str_eq(seen("options"), " -c neon_lsn:0/1");
+}
+END_TEST
 
-    for (size_t i = 0; i < N_ELEMENTS(WORDS); i++) {
+START_TEST(no_points_in_time)
+{
+    static const struct {
+        const char *words, *sqlstate;
+    } CASES[] = {
+        { "neon_lsn:", "22023" },
+        { "neon_lsn:0/0", "22023" },
+        { "neon_lsn:16B3748", "22023" },
+        { "neon_lsn:0/16B3748x", "22023" },
+        { "neon_lsn:000000000/1", "22023" },
+        { "neon_timestamp:", "22023" },
+        { "neon_timestamp:2025-01-01", "22023" },
+        { "neon_timestamp:2025-01-01T00:00:00", "22023" },
+        { "neon_timestamp:2025-13-01T00:00:00Z", "22023" },
+        { "neon_timestamp:now", "22023" },
+        { "neon_timestamp:2025-01-01T00:00:00.00000000000000000000000000000000000000000000000Z", "22023" },
+        { "neon_lsn:0/1 neon_lsn:0/2", "22023" },
+        { "neon_lsn:0/1 neon_timestamp:2025-01-01T00:00:00Z", "22023" },
+        { "neon_lsn:0/1 neon_endpoint_type:read_write", "0A000" },
+        { "neon_endpoint_type:read_only", "0A000" },
+    };
+
+    for (size_t i = 0; i < N_ELEMENTS(CASES); i++) {
         char options[200];
 
-        snprintf(options, sizeof(options), "endpoint=" EP1 " %s", WORDS[i]);
-        ck_assert_int_eq(FIND(.options = options), -1);
-        ck_assert_str_eq(error.sqlstate, "0A000");
+        snprintf(options, sizeof(options), "endpoint=" EP1 " %s", CASES[i].words);
+        ck_assert_msg(FIND(.options = options) == -1, "%s", CASES[i].words);
+        ck_assert_msg(strcmp(error.sqlstate, CASES[i].sqlstate) == 0, "%s: %s", CASES[i].words,
+                      error.sqlstate);
     }
+    ck_assert_int_eq(FIND(.options = "neon_lsn:0/16B3748"), -1);
+    ck_assert_str_eq(error.sqlstate, "08004");
 }
 END_TEST
 
@@ -343,6 +390,7 @@ Suite *t_route_suite(void)
     tcase_add_test(t, pooled);
     tcase_add_test(t, other_words_stay);
     tcase_add_test(t, points_in_time);
+    tcase_add_test(t, no_points_in_time);
     tcase_add_test(t, replication);
     tcase_add_test(t, users_and_databases);
     tcase_add_test(t, extensions_are_dropped);

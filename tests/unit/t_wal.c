@@ -341,6 +341,46 @@ START_TEST(killed_at_any_moment)
 }
 END_TEST
 
+/* How mere-wal follow ends, for what lands at dir/got. */
+static int follow(const char *name)
+{
+    const char *const argv[] = { helper, "follow", in("archive"), in("live"), name, in("got"), NULL };
+    int status = 0;
+    pid_t pid = fork();
+
+    (void)unlink(in("got"));
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        execv(helper, (char *const *)argv);
+        _exit(98);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* Kept files first, then what is being written; 1, the end of the WAL, only for what is not there. */
+START_TEST(what_is_followed)
+{
+    ck_assert_int_eq(mkdir(in("live"), 0700), 0);
+    ck_assert_int_eq(follow(NAME), 1);
+    ck_assert_int_eq(follow("backup_label"), 1);
+    put("live/" NAME, "live\n");
+    ck_assert_int_eq(follow(NAME), 0);
+    ck_assert_str_eq(get("got"), "live\n");
+    put("archive/" NAME, "kept\n");
+    ck_assert_int_eq(follow(NAME), 0);
+    ck_assert_str_eq(get("got"), "kept\n");
+    put(arena_printf(arena, "live/%s", "000000010000000000000003"),
+        "a recycled file, with other pages or none\n");
+    ck_assert_int_eq(follow("000000010000000000000003"), 1);
+    ck_assert_int_eq(rmdir(in("live")) < 0 && errno == ENOTEMPTY, 1);
+    ck_assert_int_eq(fs_remove_tree(in("live"), false, &err), 0);
+    ck_assert_int_eq(symlink("/etc/passwd", in("archive/00000009.history")), 0);
+    ck_assert_int_gt(follow("00000009.history"), 125);
+}
+END_TEST
+
 Suite *t_wal_suite(void)
 {
     Suite *s = suite_create("wal");
@@ -356,6 +396,7 @@ Suite *t_wal_suite(void)
     tcase_add_loop_test(c, what_is_not_what_its_name_says_is_refused, 0, 10);
     tcase_add_loop_test(c, a_disk_that_is_full_or_broken, 0, 5);
     tcase_add_test(c, killed_at_any_moment);
+    tcase_add_test(c, what_is_followed);
     suite_add_tcase(s, c);
     return s;
 }

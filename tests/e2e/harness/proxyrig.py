@@ -67,7 +67,7 @@ class FakeMered:
         with self.lock:
             self.lines.append((time.monotonic(), line))
             self.lock.notify_all()
-        if words[0] == "WAKE" and len(words) == 5:
+        if words[0] == "WAKE" and len(words) == 6:
             answer = self.answers.get(urllib.parse.unquote(words[3]))
             if answer:
                 kind, rest = answer.split(" ", 1)
@@ -123,7 +123,7 @@ class Proxy:
         with open(self.log, "ab") as log:
             self.proc = subprocess.Popen(argv, stderr=log, stdout=log, stdin=subprocess.DEVNULL, start_new_session=True,
                                          pass_fds=self.inherit)
-        hello = self.mered.wait(r"HELLO 1 \d+ 127\.0\.0\.1 \d+")[0].split(" ")
+        hello = self.mered.wait(r"HELLO 2 \d+ 127\.0\.0\.1 \d+")[0].split(" ")
         self.mered.wait("SYNCED")
         self.pid, self.port = int(hello[2]), int(hello[4])
         return self
