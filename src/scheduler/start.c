@@ -15,6 +15,7 @@
 #include "pg/control.h"
 #include "pg/extension.h"
 #include "pg/settings.h"
+#include "scheduler/moment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -248,6 +249,7 @@ static int make_volume(struct prepare *p, struct err *err)
     p->pending_roles = false; /* nothing can be applied to it */
     if (!supervise_follows(&p->e, &p->b))
         return materialise_moment(env, p->t.a, &p->b, &p->needs, err);
+    auto_moment *hold UNUSED = moment_hold(p->t.s); /* no row holds what it begins with */
     if (materialise_follower(env, p->t.a, &p->b, p->volume_id, &p->needs, &p->least, err) < 0)
         return -1;
     return raise_to_writer(p, err);

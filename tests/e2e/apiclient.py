@@ -5,6 +5,7 @@ With MERE_API_RECORD=FILE the calls are appended to FILE, which may be that of s
 """
 import importlib.util
 import json
+import urllib.parse
 import os
 import pathlib
 
@@ -85,3 +86,13 @@ class Client:
         if text is not None:
             assert text in reply["message"], reply
         return headers, reply
+
+
+def enc(text):
+    return urllib.parse.quote(text, safe="")
+
+
+def counts(mere):
+    """How much there is of everything: bad input must change nothing."""
+    tables = ("project", "branch", "endpoint", "role", "database", "operation", "api_key")  # images are swept in the background
+    return {t: mere.rows(f"SELECT count(*) AS n FROM {t}")[0]["n"] for t in tables}

@@ -5,8 +5,10 @@ Fixtures of the end-to-end tests.
     crash_mere   the same from the build that has crash points
     new_mere     makes servers that a test starts, kills and examines itself; each is held against the ledger at the end
     project      a project with a branch `main`, deleted after the test
+    api, p       a client that keeps a record of its calls, and a project that the tests of a module share
     expect_log   expect_log(r"…"): a warning or error line of this kind is part of the test.  Also as a marker on a test or module
 """
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -16,6 +18,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+from apiclient import Client  # noqa: E402
 from harness import procs  # noqa: E402
 from harness.ledger import Ledger  # noqa: E402
 from harness.server import Mere, binaries, scratch  # noqa: E402
@@ -154,3 +157,26 @@ def workdir(request):
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def api(mere):
+    directory = scratch("mere-api-")
+    client = Client(mere, directory / "calls.jsonl")
+    # Connections to the metadata are opened when they are first needed and then kept; the ledger shall not take that for a leak.
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda _: mere.request("GET", "/projects"), range(128)))
+    yield client
+    (directory / "calls.jsonl").unlink(missing_ok=True)
+    directory.rmdir()
+
+
+@pytest.fixture(scope="module")
+def p(api):
+    """A project that the tests of this module share, with a branch `dev` that has no endpoint."""
+    made = api.wait(api.ok("POST", "/projects", {"project": {"name": "shared", "store_passwords": True}}))
+    path = "/projects/" + made["project"]["id"]
+    made["dev"] = api.ok("POST", path + "/branches", {"branch": {"name": "dev/1"}})["branch"]
+    made["path"] = path
+    yield made
+    api.ok("DELETE", path)
