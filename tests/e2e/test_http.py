@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from apiclient import counts
 from harness import procs
-from test_api import api, counts, p  # noqa: F401 (two of them are fixtures)
 
 
 def test_request_ids(api):
