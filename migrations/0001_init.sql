@@ -105,6 +105,17 @@ CREATE TABLE backup_schedule (
     done_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How much space a branch took when it was last measured.
+CREATE TABLE branch_size (
+    branch_id     TEXT PRIMARY KEY REFERENCES branch (id),
+    logical_bytes INTEGER NOT NULL,
+    own_bytes     INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL,
+    n_images      INTEGER NOT NULL,
+    history_from  INTEGER,
+    measured_at   INTEGER NOT NULL
+) STRICT;
+
 -- An immutable volume, valid from lsn on.  branch_id NULL: the template cluster of a Postgres version.
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]
 -- is still to be copied beside it; ready: complete; trash: may be removed.

@@ -15,7 +15,7 @@ BEGIN {
     may["cmd/mere-wal"] = "^(base/|pg/walseg\\.h$)"
     may["cmd/mere-proxy"] = "^(base/|proxy/)"
     # HTTP writes what is wanted; it does not reach into how it comes true.
-    may_above["api scheduler"] = "^scheduler/(intent|lag|moment|schema|sched)\\.h$"
+    may_above["api scheduler"] = "^scheduler/(doctor|intent|lag|moment|schema|sched)\\.h$"
     may_above["api branch"] = "^branch/history\\.h$"
 }
 FNR == 1 {

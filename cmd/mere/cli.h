@@ -166,6 +166,7 @@ int cli_roles_reset_password(struct cli *c);
 int cli_roles_password(struct cli *c);
 int cli_operations_list(struct cli *c);
 int cli_operations_get(struct cli *c);
+int cli_doctor(struct cli *c);
 int cli_url(struct cli *c);
 int cli_psql(struct cli *c);
 

@@ -89,6 +89,8 @@ static const struct command COMMANDS[] = {
       cli_url },
     { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, "project branch database role",
       "run psql on a branch, or on BRANCH@LSN or BRANCH@TIME", cli_psql },
+    { "doctor", NULL, "[PROJECT]", 0, 1, "project",
+      "look whether all that is kept can be reached, and what takes the space", cli_doctor },
     { "schema", NULL, "[BRANCH]", 0, 1, "project branch database at", "print the schema of a database as SQL",
       cli_schema },
     { "schema-diff", NULL, "[BASE] BRANCH", 1, 2, "project database at",

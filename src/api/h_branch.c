@@ -6,6 +6,7 @@
 #include "api/spec.h"
 #include "api/view.h"
 #include "base/text.h"
+#include "branch/history.h"
 #include "scheduler/moment.h"
 
 #include <string.h>
@@ -111,15 +112,38 @@ int api_branch_create(struct http_req *req, struct http_res *res, struct err *er
                               connection_uris(info, &out)));
 }
 
+/* What can be reached, and what that costs. */
+static int put_history(struct http_req *req, struct dbc *c, const struct branch *b, json_t *obj,
+                       struct err *err)
+{
+    struct view_history h = { 0 };
+    bool found;
+
+    if (strcmp(b->state, "init") == 0)
+        return 0;
+    if (history_earliest(c, req->arena, b, &h.earliest_lsn, &h.earliest_timestamp, err) < 0 ||
+        size_get(c, req->arena, b->id, &h.size, &found, err) < 0)
+        return -1;
+    json_object_set_new(obj, "history", view_history(&h));
+    if (found)
+        json_object_set_new(obj, "logical_size", json_integer(h.size.logical_bytes));
+    return 0;
+}
+
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct branch b;
+    json_t *obj;
     auto_dbc *c = NULL;
 
     if (db_read(sched_db(req->sched), &c, err) < 0 || find_branch(req, c, &b, err) < 0)
         return -1;
-    return res_json(res, 200,
-                    json_pack("{s:o, s:o}", "branch", view_branch(&b), "annotation", view_annotation(&b)));
+    obj = view_branch(&b);
+    if (put_history(req, c, &b, obj, err) < 0) {
+        json_decref(obj);
+        return -1;
+    }
+    return res_json(res, 200, json_pack("{s:o, s:o}", "branch", obj, "annotation", view_annotation(&b)));
 }
 
 /* Exactly one of the three; a bookmark is the caller's to look up. */

@@ -53,6 +53,7 @@ int api_organization_get(struct http_req *req, struct http_res *res, struct err 
 int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_doctor(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_limits(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_list(struct http_req *req, struct http_res *res, struct err *err);
@@ -127,6 +128,7 @@ static const struct route ROUTES[] = {
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/set_as_default", api_branch_set_default, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", api_snapshot_create, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/connection_uri", api_project_connection_uri, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/doctor", api_project_doctor, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/endpoints", api_endpoint_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/endpoints", api_endpoint_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_get, ROUTE_KEY, false, 4096 },

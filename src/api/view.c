@@ -266,6 +266,26 @@ json_t *view_branch(const struct branch *b)
     return obj;
 }
 
+static const struct field HISTORY[] = {
+    FIELD(view_history, earliest_lsn, F_LSN, 0, 0),
+    FIELD(view_history, earliest_timestamp, F_TIME, 0, 0),
+};
+static const struct field HISTORY_SIZE[] = {
+    NAMED(view_history, "own_bytes", size.own_bytes, F_I64),
+    NAMED(view_history, "history_bytes", size.history_bytes, F_I64),
+    NAMED(view_history, "images", size.n_images, F_I64),
+    NAMED(view_history, "measured_at", size.measured_at, F_TIME),
+};
+
+json_t *view_history(const struct view_history *h)
+{
+    json_t *obj = fields_to_json(HISTORY, N_ELEMENTS(HISTORY), h);
+
+    if (h->size.measured_at != 0)
+        put_fields(obj, HISTORY_SIZE, N_ELEMENTS(HISTORY_SIZE), h);
+    return obj;
+}
+
 static const struct field SNAPSHOT[] = {
     FIELD(branch, id, F_STR, 0, 0),
     FIELD(branch, name, F_STR, 0, 0),

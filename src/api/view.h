@@ -8,6 +8,7 @@
 #define MERE_VIEW_H
 
 #include "api/http.h"
+#include "meta/size.h"
 #include "scheduler/intent.h"
 #include "scheduler/lag.h"
 
@@ -18,6 +19,12 @@
 
 json_t *view_project(const struct sched_info *info, const struct project *p);
 json_t *view_project_item(const struct sched_info *info, const struct project *p); /* in a list */
+struct view_history {
+    uint64_t earliest_lsn;
+    int64_t earliest_timestamp;
+    struct branch_size size; /* zeros where it was not measured */
+};
+json_t *view_history(const struct view_history *h);
 json_t *view_branch(const struct branch *b);
 json_t *view_snapshot(const struct branch *b);                 /* of kind snapshot */
 json_t *view_bookmark(const struct bookmark *b, bool expired); /* expired: out of reach, and not held */

@@ -739,6 +739,7 @@ int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn, struct err
 
 static const char SQL_BRANCH_DELETE_ROLES[] = "DELETE FROM role WHERE branch_id = :id";
 static const char SQL_BRANCH_DELETE_DATABASES[] = "DELETE FROM database WHERE branch_id = :id";
+static const char SQL_BRANCH_DELETE_SIZE[] = "DELETE FROM branch_size WHERE branch_id = :id";
 static const char SQL_BRANCH_DELETE_BOOKMARKS[] = "DELETE FROM bookmark WHERE branch_id = :id";
 static const char SQL_BRANCH_LET_GO[] = "UPDATE bookmark SET hold_id = NULL WHERE hold_id = :id";
 static const char SQL_BRANCH_DELETE_SCHEDULE[] = "DELETE FROM backup_schedule WHERE branch_id = :id";
@@ -748,11 +749,10 @@ static const char SQL_BRANCH_DELETE[] = "DELETE FROM branch WHERE id = :id";
 
 int branch_delete(struct dbc *c, const char *id, struct err *err)
 {
-    static const char *const STEPS[] = {
-        SQL_BRANCH_DELETE_ROLES, SQL_BRANCH_DELETE_DATABASES, SQL_BRANCH_DELETE_BOOKMARKS,
-        SQL_BRANCH_LET_GO,       SQL_BRANCH_DELETE_SCHEDULE,  SQL_BRANCH_UNLINK,
-        SQL_BRANCH_DELETE
-    };
+    static const char *const STEPS[] = { SQL_BRANCH_DELETE_ROLES, SQL_BRANCH_DELETE_DATABASES,
+                                         SQL_BRANCH_DELETE_SIZE,  SQL_BRANCH_DELETE_BOOKMARKS,
+                                         SQL_BRANCH_LET_GO,       SQL_BRANCH_DELETE_SCHEDULE,
+                                         SQL_BRANCH_UNLINK,       SQL_BRANCH_DELETE };
     for (size_t i = 0; i < N_ELEMENTS(STEPS); i++) {
         auto_stmt *st = NULL;
         if (stmt_get(c, STEPS[i], &st, err) < 0)

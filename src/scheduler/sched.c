@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "branch/capture.h"
+#include "branch/measure.h"
 #include "branch/sweep.h"
 #include "branch/template.h"
 #include "meta/image.h"
@@ -24,6 +25,7 @@
 
 #define HOUSEKEEPING_MS      2000
 #define SWEEP_EVERY          15 /* housekeepings */
+#define MEASURE_EVERY        3
 #define WORKERS              6
 #define DEFAULT_MIN_CU       0.25
 #define DEFAULT_MAX_CU       2.0
@@ -138,6 +140,7 @@ int sched_ready(struct sched *s, struct err *err)
 struct sweep {
     struct task t;
     bool history; /* the rarer, slower part too */
+    bool sizes;
 };
 
 void sched_sweep_soon(struct sched *s)
@@ -186,6 +189,15 @@ static int prune_operations(struct sweep *w, struct err *err)
     return db_commit(c, err);
 }
 
+/* What cannot be measured now is tried again; nothing depends on it. */
+static void measure(struct sweep *w)
+{
+    struct err err = ERR_INIT;
+    bool found;
+    if (measure_next(&w->t.s->env, w->t.a, &found, &err) < 0)
+        log_event(LOG_INFO, "sched", "cannot measure a branch", "error", err.msg, "detail", err.detail, NULL);
+}
+
 static void sweep_run(struct task *t)
 {
     struct sweep *w = (struct sweep *)t;
@@ -204,6 +216,8 @@ static void sweep_run(struct task *t)
         t->rc = intent_sweep_schedules(t->s, &t->err);
     if (t->rc == 0 && w->history && (sweep_history(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
         t->rc = -1;
+    if (w->sizes)
+        measure(w);
 }
 
 static void sweep_done(struct task *t)
@@ -230,7 +244,8 @@ static void on_housekeeping(void *arg)
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
         w->history = s->housekeepings++ % SWEEP_EVERY == 0 || s->sweep_asked;
-        w->t.slow = w->history;
+        w->sizes = s->housekeepings % MEASURE_EVERY == 0;
+        w->t.slow = true;
         s->sweep_asked = false;
         s->sweeping = true;
         task_submit(&w->t);

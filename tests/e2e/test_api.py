@@ -264,6 +264,12 @@ def test_bookmarks(api, p):
     assert api.ok("DELETE", f"{path}/here")["bookmark"]["name"] == "here"
 
 
+def test_the_doctor(api, p):
+    said = api.ok("GET", p["path"] + "/doctor")
+    assert said["findings"] == [] and said["looked_at"]["branches"] == len(said["branches"]) > 0
+    api.refused("GET", "/projects/nothing-here-12345678/doctor", status=404)
+
+
 def test_restore_and_reset(api, p):
     path = p["path"] + "/branches"
     made = api.wait(api.ok("POST", path, {"branch": {"name": "back"}}))["branch"]

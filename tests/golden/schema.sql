@@ -71,6 +71,15 @@ CREATE INDEX branch_image ON branch (image_id);
 CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE kind = 'user' AND state NOT IN ('deleted', 'deleting');
 CREATE INDEX branch_parent ON branch (parent_id);
 CREATE INDEX branch_project ON branch (project_id, updated_at, id);
+CREATE TABLE branch_size (
+    branch_id     TEXT PRIMARY KEY REFERENCES branch (id),
+    logical_bytes INTEGER NOT NULL,
+    own_bytes     INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL,
+    n_images      INTEGER NOT NULL,
+    history_from  INTEGER,
+    measured_at   INTEGER NOT NULL
+) STRICT;
 CREATE TABLE database (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     branch_id  TEXT NOT NULL REFERENCES branch (id),
