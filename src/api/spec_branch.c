@@ -113,25 +113,36 @@ int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err
 
 /* --- restore and reset: flat bodies --- */
 
+#define PUT_BACK                                                                                             \
+    SHAPE_FIELD(restore_spec, "preserve_under_name", preserve_name, F_STR, 0, SHAPE_NAME_MAX),               \
+        FIELD(restore_spec, expires_at, F_TIME, 0, 0), FIELD(restore_spec, ttl_seconds, F_I64, 0, 0)
+
 static const struct field RESTORE[] = {
     SHAPE_FIELD(restore_spec, "source_branch_id", source, F_STR, F_REQUIRED, SHAPE_NAME_MAX),
     SHAPE_FIELD(restore_spec, "source_lsn", lsn, F_LSN, 0, 0),
     SHAPE_FIELD(restore_spec, "source_timestamp", time_us, F_TIME, 0, 0),
-    SHAPE_FIELD(restore_spec, "preserve_under_name", preserve_name, F_STR, 0, SHAPE_NAME_MAX),
+    PUT_BACK,
 };
 
-static const struct field RESET[] = {
-    SHAPE_FIELD(restore_spec, "preserve_under_name", preserve_name, F_STR, 0, SHAPE_NAME_MAX),
-};
+static const struct field RESET[] = { PUT_BACK };
+
+static int read_restore(struct http_req *req, const struct field *table, size_t n, struct restore_spec *ret,
+                        struct err *err)
+{
+    *ret = (struct restore_spec){ .expires_at = INTENT_UNSET, .ttl_seconds = INTENT_UNSET };
+    if (fields_from_json(table, n, req->body, "", req->arena, ret, NULL, err) < 0)
+        return -1;
+    if (ret->ttl_seconds != INTENT_UNSET && ret->ttl_seconds <= 0)
+        return shape_bad(err, "", "ttl_seconds", "must be at least 1");
+    return 0;
+}
 
 int spec_branch_restore(struct http_req *req, struct restore_spec *ret, struct err *err)
 {
-    *ret = (struct restore_spec){ 0 };
-    return fields_from_json(RESTORE, N_ELEMENTS(RESTORE), req->body, "", req->arena, ret, NULL, err);
+    return read_restore(req, RESTORE, N_ELEMENTS(RESTORE), ret, err);
 }
 
 int spec_branch_reset(struct http_req *req, struct restore_spec *ret, struct err *err)
 {
-    *ret = (struct restore_spec){ 0 };
-    return fields_from_json(RESET, N_ELEMENTS(RESET), req->body, "", req->arena, ret, NULL, err);
+    return read_restore(req, RESET, N_ELEMENTS(RESET), ret, err);
 }

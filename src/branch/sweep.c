@@ -64,7 +64,7 @@ static struct retain_image image_of(const struct sweep_plan *p, const struct ima
 static int read_rows(struct dbc *c, struct arena *a, struct sweep_plan *p, struct err *err)
 {
     int64_t now_us = clock_wall_us();
-    if (branch_list_lines(c, a, &p->lines, &p->rows.n_lines, err) < 0 ||
+    if (branch_list_lines(c, a, now_us, &p->lines, &p->rows.n_lines, err) < 0 ||
         image_list_standing(c, a, &p->images, &p->rows.n_images, err) < 0)
         return -1;
     struct retain_line *lines = arena_alloc(a, (p->rows.n_lines + 1) * sizeof(*lines));
@@ -88,6 +88,8 @@ static int write_decision(struct dbc *c, const struct sweep_plan *p, struct err 
         if (d->from[i] != p->lines[i].history_from &&
             branch_set_history(c, p->lines[i].id, d->from[i], p->images[d->image[i]].id, err) < 0)
             return -1;
+    if (branch_let_parents_go(c, clock_wall_us(), err) < 0)
+        return -1;
     for (size_t i = 0; i < p->rows.n_images; i++)
         if (!d->keep_image[i] && image_set_state(c, p->images[i].id, "trash", err) < 0)
             return -1;

@@ -338,16 +338,18 @@ static const struct noun LINE_NOUN = {
 };
 static const char SQL_BRANCH_LINES[] =
     "SELECT b.id, b.volume_id, b.parent_id, b.parent_lsn, b.image_id, b.volume, b.fork_lsn, b.tli,"
-    " b.history_from, p.history_retention_seconds AS retention_seconds FROM branch AS b JOIN project AS p ON "
-    "p.id = b.project_id"
+    " b.history_from, CASE WHEN b.state = 'deleted' AND b.recoverable_until <= :now THEN 0"
+    "  ELSE p.history_retention_seconds END AS retention_seconds"
+    " FROM branch AS b JOIN project AS p ON p.id = b.project_id"
     " WHERE b.state <> 'deleting' ORDER BY b.id";
 
-int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, size_t *ret_n,
+int branch_list_lines(struct dbc *c, struct arena *a, int64_t now_us, struct branch_line **ret, size_t *ret_n,
                       struct err *err)
 {
     auto_stmt *st = NULL;
     if (stmt_get(c, SQL_BRANCH_LINES, &st, err) < 0)
         return -1;
+    bind_i64(st, ":now", now_us);
     *ret = row_list(c, st, &LINE_NOUN, a, ret_n, err);
     return *ret != NULL ? 0 : -1;
 }
@@ -444,8 +446,9 @@ int branch_count(struct dbc *c, const char *project_id, const char *search, int6
     return stmt_number(c, st, ret, err);
 }
 
+/* A restored root is nobody's child, whatever its history stands on. */
 static const char SQL_BRANCH_COUNT_CHILDREN[] =
-    "SELECT count(*) FROM branch WHERE parent_id = :id AND " BRANCH_SEEN;
+    "SELECT count(*) FROM branch WHERE parent_id = :id AND NOT is_root AND " BRANCH_SEEN;
 
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err)
 {
@@ -706,6 +709,19 @@ int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t f
     bind_i64(st, ":tli", fork_tli);
     bind_i64(st, ":lsn", (int64_t)fork_lsn);
     return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_LET_PARENTS_GO[] =
+    "UPDATE branch SET parent_id = NULL WHERE history_from IS NOT NULL AND parent_id IN"
+    " (SELECT id FROM branch WHERE state = 'deleted' AND recoverable_until <= :now)";
+
+int branch_let_parents_go(struct dbc *c, int64_t now_us, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_LET_PARENTS_GO, &st, err) < 0)
+        return -1;
+    bind_i64(st, ":now", now_us);
+    return stmt_run(c, st, NULL, err);
 }
 
 static const char SQL_BRANCH_SET_HISTORY[] =

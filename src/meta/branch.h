@@ -94,10 +94,10 @@ struct branch_line {
     uint64_t fork_lsn;
     int64_t tli;
     uint64_t history_from;
-    int64_t retention_seconds; /* of its project */
+    int64_t retention_seconds; /* of its project; 0 for one that was deleted for good */
 };
 /* Every branch that is not being deleted, of every kind, by id. */
-int branch_list_lines(struct dbc *c, struct arena *a, struct branch_line **ret, size_t *ret_n,
+int branch_list_lines(struct dbc *c, struct arena *a, int64_t now_us, struct branch_line **ret, size_t *ret_n,
                       struct err *err) MUST_CHECK;
 /* At most `limit` that are made, past their expires_at, and kept by nothing: users' branches without children
  * that users see, and snapshots. */
@@ -150,6 +150,8 @@ int branch_replace(struct dbc *c, struct branch *target, const struct branch *ma
 int branch_set_volume(struct dbc *c, const char *id, const char *volume, struct err *err) MUST_CHECK;
 int branch_set_begin(struct dbc *c, const char *id, int64_t fork_tli, uint64_t fork_lsn,
                      struct err *err) MUST_CHECK;
+/* Branches whose own history is all that is kept of them need no parent that was deleted for good. */
+int branch_let_parents_go(struct dbc *c, int64_t now_us, struct err *err) MUST_CHECK;
 /* Its own history is whole from here on, and begins with this image of it. */
 int branch_set_history(struct dbc *c, const char *id, uint64_t history_from, const char *image_id,
                        struct err *err) MUST_CHECK;

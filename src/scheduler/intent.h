@@ -140,6 +140,8 @@ struct restore_spec {
     uint64_t lsn;              /* 0 = head */
     int64_t time_us;           /* 0 = head; not both */
     const char *preserve_name; /* the old state becomes a branch of this name; NULL = it goes */
+    int64_t expires_at;        /* of the branch from now on; INTENT_UNSET = as its TTL says */
+    int64_t ttl_seconds;       /* INTENT_UNSET = not given */
 };
 /*
  * The branch becomes what the source is at a moment, and keeps id, name, endpoints and passwords.  Waits (at

@@ -30,9 +30,6 @@ static int may_delete(struct dbc *c, const struct branch *b, struct err *err)
         return err_set(err, ERR_INVALID,
                        "branch \"%s\" is protected and cannot be deleted; take the protection off first",
                        b->name);
-    if (!b->parent_id || b->is_root)
-        return err_set(err, ERR_INVALID,
-                       "branch \"%s\" is a root branch and cannot be deleted; delete the project", b->name);
     if (children > 0)
         return err_set(err, ERR_INVALID,
                        "branch \"%s\" has %" PRId64

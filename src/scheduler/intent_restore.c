@@ -78,6 +78,10 @@ static int check_target(struct dbc *c, const struct branch *target, const struct
         return err_field(err, ERR_INVALID, "/preserve_under_name",
                          "a branch that is restored to its own past keeps its present under another name: "
                          "give preserve_under_name; nothing was changed");
+    if ((spec->expires_at != INTENT_UNSET || spec->ttl_seconds != INTENT_UNSET) &&
+        (target->is_default || !target->parent_id || target->is_root))
+        return err_field(err, ERR_INVALID, spec->expires_at != INTENT_UNSET ? "/expires_at" : "/ttl_seconds",
+                         "the default branch and a root cannot expire; nothing was changed");
     if (branch_count_children(c, target->id, &children, err) < 0)
         return -1;
     if (children > 0 && !spec->preserve_name)
@@ -119,19 +123,25 @@ static int find_moment(struct sched *s, struct arena *a, const char *project_id,
 }
 
 /* The hidden branch carries what the operation needs to know: the name for the old state, if it has another
- * than its id. */
+ * than its id, and when the branch is to expire. */
 static int insert_rows(struct sched *s, struct dbc *c, struct arena *a, const struct branch *source,
                        const struct restore_spec *spec, const struct moment *moment, struct outcome *out,
                        struct err *err)
 {
     struct branch_spec child = { .name = spec->preserve_name,
+                                 .expires_at = spec->expires_at,
+                                 .ttl_seconds = spec->ttl_seconds,
                                  .kind = "temporary",
                                  .durability = out->branch.durability,
                                  .is_protected = -1 };
     struct branch target = out->branch;
     bool wait;
-    if (intent_insert_child(s, c, a, source, &child, moment, out, &wait, err) < 0)
+    if (intent_insert_child(s, c, a, source, &child, moment, out, &wait, err) < 0) {
+        if (text_starts_with(err->pointer, "/branch/"))
+            memmove(err->pointer, err->pointer + strlen("/branch"),
+                    strlen(err->pointer) - strlen("/branch") + 1);
         return -1;
+    }
     const char *made = out->branch.id;
     out->branch = target;
     return intent_add_operation(c, a, out, "restore_branch", "scheduling", target.id, NULL, made, err);

@@ -28,20 +28,24 @@ static struct branch old_state(struct op *op, const struct branch *target, const
     return old;
 }
 
-static struct branch new_state(const struct branch *target)
+static struct branch new_state(const struct branch *target, const struct branch *made)
 {
     struct branch b = *target;
     b.is_root = target->is_root || !target->parent_id;
     b.last_reset_at = b.updated_at = clock_wall_us();
-    if (b.ttl_seconds != 0)
+    if (made->expires_at != 0) {
+        b.expires_at = made->expires_at;
+        b.ttl_seconds = made->ttl_seconds;
+    } else if (b.ttl_seconds != 0) {
         b.expires_at = b.last_reset_at + b.ttl_seconds * 1000000;
+    }
     return b;
 }
 
 static int exchange(struct op *op, const struct branch *target, const struct branch *made, struct err *err)
 {
     struct sched *s = op->s;
-    struct branch old = old_state(op, target, made), now = new_state(target);
+    struct branch old = old_state(op, target, made), now = new_state(target, made);
     auto_fd lock_fd = -1;
     int got = fs_lock(env_lock(&s->env, op->a, target->volume_id), true, &lock_fd, err);
     if (got <= 0)

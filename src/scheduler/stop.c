@@ -38,6 +38,7 @@ struct look {
     struct pg_admin *admin;
     struct pg_activity activity;
     char catalog_mark[PG_CATALOG_MARK_SIZE];
+    struct err catalog_err; /* why it could not be brought up to date */
     struct pg_archiver archiver;
     int64_t backlog; /* segments that wait for it, where it fails */
     char volume_id[ID_MAX + 1];
@@ -50,13 +51,10 @@ struct look {
 static void look_at_catalog(struct look *l)
 {
     struct task *t = &l->t;
-    struct err err = ERR_INIT;
     const char *is = l->activity.catalog_mark;
     if (l->standby || is[0] == '\0' || strcmp(is, l->catalog_mark) == 0)
         return;
-    if (catalog_sync(t->s, t->a, l->branch_id, l->admin, l->catalog_mark, &err) < 0)
-        log_event(LOG_WARN, "catalog", "cannot bring roles and databases up to date", "ep", l->id, "error",
-                  err.msg, "detail", err.detail, NULL);
+    (void)!catalog_sync(t->s, t->a, l->branch_id, l->admin, l->catalog_mark, &l->catalog_err);
 }
 
 /* Postgres says which segment it could not keep; how many wait lies in its own directory. */
@@ -139,6 +137,9 @@ static void look_done(struct task *t)
         return;
     }
     memcpy(c->catalog_mark, l->catalog_mark, sizeof(c->catalog_mark));
+    if (l->catalog_err.code != ERR_NONE)
+        log_event(LOG_WARN, "catalog", "cannot bring roles and databases up to date", "ep", c->id, "error",
+                  l->catalog_err.msg, "detail", l->catalog_err.detail, NULL);
     bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
     archiver_seen(c, &l->archiver, l->backlog);
     images_flushed(c, l->activity.flush_lsn);

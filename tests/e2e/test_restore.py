@@ -2,6 +2,7 @@
 import contextlib
 import datetime
 import threading
+import time
 
 import psycopg2
 import pytest
@@ -192,6 +193,40 @@ def test_bad_input(mere, project, dev):
     refused(dev, None, 422, verb="reset_to_parent")
     assert numbers(dev) == [0, 1, 2, 3]
     project.call("PATCH", dev.path(), {"branch": {"protected": False}})
+
+
+def test_a_reset_and_a_ttl(mere, project, dev):
+    refused(dev, None, 422, "/ttl_seconds", verb="reset_to_parent", ttl_seconds=0)
+    refused(dev, None, 422, "/expires_at", verb="reset_to_parent", expires_at="2001-01-01T00:00:00Z")
+    refused(project.main, dev, 422, "/ttl_seconds", preserve_under_name="x", ttl_seconds=60)
+    restore(dev, None, "reset_to_parent", ttl_seconds=3600)
+    first = dev.body
+    assert first["ttl_interval_seconds"] == 3600
+    time.sleep(2.1)
+    restore(dev, None, "reset_to_parent")
+    assert dev.body["expires_at"] > first["expires_at"] and dev.body["ttl_interval_seconds"] == 3600
+
+
+def test_the_old_state_of_a_root_can_be_deleted(mere, project):
+    """It is nobody's parent to users; what the restored root still needs of it stays, and goes when it needs it no more."""
+    b = project.main
+    b.query("CREATE TABLE t (n int)")
+    at = fill(b, 1)
+    fill(b, 2)
+    restore(b, b, source_lsn=at, preserve_under_name="before")
+    old = find(project, "before")
+    mere.wait_operations(project.id, project.call("DELETE", f"/branches/{old['id']}?hard_delete=true"))
+    assert find(project, "before") is None and numbers(b) == [1]
+    assert mere.rows("SELECT state FROM branch WHERE id = ?", old["id"])[0]["state"] == "deleted"
+    fill(b, 3)
+    b.suspend()
+
+    def gone():
+        project.call("PATCH", "", {"project": {"history_retention_seconds": 0}})
+        return not mere.rows("SELECT 1 FROM branch WHERE id = ?", old["id"])
+
+    until(gone, 60, "the old state to go", pause=0.5)
+    assert numbers(b) == [1, 3] and numbers(project.branch(b)) == [1, 3]
 
 
 CRASHES = ["restore.inserted", "restore.exchanged", "restore.committed"]

@@ -574,7 +574,7 @@ START_TEST(image_places_and_uses)
     ck_assert_uint_eq(b.history_from, 300);
     ck_assert_str_eq(b.image_id, "im-new");
     struct branch_line *lines;
-    OK(branch_list_lines(c, A, &lines, &n, &E));
+    OK(branch_list_lines(c, A, 1, &lines, &n, &E));
     ck_assert_uint_eq(n, 2);
     ck_assert_str_eq(lines[0].id, "br-1");
     ck_assert_uint_eq(lines[0].history_from, 300);
