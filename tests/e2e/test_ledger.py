@@ -75,7 +75,7 @@ ENDPOINT = """INSERT INTO endpoint (id, project_id, branch_id, type, desired, ob
               VALUES ('ep-a-b-c', 'p', 'br-a-b-c', 'read_write', '{desired}', '{observed}', 1, 1, 0, 0, 0)"""
 OPERATION = """INSERT INTO operation (id, project_id, action, status, created_at, updated_at)
                VALUES ('op', 'p', 'create_branch', '{status}', 0, 0)"""
-IMAGE = "INSERT INTO image VALUES ('im-1', NULL, 15, 'cold', '{state}', 1, 1, 1, 0)"
+IMAGE = "INSERT INTO image (id, pg_version, method, state, tli, redo_lsn, lsn, created_at) VALUES ('im-1', 15, 'cold', '{state}', 1, 1, 1, 0)"
 
 
 def sees(m, word, clean=None):
