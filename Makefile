@@ -91,7 +91,7 @@ FLOORS_mere-exec := base
 HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
 BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
 
-.PHONY: all help deps deps-test run test unit e2e demo lint bench asan tsan crash fresh gen install clean objects FORCE
+.PHONY: all help deps deps-test run test unit e2e slow demo lint bench asan tsan crash fresh gen install clean objects FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -196,6 +196,10 @@ demo: all
 ## make lint        floors, ownership, limits, warnings as errors (gcc and clang), format, scripts
 lint:
 	@tools/lint.sh
+
+## make slow        the end-to-end tests that take long: exactness at full numbers, families, kills at every point, storms
+slow: all
+	@tools/test.sh --e2e $(B) -m slow
 
 ## make bench       measure, print a table, write build/bench/*.json
 bench: all $(if $(BENCH_SRCS),$(B)/bin/mere-bench)

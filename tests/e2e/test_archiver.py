@@ -43,7 +43,7 @@ def await_working(b, switch):
 
 
 @pytest.mark.expect_log(FAILS)
-@pytest.mark.parametrize("never", [False, True])
+@pytest.mark.parametrize("never", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_another_file_under_the_name(mere, wal, never):
     b, archive, switch = wal
     if never:

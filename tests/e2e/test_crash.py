@@ -303,6 +303,7 @@ def test_delete_and_recover(crash_mere, crashes, home):
     child.delete()
 
 
+@pytest.mark.slow
 def test_expire(crash_mere, crashes, home):
     for i, point in enumerate(["branch.swept", "delete.removed", "delete.rows"]):
         crashes.arm(point)
@@ -340,6 +341,7 @@ def test_snapshot_and_restore(crash_mere, crashes, home):
     assert project.call("GET", "/snapshots")["snapshots"] == []
 
 
+@pytest.mark.slow
 def test_bookmark(crash_mere, crashes, home):
     b, path = home.main, home.main.path("/bookmarks/x")
     b.query("SELECT 1")

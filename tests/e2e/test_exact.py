@@ -1,7 +1,7 @@
 """
 Forks of a recorded history are exact: nothing extra, nothing missing, wherever the LSN and whatever the moment (A4, A5, A7, A8, A9).
 
-The numbers in the slow runs are those of the catalogue; a run without --slow takes a sample of each.
+Run by `make slow`: a sample of each, then the numbers of the catalogue.
 """
 import contextlib
 import datetime
@@ -15,6 +15,8 @@ import pytest
 from harness.history import PAGE
 from harness.recording import SEGMENT, Recording, inversions, text
 from harness.server import ApiError, lsn
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

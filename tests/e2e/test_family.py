@@ -13,6 +13,8 @@ from harness.cluster import BINDIR
 from harness.recording import move_money
 from harness.server import until
 
+pytestmark = pytest.mark.slow
+
 SEGMENT, PAGE = 1 << 20, 8192
 SCALE = 1
 

@@ -62,6 +62,7 @@ def test_a_running_branch_gets_images(mere, busy):
     assert before.value("SELECT count(*) FROM t") == rows
 
 
+@pytest.mark.slow
 def test_the_books_of_every_image_are_even(mere, busy):
     """pgbench goes on while they are taken; a branch of each is checked by the sums that must be equal."""
     load.pgbench_init(busy.environ(), 2)
@@ -79,6 +80,7 @@ def test_the_books_of_every_image_are_even(mere, busy):
         bench.stop()
 
 
+@pytest.mark.slow
 def test_switched_off(mere, busy):
     busy.project.call("PATCH", "", {"project": {"settings": {"image_wal_bytes": 0}}})
     fill(busy, 20)
@@ -111,6 +113,7 @@ def test_deleted_while_it_is_taken(mere, busy):
 
 
 @pytest.mark.expect_log(r"(?i)adopt|proxy|wake|gone|left|half|again|interrupted|retry|exit|recover|undone|resum|restart|unfinished")
+@pytest.mark.slow
 def test_nothing_is_left_of_one_that_was_interrupted(crash_mere):
     m = crash_mere
     if not shares_blocks(m):

@@ -287,6 +287,7 @@ def test_sessions_outlive_mered(new_mere):
     project.delete()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["moment.taken", "materialise.placed", "start.spawned", "start.recorded", "start.replaying",
                                    "start.released", "stop.signalled", "stop.captured", "branch.discarded", "remove.volume", "delete.removed"])
 def test_killed_on_the_way(new_mere, point):
@@ -309,6 +310,7 @@ def test_killed_on_the_way(new_mere, point):
     assert not os.listdir(mere.data / "wal")
 
 
+@pytest.mark.slow
 def test_storm_around_the_end(mere, steps):
     """Clients that come while it is being stopped and discarded: every one of them reads what was there."""
     rng = random.Random(1)

@@ -339,7 +339,7 @@ def test_gone(proxy, pg):
     proxy.mered.say(f"GONE {EP} 1")
     assert newcomer.result(10) == 1
     asked = proxy.mered.seen("WAKE .*")
-    assert len(asked) == 1 and int(asked[0].split(" ")[1]) == first + 1 and asked[0].endswith(f" endpoint {EP} {DATABASE}"), asked
+    assert len(asked) == 1 and int(asked[0].split(" ")[1]) == first + 1 and asked[0].endswith(f" endpoint {EP} {DATABASE} -"), asked
     other.send(b"Q", b"SELECT 1\0")  # too late: nobody answers, but nobody resets either
     assert [ended(idle), ended(other)] == ["57P01", "57P01"]
     proxy.mered.forget()

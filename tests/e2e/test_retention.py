@@ -197,7 +197,7 @@ def test_many_forks_while_history_goes(mere, project):
 
 
 @pytest.mark.expect_log("unfinished image")
-@pytest.mark.parametrize("point", ["sweep.decided", "sweep.image", "sweep.segment"])
+@pytest.mark.parametrize("point", [pytest.param("sweep.decided", marks=pytest.mark.slow), "sweep.image", "sweep.segment"])
 def test_killed_while_sweeping(new_mere, point):
     mere = new_mere(crash=True)
     mere.start()
