@@ -239,6 +239,7 @@ def test_wishes_race_with_sql(project):
     until(lambda: agree(b), 10, "the API and Postgres to agree")
 
 
+@pytest.mark.slow
 def test_killed_while_it_learns(new_mere, expect_log):
     expect_log(r"(?i)crash|killed|recover|lost|unexpected|ended")
     m = new_mere(crash=True)

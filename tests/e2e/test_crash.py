@@ -268,6 +268,7 @@ def test_delete_branch(crash_mere, crashes, home):
         assert project.main.value("SELECT n FROM t") == 1
 
 
+@pytest.mark.slow
 def test_delete_and_recover(crash_mere, crashes, home):
     """Deleted or not, recovered or not: never half, and asking again is harmless."""
     project = home
@@ -314,6 +315,7 @@ def test_expire(crash_mere, crashes, home):
         until(lambda c=child: not crash_mere.rows("SELECT id FROM branch WHERE id = ?", c.id), 60, f"{point}: the branch to be gone")
 
 
+@pytest.mark.slow
 def test_snapshot_and_restore(crash_mere, crashes, home):
     """Taken, restored and put in the place of the original: each is done or not, and the original's string leads to a whole branch."""
     project, b = home, home.branch(home.main, name="b")

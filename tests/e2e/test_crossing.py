@@ -207,7 +207,7 @@ def volumes(mere):
 
 
 @pytest.mark.expect_log("symbolic link|fifo|socket|image|fork")
-@pytest.mark.parametrize("where", ["", "base/1/"])
+@pytest.mark.parametrize("where", ["", pytest.param("base/1/", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("odd", ODD)
 def test_what_is_neither_file_nor_directory_is_not_copied(mere, project, odd, where):
     b = project.main

@@ -112,6 +112,7 @@ def test_a_comparison_with_another_moment(old):
     assert "-CREATE VIEW public.v AS" in ask(old, "compare_schema", base_branch_id=old.id, lsn=old.lsn).splitlines()
 
 
+@pytest.mark.slow
 def test_any_name_of_a_database(project):
     names = ["a'b\\c", "dbname=postgres host=nowhere", "postgresql://nowhere/x", "--version", "ü ☃", 'x"; DROP']
     for i, name in enumerate(names):
