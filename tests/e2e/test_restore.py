@@ -225,7 +225,7 @@ def test_the_old_state_of_a_root_can_be_deleted(mere, project):
         project.call("PATCH", "", {"project": {"history_retention_seconds": 0}})
         return not mere.rows("SELECT 1 FROM branch WHERE id = ?", old["id"])
 
-    until(gone, 60, "the old state to go", pause=0.5)
+    until(gone, 120, "the old state to go", pause=0.5)
     assert numbers(b) == [1, 3] and numbers(project.branch(b)) == [1, 3]
 
 
@@ -249,7 +249,7 @@ def test_killed_on_the_way(new_mere, point):
     until(lambda: not mere.is_running(), 20, "the crash")
     mere.start()
     # It was recorded, so it comes true.
-    until(lambda: numbers(b) == [1], 20, "the restore")
+    until(lambda: numbers(b) == [1], 60, "the restore")
     assert numbers(named(project, "old")) == [1, 2]
     kinds = {r["kind"] for r in mere.rows("SELECT kind FROM branch")}
     assert kinds == {"user"}
