@@ -6,10 +6,11 @@
 #   make help       the other targets
 #
 # VARIANT= release (default), crash (crash points compiled in), asan (address + undefined behaviour, crash points),
-# tsan (threads, crash points), werror (release, warnings are errors).  Each variant has its own directory under build/.
+# tsan (threads, crash points), werror (release, warnings are errors), fuzz (clang: address, undefined behaviour, libFuzzer).
+# Each variant has its own directory under build/.
 
 VARIANT ?= release
-CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CC      := $(if $(filter default,$(origin CC)),$(if $(filter fuzz,$(VARIANT)),clang,gcc),$(CC))
 AR      ?= ar
 PYTHON  ?= /usr/bin/python3
 PREFIX  ?= /usr/local
@@ -41,8 +42,9 @@ MODE_werror  := $(MODE_release) -Werror
 MODE_crash   := $(MODE_release) -DMERE_CRASH_POINTS
 MODE_asan    := -O1 -g -fno-omit-frame-pointer -DMERE_CRASH_POINTS -fsanitize=address,undefined -fno-sanitize-recover=all
 MODE_tsan    := -O1 -g -fno-omit-frame-pointer -DMERE_CRASH_POINTS -fsanitize=thread
+MODE_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 ifeq ($(MODE_$(VARIANT)),)
-$(error VARIANT must be release, werror, crash, asan or tsan, not "$(VARIANT)")
+$(error VARIANT must be release, werror, crash, asan, tsan or fuzz, not "$(VARIANT)")
 endif
 
 PG_INC    := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
@@ -73,6 +75,8 @@ MAINS    := mered mere-proxy mere-wal mere-exec
 PROGRAMS := mered mere-proxy mere mere-wal mere-exec
 UNIT_SRCS  := $(sort $(wildcard tests/unit/*.c))
 BENCH_SRCS := $(sort $(wildcard tests/bench/*.c))
+FUZZ_SRCS  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRCS))
 
 # What a program may link, lowest last.  An archive gives only the objects that are asked for, and a library of the system
 # that nothing needs is not loaded: mere-wal starts in a millisecond because it gets no library at all.
@@ -91,7 +95,7 @@ FLOORS_mere-exec := base
 HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
 BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
 
-.PHONY: all help deps deps-test run test unit e2e slow demo lint bench asan tsan crash fresh gen install clean objects FORCE
+.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen install clean objects FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -113,7 +117,7 @@ $(B)/gen/version.h: FORCE
 $(B)/obj/%.o: %.c $(B)/flags | $(B)/gen/version.h
 	@mkdir -p $(@D)
 	$(call say,cc,$<)
-	$(Q)$(CC) $(CPPFLAGS_) -I$(B)/gen $(CFLAGS_) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS_) $(NAMES) -I$(B)/gen $(CFLAGS_) -MMD -MP -c -o $@ $<
 
 define archive
 $(B)/lib/lib$(1).a: $$(call objs,$$(call src,$(1))) $(B)/lib/$(1).list
@@ -136,7 +140,8 @@ $(B)/bin/$(1): $(or $(MAIN_OBJS_$(1)),$(call objs,cmd/$(1).c)) $(call lib,$(FLOO
 endef
 $(foreach p,$(HAVE),$(eval $(call program,$(p))))
 
-objects: $(call objs,$(SRCS) $(CLI_SRCS) $(foreach p,$(MAINS),$(wildcard cmd/$(p).c)) $(UNIT_SRCS) $(BENCH_SRCS))
+objects: $(call objs,$(SRCS) $(CLI_SRCS) $(foreach p,$(MAINS),$(wildcard cmd/$(p).c)) $(UNIT_SRCS) $(BENCH_SRCS) \
+  $(FUZZ_SRCS) tests/fuzz/seed.c)
 
 # --- unit tests: one program; the list of suites is read from the sources, so that no suite can be forgotten ---------------
 
@@ -147,12 +152,29 @@ $(B)/gen/suites.h: FORCE
 
 $(B)/obj/tests/unit/test_main.o: $(B)/gen/suites.h
 
+# The fuzz targets take part, each entry point under the name of its file (tests/fuzz/fuzz.h).
+$(B)/gen/fuzz_targets.h: FORCE
+	@mkdir -p $(@D)
+	@printf 'TARGET(%s)\n' $(FUZZ_NAMES) | cmp -s - $@ || printf 'TARGET(%s)\n' $(FUZZ_NAMES) >$@
+
+$(B)/obj/tests/unit/t_fuzz.o: $(B)/gen/fuzz_targets.h
+ifneq ($(VARIANT),fuzz)
+$(B)/obj/tests/fuzz/fuzz_%.o: NAMES = -DLLVMFuzzerTestOneInput=$(basename $(@F))_one -Dfuzz_properties=$(basename $(@F))_properties
+endif
+
 # Every suite sees every floor; -lcheck_pic because the program is position-independent.
-$(B)/bin/unit-tests: $(call objs,$(UNIT_SRCS)) $(call lib,api proxy scheduler branch meta pg store base)
+$(B)/bin/unit-tests: $(call objs,$(UNIT_SRCS) $(FUZZ_SRCS) tests/fuzz/seed.c) $(call lib,api proxy scheduler branch meta pg store base)
 	@mkdir -p $(@D)
 	$(call say,ld,$@)
 	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
 	  -lcheck_pic -lsubunit -lrt -lm $(LIBS_mered)
+
+# The same targets as programs of their own, with libFuzzer: VARIANT=fuzz only.
+fuzz-bins: $(addprefix $(B)/bin/fuzz_,$(FUZZ_NAMES))
+$(B)/bin/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(call objs,tests/fuzz/alone.c tests/fuzz/seed.c) $(call lib,proxy pg base)
+	@mkdir -p $(@D)
+	$(call say,ld,$@)
+	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -fsanitize=fuzzer -o $@ $^ $(LIBS_mere-proxy)
 
 # A bench client that starts its own Postgres for the baseline; libpq in the same process.
 $(B)/bin/mere-bench: $(call objs,$(BENCH_SRCS)) $(call lib,pg base)
@@ -171,7 +193,7 @@ deps:
 
 ## make deps-test   the same for the tests and the checks
 deps-test:
-	@tools/deps.sh run test
+	@tools/deps.sh run test drivers
 
 ## make run         start Mere on ./data (DATA=dir: there) in the foreground; Ctrl-C stops all it started
 run:
@@ -201,6 +223,11 @@ lint:
 slow: all
 	@tools/test.sh --e2e $(B) -m slow
 
+## make regress     Postgres's own regression suite, directly and through mere-proxy
+regress: all
+	@tools/regress.sh
+	@tools/test.sh --e2e $(B) -m slow -k test_regress
+
 ## make bench       measure, print a table, write build/bench/*.json
 bench: all $(if $(BENCH_SRCS),$(B)/bin/mere-bench)
 	@tools/bench.sh $(B) $(T)
@@ -212,6 +239,12 @@ asan:
 ## make tsan        unit tests under the thread sanitizer
 tsan:
 	@$(MAKE) --no-print-directory VARIANT=tsan unit
+
+## make fuzz        the fuzz targets with libFuzzer, T=60 seconds each (F='route waker' picks some)
+fuzz:
+	@tools/deps.sh run fuzz
+	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-bins
+	@T='$(or $(T),60)' tools/fuzz.sh $(or $(OUT),build/fuzz) $(F)
 
 ## make crash       build with crash points into build/crash
 crash:

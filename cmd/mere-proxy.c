@@ -16,6 +16,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/rate.h"
 #include "base/text.h"
 #include "proxy/proxy.h"
 
@@ -24,6 +25,9 @@
 #define CLIENTS_DEFAULT    10000
 #define DESCRIPTORS_ROOT   65536 /* what root may raise its own limit to */
 #define CONNECT_TIMEOUT_MS 30000
+#define LOGINS_MAX         100000
+#define PER_ADDRESS        "500,300,200"
+#define PER_ENDPOINT       "2000,300,200"
 
 static const char USAGE[] =
     "usage: mere-proxy --listen HOST:PORT --wake-socket PATH --tls-cert FILE --tls-key FILE [options]\n"
@@ -35,14 +39,25 @@ static const char USAGE[] =
     "  --uid N, --gid N           as root: who to become once the port and the key are open\n"
     "  --connect-timeout-ms N     how long a client may wait for its compute (30000)\n"
     "  --max-clients N            sessions at once (10000, or what the limit on open files allows)\n"
+    "  --connects-per-address A,B,C\n"
+    "                             new connections a second from one address of another machine, on average\n"
+    "                             over 1, 60 and 600 s (" PER_ADDRESS "), or off\n"
+    "  --connects-per-endpoint A,B,C\n"
+    "                             the same to one endpoint, from anywhere (" PER_ENDPOINT ")\n"
+    "  --logins N                 connections at once that have not logged in yet (a quarter of the "
+    "sessions\n"
+    "                             and 64)\n"
+    "  --logins-per-address N     the same from one address of another machine (a quarter of those)\n"
+    "  --allow-plaintext          other machines need not use TLS either\n"
     "  --reserved-user NAME       a user that clients may not be; may be repeated\n"
     "  --debug                    log every change of state\n";
 
 struct options {
     struct proxy_config proxy;
     const char *listen;
-    int64_t uid, gid;    /* -1 = as we are */
-    int64_t max_clients; /* 0 = by the limit on open files */
+    int64_t uid, gid;                   /* -1 = as we are */
+    int64_t max_clients;                /* 0 = by the limit on open files */
+    int64_t logins, logins_per_address; /* 0 = by the number of clients */
     const char *reserved[RESERVED_MAX];
     bool debug, help;
 };
@@ -56,6 +71,11 @@ enum option_id {
     OPT_GID,
     OPT_CONNECT_TIMEOUT,
     OPT_MAX_CLIENTS,
+    OPT_CONNECTS_PER_ADDRESS,
+    OPT_CONNECTS_PER_ENDPOINT,
+    OPT_LOGINS,
+    OPT_LOGINS_PER_ADDRESS,
+    OPT_ALLOW_PLAINTEXT,
     OPT_RESERVED_USER,
     OPT_DEBUG,
     OPT_HELP,
@@ -70,6 +90,11 @@ static const struct option OPTIONS[] = {
     { "gid", required_argument, NULL, OPT_GID },
     { "connect-timeout-ms", required_argument, NULL, OPT_CONNECT_TIMEOUT },
     { "max-clients", required_argument, NULL, OPT_MAX_CLIENTS },
+    { "connects-per-address", required_argument, NULL, OPT_CONNECTS_PER_ADDRESS },
+    { "connects-per-endpoint", required_argument, NULL, OPT_CONNECTS_PER_ENDPOINT },
+    { "logins", required_argument, NULL, OPT_LOGINS },
+    { "logins-per-address", required_argument, NULL, OPT_LOGINS_PER_ADDRESS },
+    { "allow-plaintext", no_argument, NULL, OPT_ALLOW_PLAINTEXT },
     { "reserved-user", required_argument, NULL, OPT_RESERVED_USER },
     { "debug", no_argument, NULL, OPT_DEBUG },
     { "help", no_argument, NULL, OPT_HELP },
@@ -82,6 +107,14 @@ static int take_number(const char *name, int64_t min, int64_t max, int64_t *ret,
         return 0;
     return err_set(err, ERR_INVALID, "--%s takes a number from %lld to %lld, not \"%.60s\"", name,
                    (long long)min, (long long)max, optarg);
+}
+
+static int take_rate(const char *name, const char *text, struct rate_limit *ret, struct err *err)
+{
+    if (rate_parse(text, ret))
+        return 0;
+    return err_set(err, ERR_INVALID, "--%s takes three numbers like " PER_ADDRESS ", or off; not \"%.60s\"",
+                   name, text);
 }
 
 static int take_option(struct options *o, int option, struct err *err)
@@ -107,6 +140,17 @@ static int take_option(struct options *o, int option, struct err *err)
         return take_number("connect-timeout-ms", 1, 3600 * 1000, &o->proxy.connect_timeout_ms, err);
     case OPT_MAX_CLIENTS:
         return take_number("max-clients", 1, CLIENTS_MAX, &o->max_clients, err);
+    case OPT_CONNECTS_PER_ADDRESS:
+        return take_rate("connects-per-address", optarg, &o->proxy.limits.per_address, err);
+    case OPT_CONNECTS_PER_ENDPOINT:
+        return take_rate("connects-per-endpoint", optarg, &o->proxy.limits.per_endpoint, err);
+    case OPT_LOGINS:
+        return take_number("logins", 1, LOGINS_MAX, &o->logins, err);
+    case OPT_LOGINS_PER_ADDRESS:
+        return take_number("logins-per-address", 1, LOGINS_MAX, &o->logins_per_address, err);
+    case OPT_ALLOW_PLAINTEXT:
+        o->proxy.allow_plaintext = true;
+        return 0;
     case OPT_RESERVED_USER:
         if (o->proxy.n_reserved_users == RESERVED_MAX)
             return err_set(err, ERR_INVALID, "--reserved-user may be given %d times", RESERVED_MAX);
@@ -128,6 +172,8 @@ static int take_options(struct options *o, struct arena *a, int argc, char **arg
 
     *o = (struct options){ .uid = -1, .gid = -1, .proxy.connect_timeout_ms = CONNECT_TIMEOUT_MS };
     o->proxy.reserved_users = o->reserved;
+    (void)rate_parse(PER_ADDRESS, &o->proxy.limits.per_address);
+    (void)rate_parse(PER_ENDPOINT, &o->proxy.limits.per_endpoint);
     opterr = 0;
     while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1)
         if (take_option(o, option, err) < 0)
@@ -145,9 +191,15 @@ static int take_options(struct options *o, struct arena *a, int argc, char **arg
     return config_host_port(a, o->listen, &o->proxy.host, &o->proxy.port, err);
 }
 
+static size_t unproved_for(const struct options *o, size_t clients)
+{
+    return o->logins > 0 ? (size_t)o->logins : proxy_default_unproved(clients);
+}
+
 /* As many descriptors as we may have, and as many clients as they serve. */
 static void set_limits(struct options *o)
 {
+    struct limits_config *limits = &o->proxy.limits;
     struct rlimit r;
     size_t clients = o->max_clients > 0 ? (size_t)o->max_clients : CLIENTS_DEFAULT;
     char text[24];
@@ -161,13 +213,16 @@ static void set_limits(struct options *o)
     }
     r.rlim_cur = r.rlim_max;
     setrlimit(RLIMIT_NOFILE, &r);
-    while (clients > 1 && proxy_descriptors(clients) > r.rlim_cur)
+    while (clients > 1 && proxy_descriptors(clients, unproved_for(o, clients)) > r.rlim_cur)
         clients -= clients / 16 + 1;
     snprintf(text, sizeof(text), "%zu", clients);
     if (o->max_clients > 0 && clients < (size_t)o->max_clients)
         log_event(LOG_WARN, "proxy", "the limit on open files allows fewer clients", "max_clients", text,
                   NULL);
     o->proxy.max_clients = clients;
+    limits->max_unproved = unproved_for(o, clients);
+    limits->max_unproved_per_address =
+        o->logins_per_address > 0 ? (size_t)o->logins_per_address : limits->max_unproved / 4 + 1;
 }
 
 /* For good: no way back, no core dump or debugger that would show the key. */

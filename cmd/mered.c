@@ -3,16 +3,19 @@
  */
 #include "api/api.h"
 #include "base/config.h"
+#include "base/rate.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "meta/db.h"
+#include "scheduler/certs.h"
 #include "scheduler/datadir.h"
 #include "scheduler/start_stop.h"
 #include "store/store.h"
 #include "version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <pwd.h>
@@ -25,10 +28,13 @@
 #include <unistd.h>
 
 struct settings {
-    const char *data, *listen, *pg_listen, *store, *host_suffix, *compute_user, *proxy_user, *tls_cert,
-        *tls_key, *log_level, *config;
-    bool keep_computes;
-    int64_t suspend_timeout, suspend_timeout_min, max_starting, http_connections;
+    const char *data, *listen, *pg_listen, *pgbouncer, *store, *host_suffix, *compute_user, *proxy_user,
+        *tls_cert, *tls_key, *log_level, *config;
+    const char *connects_per_address, *connects_per_endpoint;
+    bool keep_computes, allow_plaintext;
+    bool hangup_ends; /* no setting: how it was started */
+    int64_t suspend_timeout, suspend_timeout_min, max_starting, http_connections, max_clients, logins,
+        logins_per_address, certificate_seconds;
     uint64_t reserve;
 };
 
@@ -37,8 +43,16 @@ struct settings {
         n, t, offsetof(struct settings, member), d, lo, hi, placeholder, text                                \
     }
 static const struct config_key KEYS[] = {
+    KEY("allow-plaintext", CONFIG_BOOL, allow_plaintext, "false", 0, 0, NULL,
+        "Postgres clients on other machines may connect without TLS"),
+    KEY("certificate-seconds", CONFIG_INT, certificate_seconds, "31536000", 3, 157680000, "N",
+        "a certificate of our own is valid for so long"),
     KEY("compute-user", CONFIG_STR, compute_user, "postgres", 0, 0, "NAME",
         "as root: the user computes run as"),
+    KEY("connects-per-address", CONFIG_STR, connects_per_address, "500,300,200", 0, 0, "A,B,C",
+        "Postgres connections a second from one other machine, on average over 1, 60 and 600 s; or off"),
+    KEY("connects-per-endpoint", CONFIG_STR, connects_per_endpoint, "2000,300,200", 0, 0, "A,B,C",
+        "the same to one endpoint, from anywhere"),
     KEY("data", CONFIG_STR, data, NULL, 0, 0, "DIR", "the data directory; made when absent (required)"),
     KEY("host-suffix", CONFIG_STR, host_suffix, NULL, 0, 0, "NAME",
         "endpoint hosts are <endpoint id>.NAME (default localhost)"),
@@ -48,10 +62,18 @@ static const struct config_key KEYS[] = {
     KEY("listen", CONFIG_STR, listen, "127.0.0.1:7432", 0, 0, "HOST:PORT",
         "where REST is served; port 0 takes a free one"),
     KEY("log-level", CONFIG_STR, log_level, "info", 0, 0, "LEVEL", "debug, info, warn or error"),
+    KEY("logins", CONFIG_INT, logins, "0", 0, 100000, "N",
+        "Postgres connections at once that have not logged in yet; 0 = a quarter of max-clients"),
+    KEY("logins-per-address", CONFIG_INT, logins_per_address, "0", 0, 100000, "N",
+        "the same from one other machine; 0 = a quarter of those"),
+    KEY("max-clients", CONFIG_INT, max_clients, "0", 0, 100000, "N",
+        "Postgres sessions at once; 0 = 10000, or what the limit on open files allows"),
     KEY("max-starting", CONFIG_INT, max_starting, "0", 0, 1000, "N",
         "computes starting at once; 0 = two a core"),
     KEY("pg-listen", CONFIG_STR, pg_listen, "127.0.0.1:7433", 0, 0, "HOST:PORT",
         "where Postgres clients connect; port 0 takes a free one"),
+    KEY("pgbouncer", CONFIG_STR, pgbouncer, "/usr/sbin/pgbouncer", 0, 0, "FILE",
+        "the program that pools connections; without it there are no pooled ones"),
     KEY("proxy-user", CONFIG_STR, proxy_user, "nobody", 0, 0, "NAME", "as root: the user mere-proxy runs as"),
     KEY("reserve", CONFIG_SIZE, reserve, "0", 0, 0, "SIZE",
         "free space below which nothing is created or started; 0 = min(1GiB, 5%)"),
@@ -160,7 +182,8 @@ static void announce(struct arena *a, const struct sched_config *cfg, const stru
                      const char *api)
 {
     struct err err = ERR_INIT;
-    json_auto_t *o = json_pack("{s:s, s:s}", "api", api, "key_file", dir->admin_key_path);
+    json_auto_t *o =
+        json_pack("{s:s, s:s, s:s*}", "api", api, "key_file", dir->admin_key_path, "ca_file", cfg->certs.ca);
     char *text = json_dumps(o, JSON_COMPACT);
     if (fs_write_plain(arena_printf(a, "%s/cli.json", cfg->env.run_dir), text, strlen(text), 0600, (uid_t)-1,
                        (gid_t)-1, &err) < 0)
@@ -182,6 +205,18 @@ static int check_flag(struct arena *a, const char *flag, const char *text, const
     return err_set(err, ERR_INVALID, "--%s: %s", flag, why.msg);
 }
 
+static int check_rate(const char *flag, const char *text, struct err *err)
+{
+    struct rate_limit ignored;
+    if (rate_parse(text, &ignored))
+        return 0;
+    return err_set(
+        err, ERR_INVALID,
+        "--%s must be three numbers of connections a second, on average over 1, 60 and 600 seconds, "
+        "like 500,300,200; or off; not \"%.60s\"",
+        flag, text);
+}
+
 /* What is wrong with the settings by themselves, before anything is looked at or made. */
 static int check_settings(struct arena *a, const struct settings *set, struct places *at, struct err *err)
 {
@@ -193,10 +228,54 @@ static int check_settings(struct arena *a, const struct settings *set, struct pl
         return err_set(err, ERR_INVALID, "--data is empty; it names the data directory");
     if (!set->tls_cert != !set->tls_key)
         return err_set(err, ERR_INVALID, "--tls-cert and --tls-key go together; only one of them was given");
+    if (check_rate("connects-per-address", set->connects_per_address, err) < 0 ||
+        check_rate("connects-per-endpoint", set->connects_per_endpoint, err) < 0)
+        return -1;
+    if (set->pgbouncer[0] != '/')
+        return err_set(err, ERR_INVALID, "--pgbouncer must be an absolute path, not \"%.200s\"",
+                       set->pgbouncer);
     return check_flag(a, "listen", set->listen, &at->api_host, &at->api_port, err) < 0 ||
                    check_flag(a, "pg-listen", set->pg_listen, &at->pg_host, &at->pg_port, err) < 0
                ? -1
                : 0;
+}
+
+/* "localhost" is there whatever else the server is called. */
+static const char *const *certificate_names(struct arena *a, const struct settings *set, size_t *ret_n)
+{
+    const char **names = arena_alloc(a, 6 * sizeof(*names));
+    size_t n = 0;
+    names[n++] = "localhost";
+    names[n++] = "*.localhost";
+    names[n++] = "127.0.0.1";
+    names[n++] = "::1";
+    if (set->host_suffix && strcmp(set->host_suffix, "localhost") != 0) {
+        names[n++] = set->host_suffix;
+        names[n++] = arena_printf(a, "*.%s", set->host_suffix);
+    }
+    *ret_n = n;
+    return names;
+}
+
+/* What of our settings is for mere-proxy. */
+static const char *const *proxy_flags(struct arena *a, const struct settings *set)
+{
+    const char **words = arena_alloc(a, 12 * sizeof(*words));
+    size_t n = 0;
+    words[n++] = "--connects-per-address";
+    words[n++] = set->connects_per_address;
+    words[n++] = "--connects-per-endpoint";
+    words[n++] = set->connects_per_endpoint;
+    if (set->max_clients)
+        words[n++] = arena_printf(a, "--max-clients=%" PRId64, set->max_clients);
+    if (set->logins)
+        words[n++] = arena_printf(a, "--logins=%" PRId64, set->logins);
+    if (set->logins_per_address)
+        words[n++] = arena_printf(a, "--logins-per-address=%" PRId64, set->logins_per_address);
+    if (set->allow_plaintext)
+        words[n++] = "--allow-plaintext";
+    words[n] = NULL;
+    return words;
 }
 
 static int prepare(struct arena *a, const struct settings *set, struct places *at, struct sched_config *cfg,
@@ -207,10 +286,10 @@ static int prepare(struct arena *a, const struct settings *set, struct places *a
         who_we_are(a, set, cfg, err) < 0 || pg_install_scan(a, &installs, &cfg->env.n_installs, err) < 0 ||
         datadir_open(a, set->data, dir, err) < 0)
         return -1;
-    const char *suffix = set->host_suffix ? set->host_suffix : "localhost";
-    const char *const names[] = { "localhost", "*.localhost", "127.0.0.1",
-                                  "::1",       suffix,        arena_printf(a, "*.%s", suffix) };
-    if (datadir_certificate(a, dir, set->tls_cert, set->tls_key, names, set->host_suffix ? 6 : 4, err) < 0 ||
+    cfg->certs =
+        (struct certs){ .cert = set->tls_cert, .key = set->tls_key, .seconds = set->certificate_seconds };
+    cfg->certs.names = certificate_names(a, set, &cfg->certs.n_names);
+    if (certs_open(a, dir->path, &cfg->certs, err) < 0 ||
         env_run_dir(a, dir->path, &cfg->env.run_dir, err) < 0) /* last: nothing but run() takes it away */
         return -1;
     cfg->env.installs = installs;
@@ -220,12 +299,13 @@ static int prepare(struct arena *a, const struct settings *set, struct places *a
     cfg->pg_host = at->pg_host;
     cfg->pg_port = at->pg_port;
     cfg->host_suffix = set->host_suffix;
-    cfg->tls_cert = dir->tls_cert;
-    cfg->tls_key = dir->tls_key;
+    cfg->proxy_flags = proxy_flags(a, set);
+    cfg->pgbouncer = set->pgbouncer;
     cfg->suspend_default_seconds = set->suspend_timeout;
     cfg->suspend_min_seconds = set->suspend_timeout_min;
     cfg->reserve_bytes = set->reserve;
     cfg->max_starting = (int)set->max_starting;
+    cfg->hangup_ends = set->hangup_ends;
     return 0;
 }
 
@@ -281,15 +361,21 @@ static int run(struct arena *a, const struct settings *set, struct err *err)
     return rc;
 }
 
-/* A closed terminal ends a program that runs in its foreground, but for one that was started with nohup:
- * blocked, the signal would reach that one too. */
-static void block_signals(void)
+/*
+ * SIGHUP asks to read the certificate again.  But a closed terminal sends it, too, and ends a program that
+ * runs in its foreground, unless it was started with nohup: which is told by SIGHUP being ignored.  Ours is
+ * not to ignore it, or nobody could ask.
+ */
+static bool block_signals(void)
 {
     static const int SIGNALS[] = { SIGTERM, SIGINT, SIGHUP };
     struct sigaction hangup;
-    bool ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
+    bool nohup = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
+    auto_fd terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
-    loop_block_signals(SIGNALS, N_ELEMENTS(SIGNALS) - ignored);
+    signal(SIGHUP, SIG_DFL);
+    loop_block_signals(SIGNALS, N_ELEMENTS(SIGNALS));
+    return terminal >= 0 && !nohup;
 }
 
 int main(int argc, char **argv)
@@ -305,7 +391,7 @@ int main(int argc, char **argv)
     }
     if (config_load(a, KEYS, N_ELEMENTS(KEYS), "config", argc, argv, &set, &err) < 0)
         return die(&err), 2;
-    block_signals();
+    set.hangup_ends = block_signals();
     raise_limits();
     umask(077);
     if (run(a, &set, &err) == 0)

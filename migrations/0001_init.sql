@@ -151,6 +151,7 @@ CREATE TABLE endpoint (
     observed                TEXT NOT NULL DEFAULT 'STOPPED',
     disabled                INTEGER NOT NULL DEFAULT 0,
     suspend_timeout_seconds INTEGER NOT NULL DEFAULT 0,
+    park_sessions           INTEGER NOT NULL DEFAULT 0,
     min_cu                  REAL NOT NULL,
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
@@ -174,20 +175,24 @@ CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_w
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
 CREATE INDEX endpoint_project ON endpoint (project_id);
 
--- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored.
+-- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored, or not known.
+-- verifier: what Postgres keeps of it, or will once the row is applied, encrypted likewise; NULL when there is none that one could log in with.
+-- valid_until: from when on the password is not valid any more; NULL = never.
 -- creating: wanted as the row says, made or altered at the next start of the branch's compute (or by the operation that asked
 -- for it).  dropping: its name is free again at once; the row has one that nobody can ask for.  inherited: is there if the moment
--- that the branch began at had it; the first start finds out, and gives a role the password that is sealed.
+-- that the branch began at had it; the first start finds out, and gives a role the password of the verifier.
 -- made_name: what it is called in Postgres while that differs from name.
 CREATE TABLE role (
-    branch_id  TEXT NOT NULL REFERENCES branch (id),
-    name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
-    sealed     BLOB,
-    no_login   INTEGER NOT NULL DEFAULT 0,
-    made_name  TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    branch_id   TEXT NOT NULL REFERENCES branch (id),
+    name        TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
+    sealed      BLOB,
+    verifier    BLOB,
+    valid_until INTEGER,
+    no_login    INTEGER NOT NULL DEFAULT 0,
+    made_name   TEXT,
+    state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
     PRIMARY KEY (branch_id, name)
 ) STRICT;
 
@@ -231,6 +236,7 @@ CREATE TABLE operation (
     failures_count    INTEGER NOT NULL DEFAULT 0,
     retry_at          INTEGER,
     total_duration_ms INTEGER NOT NULL DEFAULT 0,
+    phases            TEXT, -- of a start: JSON, milliseconds by phase
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL
 ) STRICT;
@@ -248,3 +254,38 @@ CREATE TABLE api_key (
     last_used_addr TEXT,
     revoked_at     INTEGER
 ) STRICT;
+
+-- What mere-proxy is to be told of: endpoints that came, went, or have other roles, allowed addresses or parking than before.  Whatever
+-- changes one of these, and for whatever reason, the triggers note it in the same transaction; seq says what is newer.
+CREATE TABLE door_change (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint_id TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TRIGGER door_endpoint_made AFTER INSERT ON endpoint BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (NEW.id);
+END;
+CREATE TRIGGER door_endpoint_gone AFTER DELETE ON endpoint BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (OLD.id);
+END;
+CREATE TRIGGER door_endpoint_changed AFTER UPDATE OF branch_id, desired, park_sessions ON endpoint
+    WHEN (OLD.branch_id, OLD.desired = 'deleted', OLD.park_sessions) IS NOT (NEW.branch_id, NEW.desired = 'deleted', NEW.park_sessions) BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (NEW.id);
+END;
+CREATE TRIGGER door_branch_changed AFTER UPDATE OF kind, state, is_protected, expires_at ON branch
+    WHEN (OLD.kind, OLD.state, OLD.is_protected, OLD.expires_at) IS NOT (NEW.kind, NEW.state, NEW.is_protected, NEW.expires_at) BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = NEW.id;
+END;
+CREATE TRIGGER door_project_changed AFTER UPDATE OF settings ON project WHEN OLD.settings IS NOT NEW.settings BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE project_id = NEW.id;
+END;
+CREATE TRIGGER door_role_made AFTER INSERT ON role BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = NEW.branch_id;
+END;
+CREATE TRIGGER door_role_gone AFTER DELETE ON role BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = OLD.branch_id;
+END;
+CREATE TRIGGER door_role_changed AFTER UPDATE OF branch_id, name, verifier, valid_until, no_login, state ON role
+    WHEN (OLD.branch_id, OLD.name, OLD.verifier, OLD.valid_until, OLD.no_login, OLD.state = 'dropping')
+        IS NOT (NEW.branch_id, NEW.name, NEW.verifier, NEW.valid_until, NEW.no_login, NEW.state = 'dropping') BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id IN (OLD.branch_id, NEW.branch_id);
+END;

@@ -1,14 +1,21 @@
 #!/bin/bash
-# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [lint] [fresh]
+# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [lint] [fuzz] [fresh]
 #
 # Never asks, installs no recommendations, does nothing when all are there.  sudo only when not root and something is missing.
-# Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.
+# Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.  Nor does Debian's own
+# pgbouncer run: it is installed switched off.  For `run` it is optional: taken along where nobody has to be asked for it.
+#
+# `drivers`, the clients that tests/e2e/test_drivers.py tries, is Debian's too.  Only where a node that is not Debian's is there, beside
+# which its node-pg cannot be installed, npm puts node-postgres into build/drivers; without it those tests are skipped by name.
 set -euo pipefail
 
 RUN="gcc libc6-dev make libmicrohttpd-dev libjansson-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libssl-dev
      curl btrfs-progs mount"
-TEST="check python3 python3-pytest python3-yaml python3-psycopg2 xfsprogs"
+OPTIONAL="pgbouncer"
+TEST="pgbouncer check python3 python3-pytest python3-pytest-xdist python3-yaml python3-psycopg2 xfsprogs"
+DRIVERS="python3-psycopg libpostgresql-jdbc-java"
 LINT="clang clang-format shellcheck python3-yaml"
+FUZZ="clang libclang-rt-dev"
 FRESH="debootstrap"
 
 die() {
@@ -26,6 +33,11 @@ as_root() {
     fi
 }
 
+# Root without a question.
+is_easy() {
+    [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
+}
+
 installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
@@ -36,14 +48,41 @@ postgres_packages() {
     command -v psql >/dev/null || echo postgresql-client
 }
 
+# A node whose package, if it has one, is not what node-pg depends on.
+foreign_node() {
+    command -v node >/dev/null && ! dpkg-query -W -f='${Version}' nodejs 2>/dev/null | grep -q '[+~]dfsg'
+}
+
+node_modules() {
+    local dir
+
+    dir=$(cd "$(dirname "$0")/.." && pwd)/build/drivers
+    [ ! -d "$dir/node_modules/pg" ] || return 0
+    command -v npm >/dev/null || return 1
+    mkdir -p "$dir"
+    npm install --prefix "$dir" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
+        pg@8 pg-copy-streams@7 pg-cursor@2 >&2
+}
+
+# Any JDK will do.
+driver_packages() {
+    command -v javac >/dev/null || echo default-jdk-headless
+    foreign_node || echo node-pg
+}
+
 wanted=""
 for group in "$@"; do
     case $group in
     run) wanted="$wanted $RUN $(postgres_packages)" ;;
     test) wanted="$wanted $TEST" ;;
+    drivers)
+        wanted="$wanted $DRIVERS $(driver_packages)"
+        ! foreign_node || node_modules || echo "deps: node-postgres was not installed; its tests are skipped" >&2
+        ;;
     lint) wanted="$wanted $LINT" ;;
+    fuzz) wanted="$wanted $FUZZ" ;;
     fresh) wanted="$wanted $FRESH" ;;
-    *) die "unknown group '$group': use run, test, lint, fresh" ;;
+    *) die "unknown group '$group': use run, test, drivers, lint, fuzz, fresh" ;;
     esac
 done
 
@@ -58,17 +97,42 @@ for package in $wanted; do
     installed "$package" || missing="$missing $package"
 done
 missing=${missing# }
-[ -n "$missing" ] || exit 0
+optional=""
+for package in $OPTIONAL; do
+    case " $wanted " in *" $package "*) continue ;; esac
+    if ! installed "$package" && is_easy; then optional="$optional $package"; fi
+done
+optional=${optional# }
+[ -n "$missing$optional" ] || exit 0
 
-echo "deps: installing $missing" >&2
-case " $missing " in
-*" postgresql "*)
-    as_root mkdir -p /etc/postgresql-common/createcluster.d
-    printf '# Written by Mere: it makes its own clusters and leaves 5432 alone.\ncreate_main_cluster = false\n' |
-        as_root tee /etc/postgresql-common/createcluster.d/mere.conf >/dev/null
-    ;;
-esac
-as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update >&2
-# shellcheck disable=SC2086 # a list of package names
-as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends $missing >&2 ||
-    die "apt-get could not install: $missing"
+# Without a word of policy-rc.d the package pgbouncer starts a service of its own on port 6432.
+keep_services_off() {
+    [ ! -e /usr/sbin/policy-rc.d ] || return 0
+    trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+    as_root chmod 755 /usr/sbin/policy-rc.d
+}
+
+# install PACKAGE...
+install() {
+    echo "deps: installing $*" >&2
+    case " $* " in
+    *" postgresql "*)
+        as_root mkdir -p /etc/postgresql-common/createcluster.d
+        printf '# Written by Mere: it makes its own clusters and leaves 5432 alone.\ncreate_main_cluster = false\n' |
+            as_root tee /etc/postgresql-common/createcluster.d/mere.conf >/dev/null
+        ;;
+    esac
+    case " $* " in *" pgbouncer "*) keep_services_off ;; esac
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >&2 || return 1
+    case " $* " in *" pgbouncer "*) as_root update-rc.d pgbouncer disable >&2 ;; esac
+}
+
+as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update >&2 || [ -z "$missing" ] || die "apt-get update failed"
+if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086 # a list of package names
+    install $missing || die "apt-get could not install: $missing"
+fi
+for package in $optional; do
+    install "$package" || echo "deps: $package was not installed; all works but what needs it (pooled connections)" >&2
+done

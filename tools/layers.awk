@@ -8,8 +8,8 @@ BEGIN {
     split("base 0 meta 1 pg 1 store 1 branch 2 scheduler 3 api 4 proxy 4 cmd 5", words, " ")
     for (i = 1; i in words; i += 2)
         floor[words[i]] = words[i + 1]
-    # The data path knows bytes and the wake socket; the helpers and the CLI stay small.
-    may["proxy"] = "^(base/|pg/wire\\.h$)"
+    # The data path knows bytes and the wake socket, and what to ask in a session that it parks; the helpers and the CLI stay small.
+    may["proxy"] = "^(base/|pg/(park|scram|wire)\\.h$)"
     may["cmd/mere"] = "^base/"
     may["cmd/mere-exec"] = "^base/"
     may["cmd/mere-wal"] = "^(base/|pg/walseg\\.h$)"

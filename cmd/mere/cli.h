@@ -45,6 +45,7 @@ enum cli_exit {
     X(PRESERVE, "preserve-under-name", "NAME", "keep its present state as a branch of this name")            \
     X(DURABILITY, "durability", "full|relaxed", "relaxed: fsync off, for data nobody needs after a crash")   \
     X(SUSPEND_TIMEOUT, "suspend-timeout", "SECONDS", "suspend after this long without activity (-1: never)") \
+    X(PARK_SESSIONS, "park-sessions", NULL, "idle sessions outlive a suspend, where they can be restored")   \
     X(TTL, "ttl", "DURATION", "it deletes itself after this long: 90s, 30m, 12h, 7d; or never")              \
     X(EXPIRES_AT, "expires-at", "TIME", "it deletes itself at this time: 2030-01-16T21:02:01Z; or never")    \
     X(FINALIZE, "finalize", NULL, "put it in the place of the branch that the snapshot is of")               \
@@ -166,6 +167,7 @@ int cli_roles_reset_password(struct cli *c);
 int cli_roles_password(struct cli *c);
 int cli_operations_list(struct cli *c);
 int cli_operations_get(struct cli *c);
+int cli_ca(struct cli *c);
 int cli_doctor(struct cli *c);
 int cli_url(struct cli *c);
 int cli_psql(struct cli *c);

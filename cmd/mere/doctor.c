@@ -38,6 +38,19 @@ static void show_space(struct cli *c, json_t *answer)
            megabytes(space, "data_free_bytes"), megabytes(space, "data_total_bytes"));
 }
 
+static void show_pooler(struct cli *c, json_t *answer)
+{
+    json_t *pooler = json_object_get(answer, "pooler");
+
+    if (!json_is_true(json_object_get(pooler, "installed")))
+        puts("pooled connections: not available; they need the package pgbouncer on the server");
+    else
+        printf("pooled connections: PgBouncer %s%s\n", cli_text(c, pooler, "version"),
+               json_is_true(json_object_get(pooler, "prepared_statements"))
+                   ? ""
+                   : ", which knows no prepared statements (1.21 does)");
+}
+
 int cli_doctor(struct cli *c)
 {
     json_auto_t *answer = NULL;
@@ -51,8 +64,10 @@ int cli_doctor(struct cli *c)
         return rc;
     if (c->opt[OPT_JSON] != NULL)
         rc = cli_show_one(c, answer, NULL, NULL, 0);
-    else
+    else {
         show_space(c, answer);
+        show_pooler(c, answer);
+    }
     size_t n = json_array_size(json_object_get(answer, "findings"));
     if (n == 0)
         return rc;

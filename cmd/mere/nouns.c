@@ -76,6 +76,14 @@ static int put_suspend_timeout(struct cli *c, json_t *obj)
                       604800);
 }
 
+/* What only an endpoint has. */
+static int put_endpoint_options(struct cli *c, json_t *obj)
+{
+    if (c->opt[OPT_PARK_SESSIONS] != NULL)
+        json_object_set_new(obj, "park_sessions", json_true());
+    return put_suspend_timeout(c, obj);
+}
+
 /* Seconds of "90s", "30m", "12h", "7d" or "90". */
 static bool duration(struct cli *c, const char *text, int64_t *ret)
 {
@@ -304,7 +312,7 @@ static int branch_body(struct cli *c, const char *path, const char *name, json_t
     if (c->opt[OPT_NO_ENDPOINT] == NULL) {
         json_t *endpoint = json_object();
         put(endpoint, "type", "read_write");
-        rc = put_suspend_timeout(c, endpoint);
+        rc = put_endpoint_options(c, endpoint);
         json_object_set_new(body, "endpoints", json_pack("[o]", endpoint));
     }
     return rc;
@@ -513,7 +521,7 @@ int cli_endpoints_create(struct cli *c)
     if (rc == CLI_OK && branch == NULL)
         rc = cli_fail(CLI_USAGE, "which branch? mere endpoints create BRANCH");
     if (rc == CLI_OK)
-        rc = put_suspend_timeout(c, endpoint);
+        rc = put_endpoint_options(c, endpoint);
     if (rc == CLI_OK)
         rc = project_path(c, &project, &path);
     if (rc == CLI_OK)

@@ -2,9 +2,9 @@
  * server.c - which server, and with which key
  *
  * Flags, then environment, then what a server of this machine has left: ./data/admin.key, or the small state
- * file that mered writes beside its sockets ({"api": URL, "key_file": PATH}).  A state file is believed only
- * when it and its directory belong to us or to root, and a key that was found, not given, is sent to this
- * machine only.
+ * file that mered writes beside its sockets ({"api": URL, "key_file": PATH, "ca_file": PATH}).  A state file
+ * is believed only when it and its directory belong to us or to root, and a key that was found, not given, is
+ * sent to this machine only.
  */
 #include "cli.h"
 
@@ -24,6 +24,7 @@
 struct local_server {
     const char *api;
     const char *key_file;
+    const char *ca_file; /* NULL: its certificate is not its own */
 };
 
 static const char *env_or_null(const char *name)
@@ -75,6 +76,7 @@ static bool read_state(struct cli *c, const char *dir, const char *name, struct 
     state = json_loadb(text, (size_t)n, 0, NULL);
     ret->api = arena_strdup(c->arena, json_string_value(json_object_get(state, "api")));
     ret->key_file = arena_strdup(c->arena, json_string_value(json_object_get(state, "key_file")));
+    ret->ca_file = arena_strdup(c->arena, json_string_value(json_object_get(state, "ca_file")));
     return ret->api != NULL && ret->key_file != NULL;
 }
 
@@ -297,4 +299,34 @@ int cli_find_server(struct cli *c)
     if (c->key != NULL && c->api_url != NULL)
         return CLI_OK;
     return find_local(c);
+}
+
+int cli_ca(struct cli *c)
+{
+    struct local_server list[16];
+    json_auto_t *answer = NULL;
+    size_t n = find_states(c, list, N_ELEMENTS(list)), i = 0;
+    int rc = cli_find_server(c);
+
+    if (rc != CLI_OK)
+        return rc;
+    while (i < n && !is_server(list[i].api, c->api_url))
+        i++;
+    if (i == n)
+        return cli_fail(CLI_NOT_FOUND,
+                        "%s is no server of this machine; what verifies it is the file ca.crt of its data "
+                        "directory, unless it was given a certificate",
+                        c->api_url);
+    if (list[i].ca_file == NULL)
+        return cli_fail(
+            CLI_NOT_FOUND,
+            "the server at %s was given its certificate (tls-cert); what verifies it is the root of "
+            "whoever issued that",
+            c->api_url);
+    if (c->opt[OPT_JSON] == NULL) {
+        puts(list[i].ca_file);
+        return CLI_OK;
+    }
+    answer = json_pack("{s:s}", "ca_file", list[i].ca_file);
+    return cli_show_one(c, answer, NULL, NULL, 0);
 }

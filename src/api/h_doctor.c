@@ -43,15 +43,16 @@ static json_t *branches(const struct doctor_report *r)
 int api_project_doctor(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct doctor_report r;
+    json_t *body;
 
     if (doctor_look(req->sched, req->arena, http_param(req, "project_id"), req->stopping, &r, err) < 0)
         return -1;
-    return res_json(res, 200,
-                    json_pack("{s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}}", "findings",
-                              findings(&r), "looked_at", "branches", (json_int_t)r.n_branches, "snapshots",
-                              (json_int_t)r.n_snapshots, "bookmarks", (json_int_t)r.n_bookmarks, "images",
-                              (json_int_t)r.n_images, "branches", branches(&r), "space",
-                              "volumes_total_bytes", (json_int_t)r.store_total, "volumes_free_bytes",
-                              (json_int_t)r.store_free, "data_total_bytes", (json_int_t)r.data_total,
-                              "data_free_bytes", (json_int_t)r.data_free));
+    body = json_pack("{s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:o}", "findings",
+                     findings(&r), "looked_at", "branches", (json_int_t)r.n_branches, "snapshots",
+                     (json_int_t)r.n_snapshots, "bookmarks", (json_int_t)r.n_bookmarks, "images",
+                     (json_int_t)r.n_images, "branches", branches(&r), "space", "volumes_total_bytes",
+                     (json_int_t)r.store_total, "volumes_free_bytes", (json_int_t)r.store_free,
+                     "data_total_bytes", (json_int_t)r.data_total, "data_free_bytes", (json_int_t)r.data_free,
+                     "pooler", view_pooler(sched_info(req->sched)));
+    return res_json(res, 200, body);
 }

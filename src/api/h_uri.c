@@ -4,6 +4,7 @@
 #include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
+#include "pg/pooler.h"
 
 #include <string.h>
 
@@ -102,8 +103,11 @@ int api_project_connection_uri(struct http_req *req, struct http_res *res, struc
 
     if (http_query_bool(req, "pooled", false, &pooled, err) < 0)
         return -1;
-    if (pooled)
-        return err_set(err, ERR_NOT_SUPPORTED, "there is no pooler; leave pooled out");
+    c.pooled = pooled;
+    if (pooled && !pg_pooler_is_there(sched_info(req->sched)->pooler))
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "pooled: PgBouncer is not installed on the server (package " PG_POOLER_PACKAGE
+                       "); install it, or leave pooled out");
     if (find_connection(req, &c, &branch, err) < 0 ||
         intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), branch, c.role,
                                &c.password, err) < 0)

@@ -4,13 +4,14 @@
 #include "api/spec.h"
 
 #include "api/shape.h"
+#include "pg/pooler.h"
 
 #include <string.h>
 
 struct endpoint_body {
     struct endpoint_spec spec;
     const char *settings, *pgbouncer_settings, *provisioner, *pooler_mode, *region_id;
-    bool disabled, pooler_enabled, passwordless_access;
+    bool disabled, park_sessions, pooler_enabled, passwordless_access;
 };
 
 #define ENDPOINT_SIZE_FIELDS                                                                                 \
@@ -22,6 +23,7 @@ struct endpoint_body {
 static const struct field ENDPOINT_OPTIONS[] = {
     ENDPOINT_SIZE_FIELDS,
     SHAPE_FIELD(endpoint_body, "type", spec.type, F_STR, F_REQUIRED, 0),
+    FIELD(endpoint_body, park_sessions, F_BOOL, 0, 0),
     FIELD(endpoint_body, provisioner, F_STR, 0, 0),
     FIELD(endpoint_body, settings, F_JSON, 0, SHAPE_JSON_MAX),
 };
@@ -30,8 +32,8 @@ static const struct field ENDPOINT_OPTIONS[] = {
     ENDPOINT_SIZE_FIELDS, SHAPE_FIELD(endpoint_body, "name", spec.name, F_STR, 0, SHAPE_NAME_MAX),           \
         FIELD(endpoint_body, provisioner, F_STR, 0, 0),                                                      \
         FIELD(endpoint_body, settings, F_JSON, 0, SHAPE_JSON_MAX),                                           \
-        FIELD(endpoint_body, disabled, F_BOOL, 0, 0), FIELD(endpoint_body, pooler_enabled, F_BOOL, 0, 0),    \
-        FIELD(endpoint_body, pooler_mode, F_STR, 0, 0),                                                      \
+        FIELD(endpoint_body, park_sessions, F_BOOL, 0, 0), FIELD(endpoint_body, disabled, F_BOOL, 0, 0),     \
+        FIELD(endpoint_body, pooler_enabled, F_BOOL, 0, 0), FIELD(endpoint_body, pooler_mode, F_STR, 0, 0),  \
         FIELD(endpoint_body, passwordless_access, F_BOOL, 0, 0)
 
 static const struct field ENDPOINT_CREATE[] = {
@@ -47,7 +49,6 @@ static const struct field ENDPOINT_UPDATE[] = {
 };
 
 static const struct refusal ENDPOINT_REFUSED[] = {
-    { "pooler_enabled", REFUSE_TRUE, "there is no pooler" },
     { "passwordless_access", REFUSE_FALSE, "there is no such access that could be switched off" },
 };
 
@@ -66,7 +67,7 @@ static const struct field ENDPOINT_DEFAULTS[] = {
 };
 
 static const struct refusal BOUNCER_REFUSED[] = {
-    { "pgbouncer_settings", REFUSE_NOT_EMPTY, "there is no pooler" },
+    { "pgbouncer_settings", REFUSE_NOT_EMPTY, "what the pooler is told is not the user's" },
 };
 
 static int check_bouncer(json_t *obj, const char *prefix, struct err *err)
@@ -80,7 +81,9 @@ static int check_bouncer(json_t *obj, const char *prefix, struct err *err)
 
 static void endpoint_body_init(struct endpoint_body *b)
 {
-    *b = (struct endpoint_body){ .spec = { .suspend_timeout_seconds = INTENT_UNSET, .disabled = -1 } };
+    *b = (struct endpoint_body){
+        .spec = { .suspend_timeout_seconds = INTENT_UNSET, .disabled = -1, .park_sessions = -1 }
+    };
 }
 
 /* 0 means "not given" to an intent; given, it is out of every range. */
@@ -107,6 +110,16 @@ static int read_endpoint_settings(struct arena *a, json_t *settings, const char 
     return shape_preload(a, json_object_get(settings, "preload_libraries"), preload, err);
 }
 
+/* Nothing is pooled but what asks for the pooled host; so false asks for nothing. */
+static int no_pooler(const char *prefix, struct err *err)
+{
+    auto_free char *pointer = xasprintf("%s/pooler_enabled", prefix);
+
+    return err_field(err, ERR_NOT_SUPPORTED, pointer,
+                     "pooler_enabled: PgBouncer is not installed on the server (package " PG_POOLER_PACKAGE
+                     "); nothing was changed");
+}
+
 static int read_endpoint(struct http_req *req, const struct field *table, size_t n, json_t *obj,
                          const char *prefix, struct endpoint_body *b, struct err *err)
 {
@@ -117,10 +130,14 @@ static int read_endpoint(struct http_req *req, const struct field *table, size_t
         SHAPE_REFUSE(ENDPOINT_REFUSED, obj, prefix, err) < 0 ||
         shape_place(req, NULL, b->region_id, b->provisioner, prefix, err) < 0)
         return -1;
+    if (b->pooler_enabled && !pg_pooler_is_there(sched_info(req->sched)->pooler))
+        return no_pooler(prefix, err);
     if (b->pooler_mode != NULL && strcmp(b->pooler_mode, "transaction") != 0)
         return shape_bad(err, prefix, "pooler_mode", "must be transaction");
     if (shape_seen(bits, table, n, "disabled"))
         b->spec.disabled = b->disabled;
+    if (shape_seen(bits, table, n, "park_sessions"))
+        b->spec.park_sessions = b->park_sessions;
     mark_zero_cu(obj, &b->spec);
     return read_endpoint_settings(req->arena, json_object_get(obj, "settings"), prefix, b, err);
 }

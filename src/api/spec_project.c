@@ -4,6 +4,7 @@
 #include "api/spec.h"
 
 #include "api/shape.h"
+#include "base/ip.h"
 
 #include <string.h>
 
@@ -59,6 +60,8 @@ static const struct refusal QUOTA_REFUSED[] = {
     { "logical_size_bytes", REFUSE_NOT_ZERO, "quotas are not supported yet" },
 };
 
+#define ALLOWED_BYTES_MAX 3000
+
 struct allowed_body {
     const char *ips;
     bool protected_branches_only;
@@ -67,11 +70,6 @@ struct allowed_body {
 static const struct field ALLOWED[] = {
     FIELD(allowed_body, ips, F_JSON, 0, SHAPE_JSON_MAX),
     FIELD(allowed_body, protected_branches_only, F_BOOL, 0, 0),
-};
-
-static const struct refusal ALLOWED_REFUSED[] = {
-    { "ips", REFUSE_NOT_EMPTY, "connections cannot be restricted by address yet" },
-    { "protected_branches_only", REFUSE_TRUE, "connections cannot be restricted by address yet" },
 };
 
 struct window_body {
@@ -119,18 +117,38 @@ static int check_window(struct arena *a, json_t *obj, const char *prefix, struct
     return is_hour(b.end_time) ? 0 : shape_bad(err, prefix, "end_time", "must look like 23:59");
 }
 
+/* What mere-proxy is told of it must fit into a line. */
+static int check_ips(json_t *ips, const char *prefix, struct err *err)
+{
+    size_t i, bytes = 0;
+    json_t *ip;
+
+    if (ips != NULL && !shape_are_texts(ips))
+        return shape_bad(err, prefix, "ips", "must be an array of texts");
+    json_array_foreach(ips, i, ip)
+    {
+        auto_free char *pointer = xasprintf("%s/ips/%zu", prefix, i);
+
+        if (!ip_entry_ok(json_string_value(ip)))
+            return err_field(err, ERR_INVALID, pointer,
+                             "must be an address (10.0.0.1), a network (10.0.0.0/8) or a range "
+                             "(10.0.0.1-10.0.0.9) of IPv4 or IPv6");
+        bytes += json_string_length(ip) + 1;
+    }
+    return bytes <= ALLOWED_BYTES_MAX
+               ? 0
+               : shape_bad(err, prefix, "ips", "must be at most 3000 characters in all");
+}
+
 static int check_allowed(struct arena *a, json_t *obj, const char *prefix, struct err *err)
 {
     struct allowed_body b;
-    json_t *ips = json_object_get(obj, "ips");
 
     if (obj == NULL)
         return 0;
     if (fields_from_json(ALLOWED, N_ELEMENTS(ALLOWED), obj, prefix, a, &b, NULL, err) < 0)
         return -1;
-    if (ips != NULL && !shape_are_texts(ips))
-        return shape_bad(err, prefix, "ips", "must be an array of texts");
-    return SHAPE_REFUSE(ALLOWED_REFUSED, obj, prefix, err);
+    return check_ips(json_object_get(obj, "ips"), prefix, err);
 }
 
 static int check_quota(struct arena *a, json_t *obj, const char *prefix, struct err *err)

@@ -6,10 +6,13 @@
 #include "base/buf.h"
 #include "base/fields.h"
 #include "base/text.h"
+#include "pg/pooler.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define POSTGRES_PORT 5432
+#define POOLER_SUFFIX "-pooler"
 #define NEVER         "0001-01-01T00:00:00Z"
 
 /* --- members that are the same for every object of a kind --- */
@@ -83,6 +86,7 @@ static void add_encoded(struct buf *out, const char *text)
 char *view_uri(const struct sched_info *info, const struct view_connection *c)
 {
     auto_buf uri = { 0 };
+    const char *more = c->pooled ? POOLER_SUFFIX : "";
 
     buf_adds(&uri, "postgresql://");
     add_encoded(&uri, c->role);
@@ -90,7 +94,7 @@ char *view_uri(const struct sched_info *info, const struct view_connection *c)
     add_encoded(&uri, c->password);
     buf_adds(&uri, "@");
     if (info->has_domain)
-        add_host(&uri, info, c->endpoint_id, "");
+        add_host(&uri, info, c->endpoint_id, more);
     else if (strchr(info->pg_host, ':') != NULL)
         buf_addf(&uri, "[%s]:%d", info->pg_host, info->pg_port);
     else
@@ -101,7 +105,7 @@ char *view_uri(const struct sched_info *info, const struct view_connection *c)
     /* A name that resolves nowhere else must be said in words: the address alone does not tell which
      * endpoint. */
     if (!info->has_domain)
-        buf_addf(&uri, "&options=endpoint%%3D%s", c->endpoint_id);
+        buf_addf(&uri, "&options=endpoint%%3D%s%s", c->endpoint_id, more);
     return xstrdup(buf_str(&uri));
 }
 
@@ -114,7 +118,7 @@ json_t *view_connection(const struct sched_info *info, const struct view_connect
     put_text(parameters, "role", c->role);
     put_text(parameters, "password", c->password);
     put_host(parameters, "host", info, c->endpoint_id, "");
-    put_host(parameters, "pooler_host", info, c->endpoint_id, "-pooler");
+    put_host(parameters, "pooler_host", info, c->endpoint_id, POOLER_SUFFIX);
     put_text(obj, "connection_uri", uri);
     json_object_set_new(obj, "connection_parameters", parameters);
     return obj;
@@ -336,6 +340,7 @@ static const struct field ENDPOINT[] = {
     FIELD(endpoint, name, F_STR, 0, 0),
     FIELD(endpoint, disabled, F_BOOL, 0, 0),
     FIELD(endpoint, suspend_timeout_seconds, F_I64, 0, 0),
+    FIELD(endpoint, park_sessions, F_BOOL, 0, 0),
     NAMED(endpoint, "autoscaling_limit_min_cu", min_cu, F_DOUBLE),
     NAMED(endpoint, "autoscaling_limit_max_cu", max_cu, F_DOUBLE),
     FIELD(endpoint, last_error, F_STR, 0, 0),
@@ -383,6 +388,19 @@ static const struct field ARCHIVER[] = {
     NAMED(endpoint, "backlog", archive_backlog, F_I64),
 };
 
+json_t *view_pooler(const struct sched_info *info)
+{
+    int64_t version = pg_pooler_version(info->pooler);
+    json_t *obj = json_pack("{s:b, s:b}", "installed", version != 0, "prepared_statements",
+                            version >= PG_POOLER_PREPARES);
+    auto_free char *text =
+        xasprintf("%" PRId64 ".%" PRId64 ".%" PRId64, version / 10000, version / 100 % 100, version % 100);
+
+    if (version != 0)
+        put_text(obj, "version", text);
+    return obj;
+}
+
 json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
 {
     json_t *obj = fields_to_json(ENDPOINT, N_ELEMENTS(ENDPOINT), e), *settings;
@@ -392,7 +410,9 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
     put_text(obj, "region_id", info->region_id);
     put_host(obj, "host", info, e->id, "");
     put_host(obj, "proxy_host", info, NULL, "");
-    json_object_set_new(obj, "pooler_enabled", json_false());
+    put_host(obj, "pooler_host", info, e->id, POOLER_SUFFIX);
+    json_object_set_new(obj, "pooler_enabled", json_boolean(pg_pooler_version(info->pooler) != 0));
+    json_object_set_new(obj, "pooler_capabilities", view_pooler(info));
     json_object_set_new(obj, "passwordless_access", json_true());
     settings = json_pack("{s:o}", "pg_settings", stored(e->pg_settings));
     if (e->preload_libraries != NULL)
@@ -474,6 +494,7 @@ static const struct field OPERATION[] = {
     FIELD(operation, failures_count, F_I64, 0, 0),
     FIELD(operation, retry_at, F_TIME, 0, 0),
     FIELD(operation, total_duration_ms, F_I64, 0, 0),
+    FIELD(operation, phases, F_JSON, 0, 0),
     FIELD(operation, created_at, F_TIME, 0, 0),
     FIELD(operation, updated_at, F_TIME, 0, 0),
 };

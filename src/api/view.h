@@ -34,6 +34,8 @@ json_t *view_role(const struct role *r, const char *password); /* NULL = not sho
 json_t *view_database(const struct database *d);
 json_t *view_extension(const struct extension_info *e);
 json_t *view_operation(const struct operation *o);
+/* Whether pooled connections are there, and what they can do. */
+json_t *view_pooler(const struct sched_info *info);
 json_t *view_user(void);
 json_t *view_organization(void);
 json_t *view_region(const struct sched_info *info);
@@ -50,6 +52,7 @@ json_t *view_operations(const struct operation *list, size_t n);
 /* Who is connected where as whom: what a connection string says. */
 struct view_connection {
     const char *endpoint_id, *role, *password, *database;
+    bool pooled;
 };
 
 /* The string, which the caller frees.  It works as it is on the machine of the server. */

@@ -334,6 +334,18 @@ static bool set_cpu(const char *name, int64_t milli)
     return write_file(dir, "cpu.cfs_quota_us", text);
 }
 
+void cgroup_favour(const char *name, bool favoured)
+{
+    auto_free char *dir = group_dir(cg.kind == CGROUP_V1 ? CPU : MEMBER, name);
+
+    if (!cg.cpu_limit || dir == NULL)
+        return;
+    if (cg.kind == CGROUP_V2)
+        (void)write_file(dir, "cpu.weight", favoured ? "800" : "100");
+    else
+        (void)write_file(dir, "cpu.shares", favoured ? "8192" : "1024");
+}
+
 int cgroup_create(const char *name, uint64_t memory_bytes, int64_t cpu_milli, struct err *err)
 {
     for (int h = 0; h < N_HIERARCHIES && cg.kind != CGROUP_NONE; h++) {

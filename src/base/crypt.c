@@ -1,20 +1,19 @@
 /*
  * crypt.c - randomness, hashes, sealed secrets, SCRAM verifiers
  *
- * Any thread.  Passwords and keys never reach an error text.  Certificates are in certificate.c.
+ * Any thread.  Passwords and keys never reach an error text.  Certificates are in crypt_cert.c.
  */
 #include "base/crypt.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 #include <sys/random.h>
 
-#define NONCE_SIZE       12
-#define TAG_SIZE         16
-#define SCRAM_ITERATIONS 4096 /* the default of Postgres's scram_iterations */
-#define SCRAM_SALT_SIZE  16
+#define NONCE_SIZE 12
+#define TAG_SIZE   16
 
 static void cipher_free(EVP_CIPHER_CTX **ctx)
 {
@@ -122,19 +121,61 @@ int crypt_open(struct arena *a, const uint8_t key[CRYPT_KEY_SIZE], const char *a
     return 0;
 }
 
-static bool hmac_sha256(const uint8_t *key, const char *text, uint8_t out[CRYPT_SHA256_SIZE])
+static bool hmac_sha256(const uint8_t *key, const void *data, size_t len, uint8_t out[CRYPT_SHA256_SIZE])
 {
-    unsigned len = CRYPT_SHA256_SIZE;
+    unsigned out_len = CRYPT_SHA256_SIZE;
 
-    return HMAC(EVP_sha256(), key, CRYPT_SHA256_SIZE, (const uint8_t *)text, strlen(text), out, &len) != NULL;
+    return HMAC(EVP_sha256(), key, CRYPT_KEY_SIZE, data, len, out, &out_len) != NULL;
+}
+
+void crypt_hmac(const uint8_t key[CRYPT_KEY_SIZE], const void *data, size_t len,
+                uint8_t out[CRYPT_SHA256_SIZE])
+{
+    if (!hmac_sha256(key, data, len, out))
+        abort();
+}
+
+bool crypt_equal(const void *a, const void *b, size_t len)
+{
+    return CRYPTO_memcmp(a, b, len) == 0;
+}
+
+void crypt_base64(const void *data, size_t len, char *out)
+{
+    EVP_EncodeBlock((uint8_t *)out, data, (int)len);
+}
+
+/* Each group of four is written again and compared: the decoder of OpenSSL skips blanks and does not look at
+ * the bits that padding leaves over. */
+bool crypt_unbase64(const char *text, size_t len, void *out, size_t max, size_t *ret_len)
+{
+    size_t n = 0;
+
+    if (len % 4 != 0)
+        return false;
+    for (size_t i = 0; i < len; i += 4) {
+        size_t padding = i + 4 < len ? 0 : (size_t)(text[i + 2] == '=') + (text[i + 3] == '=');
+        size_t left = 3 - padding;
+        uint8_t bytes[3], again[CRYPT_BASE64_SIZE(3)];
+
+        if (EVP_DecodeBlock(bytes, (const uint8_t *)text + i, 4) != 3 || left > max - n)
+            return false;
+        EVP_EncodeBlock(again, bytes, (int)left);
+        if (memcmp(again, text + i, 4) != 0)
+            return false;
+        memcpy((uint8_t *)out + n, bytes, left);
+        n += left;
+    }
+    *ret_len = n;
+    return true;
 }
 
 static const char *base64(struct arena *a, const uint8_t *data, size_t len)
 {
-    char *out = arena_alloc(a, (len + 2) / 3 * 4 + 1);
+    char *out = arena_alloc(a, CRYPT_BASE64_SIZE(len));
 
     if (out != NULL)
-        EVP_EncodeBlock((uint8_t *)out, data, (int)len);
+        crypt_base64(data, len, out);
     return out;
 }
 
@@ -149,28 +190,48 @@ static bool is_plain_ascii(const char *s)
     return true;
 }
 
-int crypt_scram_verifier(struct arena *a, const char *password, const char **ret, struct err *err)
+int crypt_scram_keys(const char *password, const uint8_t *salt, size_t salt_len, int iterations,
+                     uint8_t ret_stored[CRYPT_SHA256_SIZE], uint8_t ret_server[CRYPT_SHA256_SIZE],
+                     struct err *err)
 {
-    uint8_t salt[SCRAM_SALT_SIZE], salted[CRYPT_SHA256_SIZE], client[CRYPT_SHA256_SIZE];
-    uint8_t stored[CRYPT_SHA256_SIZE], server[CRYPT_SHA256_SIZE];
-    const char *s64, *stored64, *server64;
+    uint8_t salted[CRYPT_SHA256_SIZE], client[CRYPT_SHA256_SIZE];
     size_t len = strlen(password);
+    bool ok;
 
     if (len == 0 || len > 1024 || !is_plain_ascii(password))
         return err_set(err, ERR_INVALID, "a password is 1 to 1024 printable ASCII characters");
-    crypt_random(salt, sizeof(salt));
-    if (PKCS5_PBKDF2_HMAC(password, (int)len, salt, sizeof(salt), SCRAM_ITERATIONS, EVP_sha256(),
-                          sizeof(salted), salted) != 1 ||
-        !hmac_sha256(salted, "Client Key", client) || !hmac_sha256(salted, "Server Key", server))
-        return crypt_fail(err, "SCRAM");
-    crypt_sha256(client, sizeof(client), stored);
+    ok = PKCS5_PBKDF2_HMAC(password, (int)len, salt, (int)salt_len, iterations, EVP_sha256(), sizeof(salted),
+                           salted) == 1 &&
+         hmac_sha256(salted, "Client Key", 10, client) && hmac_sha256(salted, "Server Key", 10, ret_server);
+    if (ok)
+        crypt_sha256(client, sizeof(client), ret_stored);
     explicit_bzero(salted, sizeof(salted));
     explicit_bzero(client, sizeof(client));
-    s64 = base64(a, salt, sizeof(salt));
+    return ok ? 0 : crypt_fail(err, "SCRAM");
+}
+
+int crypt_scram_verifier_salted(struct arena *a, const char *password,
+                                const uint8_t salt[CRYPT_SCRAM_SALT_SIZE], const char **ret, struct err *err)
+{
+    uint8_t stored[CRYPT_SHA256_SIZE], server[CRYPT_SHA256_SIZE];
+    const char *s64, *stored64, *server64;
+
+    if (crypt_scram_keys(password, salt, CRYPT_SCRAM_SALT_SIZE, CRYPT_SCRAM_ITERATIONS, stored, server, err) <
+        0)
+        return -1;
+    s64 = base64(a, salt, CRYPT_SCRAM_SALT_SIZE);
     stored64 = base64(a, stored, sizeof(stored));
     server64 = base64(a, server, sizeof(server));
     if (s64 == NULL || stored64 == NULL || server64 == NULL)
         return err_memory(err);
-    *ret = arena_printf(a, "SCRAM-SHA-256$%d:%s$%s:%s", SCRAM_ITERATIONS, s64, stored64, server64);
+    *ret = arena_printf(a, "SCRAM-SHA-256$%d:%s$%s:%s", CRYPT_SCRAM_ITERATIONS, s64, stored64, server64);
     return *ret != NULL ? 0 : err_memory(err);
+}
+
+int crypt_scram_verifier(struct arena *a, const char *password, const char **ret, struct err *err)
+{
+    uint8_t salt[CRYPT_SCRAM_SALT_SIZE];
+
+    crypt_random(salt, sizeof(salt));
+    return crypt_scram_verifier_salted(a, password, salt, ret, err);
 }

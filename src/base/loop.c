@@ -235,14 +235,19 @@ void loop_timer_clear(struct loop_timer *t)
 
 void loop_timer_set(struct loop_timer *t, int64_t after_ms)
 {
+    if (after_ms < 0)
+        after_ms = 0;
+    loop_timer_set_us(t, after_ms > INT64_MAX / 4000 ? INT64_MAX / 4 : after_ms * 1000);
+}
+
+void loop_timer_set_us(struct loop_timer *t, int64_t after_us)
+{
     struct loop *l = t->loop;
 
     loop_timer_clear(t);
-    if (after_ms < 0)
-        after_ms = 0;
-    if (after_ms > INT64_MAX / 4000)
-        after_ms = INT64_MAX / 4000;
-    t->due_us = clock_mono_us() + after_ms * 1000;
+    if (after_us < 0)
+        after_us = 0;
+    t->due_us = clock_mono_us() + after_us;
     t->seq = ++l->seq;
     if (l->n_timers + 2 > l->heap_cap) {
         l->heap_cap = l->heap_cap ? l->heap_cap * 2 : 64;
@@ -281,17 +286,33 @@ static void timers_run(struct loop *l)
     }
 }
 
-/* Milliseconds epoll may sleep; rounded up, so that a timer never costs a spin of empty turns. */
-static int sleep_ms(const struct loop *l)
+/* How long epoll may sleep, to the microsecond; NULL = until something happens. */
+static const struct timespec *sleep_time(const struct loop *l, struct timespec *ret)
 {
     int64_t left_us;
 
     if (l->n_timers == 0)
-        return -1;
+        return NULL;
     left_us = l->heap[1]->due_us - clock_mono_us();
-    if (left_us <= 0)
-        return 0;
-    return left_us / 1000 >= INT_MAX ? INT_MAX : (int)((left_us + 999) / 1000);
+    if (left_us < 0)
+        left_us = 0;
+    *ret = (struct timespec){ .tv_sec = left_us / 1000000, .tv_nsec = left_us % 1000000 * 1000 };
+    return ret;
+}
+
+/* A kernel without the finer call sleeps whole milliseconds, rounded up: a timer never costs a spin of empty
+ * turns. */
+static int wait_events(struct loop *l, struct epoll_event *events)
+{
+    struct timespec time;
+    const struct timespec *t = sleep_time(l, &time);
+    int64_t ms;
+    int n = epoll_pwait2(l->epoll_fd, events, EVENTS_PER_TURN, t, NULL);
+
+    if (n >= 0 || errno != ENOSYS)
+        return n;
+    ms = t != NULL ? t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000 : -1;
+    return epoll_wait(l->epoll_fd, events, EVENTS_PER_TURN, ms > INT_MAX ? INT_MAX : (int)ms);
 }
 
 /* --- signals --- */
@@ -420,7 +441,7 @@ void loop_free(struct loop *l)
 static void turn(struct loop *l)
 {
     struct epoll_event events[EVENTS_PER_TURN];
-    int n = epoll_wait(l->epoll_fd, events, EVENTS_PER_TURN, sleep_ms(l));
+    int n = wait_events(l, events);
 
     if (n < 0 && errno != EINTR)
         abort(); /* our own descriptor is broken: nothing can go on */

@@ -39,6 +39,7 @@ void loop_fd_del(struct loop_fd *f); /* accepts NULL; safe inside any callback, 
 /* One-shot timer, disarmed when made. */
 struct loop_timer *loop_timer_new(struct loop *l, loop_timer_fn fn, void *arg);
 void loop_timer_set(struct loop_timer *t, int64_t after_ms); /* re-arms; 0 = next turn */
+void loop_timer_set_us(struct loop_timer *t, int64_t after_us);
 void loop_timer_clear(struct loop_timer *t);
 bool loop_timer_armed(const struct loop_timer *t);
 void loop_timer_del(struct loop_timer *t); /* accepts NULL */

@@ -302,16 +302,6 @@ bool text_is_name(const char *s, size_t max)
     return !is_blank(c);
 }
 
-bool text_equal_const_time(const void *a, const void *b, size_t len)
-{
-    const volatile unsigned char *x = a, *y = b;
-    unsigned char diff = 0;
-
-    for (size_t i = 0; i < len; i++)
-        diff |= x[i] ^ y[i];
-    return diff == 0;
-}
-
 static bool is_unreserved(char c)
 {
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' ||

@@ -30,8 +30,6 @@ bool text_is_utf8(const char *s, size_t len); /* valid UTF-8, no surrogates, no 
  * no width or turn the direction of text (U+200B..F, 202A..E, 2066..9, FEFF), and without leading or trailing
  * blank. */
 bool text_is_name(const char *s, size_t max);
-/* Time does not depend on where the two differ (only on len). */
-bool text_equal_const_time(const void *a, const void *b, size_t len);
 /* Percent-encoding of everything but [A-Za-z0-9._~-] into a malloc'd string; and the reverse (NULL when
  * malformed or with a NUL). */
 char *text_url_encode(const char *s);

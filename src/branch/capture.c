@@ -66,6 +66,16 @@ static int sync_image(const struct env *env, struct arena *a, const char *image_
     return fs_syncfs(store_path(env->store, a, image_id), err);
 }
 
+/* Into the image, whatever an earlier try has left there. */
+static int gather_wal(const struct env *env, struct arena *a, const struct branch *b, const char *image_id,
+                      uint32_t tli, uint64_t redo, uint64_t to, uint64_t system_id, struct err *err)
+{
+    const char *dir = env_image_wal(env, a, image_id);
+    if (fs_mkdir(dir, 0700, env->uid, env->gid, err) < 0 || fs_remove_tree(dir, true, err) < 0)
+        return -1;
+    return volume_gather_wal(env, b->volume_id, tli, redo, to, system_id, dir, err);
+}
+
 static int commit_cold(const struct env *env, const struct branch *b, const struct image *image,
                        uint64_t head, struct err *err)
 {
@@ -131,8 +141,7 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
     if (rc == 0)
         rc = volume_strip(env, env_pgdata(env, a, ret->id), err);
     if (rc == 0)
-        rc = volume_gather_wal(env, b->volume_id, tli, redo, head, system_id, env_image_wal(env, a, ret->id),
-                               err);
+        rc = gather_wal(env, a, b, ret->id, tli, redo, head, system_id, err);
     if (rc == 0)
         rc = sync_image(env, a, ret->id, err);
     CRASH_POINT("capture.synced");
@@ -157,12 +166,22 @@ static int write_label(const struct env *env, struct arena *a, const char *image
     return sync_image(env, a, image_id, err);
 }
 
+/* One that was promoted has its redo point in its parent's history until its first checkpoint. */
+static int leave_parent(const struct env *env, struct arena *a, const struct branch *b,
+                        struct pg_admin *admin, struct err *err)
+{
+    struct pg_control control;
+    if (pg_control_read(env_pgdata(env, a, b->volume_id), &control, err) < 0)
+        return -1;
+    return control.tli != (uint32_t)b->tli ? pg_admin_checkpoint(admin, err) : 0;
+}
+
 static int take_snapshot(const struct env *env, struct arena *a, const struct branch *b,
                          struct pg_admin *admin, struct image *ret, struct err *err)
 {
     struct pg_control control;
     uint64_t redo, lsn;
-    if (pg_admin_redo_lsn(admin, &redo, err) < 0)
+    if (leave_parent(env, a, b, admin, err) < 0 || pg_admin_redo_lsn(admin, &redo, err) < 0)
         return -1;
     if (insert_taking(env, a, b, "snapshot", (uint32_t)b->tli, redo, ret, err) < 0)
         return -1;
@@ -283,8 +302,8 @@ int capture_complete(const struct env *env, struct arena *a, const char *image_i
         return 0;
     if (pg_control_read(pgdata, &control, err) < 0 || volume_strip(env, pgdata, err) < 0)
         return -1;
-    if (volume_gather_wal(env, b.volume_id, (uint32_t)image.tli, image.redo_lsn, image.lsn, control.system_id,
-                          env_image_wal(env, a, image_id), err) < 0)
+    if (gather_wal(env, a, &b, image_id, (uint32_t)image.tli, image.redo_lsn, image.lsn, control.system_id,
+                   err) < 0)
         return -1;
     if (sync_image(env, a, image_id, err) < 0)
         return -1;
@@ -293,6 +312,30 @@ int capture_complete(const struct env *env, struct arena *a, const char *image_i
     if (db_write(env->db, &c, err) < 0 || image_set_state(c, image_id, "ready", err) < 0)
         return -1;
     return db_commit(c, err);
+}
+
+int capture_carries_wal(const struct env *env, struct arena *a, const char *image_id, bool *ret,
+                        struct err *err)
+{
+    struct branch b;
+    struct image image;
+    if (read_image(env, a, image_id, &image, &b, err) < 0)
+        return -1;
+    *ret = !is_incomplete(&image);
+    return 0;
+}
+
+int capture_place_wal(const struct env *env, struct arena *a, const char *image_id, const char *dir,
+                      struct err *err)
+{
+    struct pg_control control;
+    struct branch b;
+    struct image image;
+    if (read_image(env, a, image_id, &image, &b, err) < 0 ||
+        pg_control_read(env_pgdata(env, a, image_id), &control, err) < 0)
+        return -1;
+    return volume_gather_wal(env, b.volume_id, (uint32_t)image.tli, image.redo_lsn, image.lsn,
+                             control.system_id, dir, err);
 }
 
 int capture_discard(const struct env *env, const char *image_id, struct err *err)

@@ -43,6 +43,15 @@ int capture_background(const struct env *env, struct arena *a, const struct bran
 int capture_complete(const struct env *env, struct arena *a, const char *image_id,
                      struct err *err) MUST_CHECK;
 
+/* Has it been completed? */
+int capture_carries_wal(const struct env *env, struct arena *a, const char *image_id, bool *ret,
+                        struct err *err) MUST_CHECK;
+/*
+ * The WAL that an image will carry once it is complete, straight from the branch that it is of into dir, for
+ * who cannot wait.  History may not be swept meanwhile.
+ */
+int capture_place_wal(const struct env *env, struct arena *a, const char *image_id, const char *dir,
+                      struct err *err) MUST_CHECK;
 /* Forgets an image that did not come to be: volume to trash, row gone. */
 int capture_discard(const struct env *env, const char *image_id, struct err *err) MUST_CHECK;
 

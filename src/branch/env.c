@@ -68,7 +68,9 @@ int env_prepare(const struct env *env, struct err *err)
         return -1;
     auto_arena *a = arena_new(0);
     static const char *const DATA_DIRS[] = { "wal", "locks", "logs" };
-    static const char *const RUN_DIRS[] = { "s", "conf", "mnt", "mnt/data", "mnt/wal", "mnt/from" };
+    static const char *const RUN_DIRS[] = {
+        "s", "conf", "mnt", "mnt/data", "mnt/wal", "mnt/from", "mnt/pool"
+    };
     for (size_t i = 0; i < N_ELEMENTS(DATA_DIRS); i++)
         if (fs_mkdir(arena_printf(a, "%s/%s", env->data_dir, DATA_DIRS[i]), 0700, (uid_t)-1, (gid_t)-1, err) <
             0)
@@ -77,6 +79,8 @@ int env_prepare(const struct env *env, struct err *err)
         if (fs_mkdir(arena_printf(a, "%s/%s", env->run_dir, RUN_DIRS[i]), 0755, (uid_t)-1, (gid_t)-1, err) <
             0)
             return -1;
+    if (fs_mkdir(arena_printf(a, "%s/pool", env->run_dir), 0700, (uid_t)-1, (gid_t)-1, err) < 0)
+        return -1;
     return make_mount_file(arena_printf(a, "%s/mnt/mere-wal", env->run_dir), err);
 }
 
@@ -155,6 +159,16 @@ const char *env_conf_dir(const struct env *env, struct arena *a, const char *end
     return arena_printf(a, "%s/conf/%s", env->run_dir, endpoint);
 }
 
+const char *env_pool_dir(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return arena_printf(a, "%s/pool/%s", env->run_dir, endpoint);
+}
+
+const char *env_pool_lock(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return arena_printf(a, "%s/pool/%s/lock", env->run_dir, endpoint);
+}
+
 void env_view(const struct env *env, struct arena *a, const char *volume, const char *branch,
               const char *followed, struct env_view *ret)
 {
@@ -198,6 +212,28 @@ static void add_bind(struct args *args, const char *option, const char *from, co
     add(args, to);
 }
 
+static void add_exec(struct args *args, const struct env *env)
+{
+    add(args, arena_printf(args->a, "%s/mere-exec", env->bin_dir));
+    if (!env->as_root)
+        return;
+    add(args, "--uid");
+    add(args, arena_printf(args->a, "%u", (unsigned)env->uid));
+    add(args, "--gid");
+    add(args, arena_printf(args->a, "%u", (unsigned)env->gid));
+}
+
+static void add_program(struct args *args, bool keep_lock, const char *const *argv)
+{
+    if (keep_lock) {
+        add(args, "--lock-fd");
+        add(args, arena_printf(args->a, "%d", PROC_KEEP_FD));
+    }
+    add(args, "--");
+    for (size_t i = 0; argv[i]; i++)
+        add(args, argv[i]);
+}
+
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
                                  const char *branch, const char *followed, bool keep_lock,
                                  const char *const *argv)
@@ -205,12 +241,8 @@ const char *const *env_exec_argv(const struct env *env, struct arena *a, const c
     struct args args = { .a = a };
     struct env_view view;
     env_view(env, a, volume, branch, followed, &view);
-    add(&args, arena_printf(a, "%s/mere-exec", env->bin_dir));
+    add_exec(&args, env);
     if (env->as_root) {
-        add(&args, "--uid");
-        add(&args, arena_printf(a, "%u", (unsigned)env->uid));
-        add(&args, "--gid");
-        add(&args, arena_printf(a, "%u", (unsigned)env->gid));
         add_bind(&args, "--bind", env_pgdata(env, a, volume), view.data_dir);
         add_bind(&args, "--bind", arena_printf(a, "%s/mere-wal", env->bin_dir), view.wal_tool);
         if (branch)
@@ -218,12 +250,22 @@ const char *const *env_exec_argv(const struct env *env, struct arena *a, const c
         if (followed)
             add_bind(&args, "--bind-ro", env_wal(env, a, followed), view.followed);
     }
-    if (keep_lock) {
-        add(&args, "--lock-fd");
-        add(&args, arena_printf(a, "%d", PROC_KEEP_FD));
-    }
-    add(&args, "--");
-    for (size_t i = 0; argv[i]; i++)
-        add(&args, argv[i]);
+    add_program(&args, keep_lock, argv);
+    return args.v;
+}
+
+const char *env_pool_view(const struct env *env, struct arena *a, const char *endpoint)
+{
+    return env->as_root ? arena_printf(a, "%s/mnt/pool", env->run_dir) : env_pool_dir(env, a, endpoint);
+}
+
+const char *const *env_pool_exec_argv(const struct env *env, struct arena *a, const char *endpoint,
+                                      const char *const *argv)
+{
+    struct args args = { .a = a };
+    add_exec(&args, env);
+    if (env->as_root)
+        add_bind(&args, "--bind", env_pool_dir(env, a, endpoint), env_pool_view(env, a, endpoint));
+    add_program(&args, true, argv);
     return args.v;
 }

@@ -8,10 +8,13 @@
  *   <data>/locks/<branch>.lock     held by every process of the branch's compute
  *   <data>/logs/<endpoint>.log
  *   <run>/s/<endpoint>/            its socket directory;  <run>/conf/<endpoint>/  its configuration
+ *   <run>/pool/<endpoint>/         what its pooler is told, verifiers among it, and the lock it holds
  *
  * <data> is 0700 and may lie in a home that the compute's uid cannot enter.  As root every compute therefore
  * gets a mount namespace of its own in which <run>/mnt/{data,wal,mere-wal} are bound to its directories;
- * nothing is mounted on the host.  As an ordinary user the compute has our uid and sees the real paths.
+ * nothing is mounted on the host.  Its pooler has one, too: <run>/pool is closed to the uid that all computes
+ * share, and <run>/mnt/pool is the pooler's own.  As an ordinary user the compute has our uid and sees the
+ * real paths.
  */
 #ifndef MERE_BRANCH_ENV_H
 #define MERE_BRANCH_ENV_H
@@ -43,7 +46,7 @@ struct env {
  * owner and mode checked.
  */
 int env_run_dir(struct arena *a, const char *data_dir, const char **ret, struct err *err) MUST_CHECK;
-/* Makes <run>/{s,conf,mnt} and <data>/{wal,locks,logs}. */
+/* Makes <run>/{s,conf,mnt,pool} and <data>/{wal,locks,logs}. */
 int env_prepare(const struct env *env, struct err *err) MUST_CHECK;
 
 /* Some compute of this data directory runs (its lock is held). */
@@ -63,6 +66,8 @@ const char *env_lock(const struct env *env, struct arena *a, const char *branch)
 const char *env_log(const struct env *env, struct arena *a, const char *endpoint);
 const char *env_socket_dir(const struct env *env, struct arena *a, const char *endpoint);
 const char *env_conf_dir(const struct env *env, struct arena *a, const char *endpoint);
+const char *env_pool_dir(const struct env *env, struct arena *a, const char *endpoint);
+const char *env_pool_lock(const struct env *env, struct arena *a, const char *endpoint);
 
 /* Paths as the compute of this branch sees them. */
 struct env_view {
@@ -82,5 +87,9 @@ void env_view(const struct env *env, struct arena *a, const char *volume, const 
 const char *const *env_exec_argv(const struct env *env, struct arena *a, const char *volume,
                                  const char *branch, const char *followed, bool keep_lock,
                                  const char *const *argv);
+/* Likewise for the pooler of an endpoint, which sees its directory as env_pool_view() and keeps its lock. */
+const char *env_pool_view(const struct env *env, struct arena *a, const char *endpoint);
+const char *const *env_pool_exec_argv(const struct env *env, struct arena *a, const char *endpoint,
+                                      const char *const *argv);
 
 #endif

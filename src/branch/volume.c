@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "pg/control.h"
 #include "pg/walseg.h"
 
 #include <errno.h>
@@ -17,7 +18,8 @@ static const char *const EMPTIED[] = { "pg_replslot",  "pg_dynshmem", "pg_notify
                                        "pg_snapshots", "pg_subtrans", "pg_stat_tmp" };
 static const char *const REMOVED[] = { "postmaster.pid",   "postmaster.opts",      "postgresql.auto.conf.tmp",
                                        "current_logfiles", "current_logfiles.tmp", "tablespace_map",
-                                       "backup_manifest",  "standby.signal",       "recovery.signal" };
+                                       "backup_manifest",  "standby.signal",       "recovery.signal",
+                                       PG_PROMOTE_FILE };
 
 static int remove_file(const char *dir, const char *name, struct err *err)
 {
@@ -74,6 +76,30 @@ int volume_make_standby(const struct env *env, const char *pgdata, struct err *e
     if (fs_write_plain(path, "", 0, 0600, env->uid, env->gid, err) < 0)
         return -1;
     return remove_file(pgdata, "recovery.signal", err);
+}
+
+int volume_await_promotion(const struct env *env, const char *pgdata, const char *pg_wal, struct err *err)
+{
+    auto_arena *a = arena_new(0);
+    const char **names;
+    size_t n;
+    if (fs_list(a, pg_wal, &names, &n, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t tli;
+        uint64_t segno;
+        const char *done = arena_printf(a, "%s/archive_status/%s.done", pg_wal, names[i]);
+        if (walseg_parse(names[i], &tli, &segno) == WALSEG_SEGMENT &&
+            fs_write_plain(done, "", 0, 0600, env->uid, env->gid, err) < 0)
+            return -1;
+    }
+    return volume_make_standby(env, pgdata, err);
+}
+
+bool volume_awaits_promotion(const char *pgdata)
+{
+    auto_free char *path = xasprintf("%s/standby.signal", pgdata);
+    return fs_exists(path);
 }
 
 /* The last three components: ".../wal/<branch>/pg_wal", or ".../mnt/wal/pg_wal" inside a namespace. */
@@ -197,8 +223,6 @@ int volume_end_wal(const char *dir, uint32_t tli, uint64_t from, uint64_t to, st
 int volume_gather_wal(const struct env *env, const char *volume, uint32_t tli, uint64_t from, uint64_t to,
                       uint64_t system_id, const char *dir, struct err *err)
 {
-    if (fs_mkdir(dir, 0700, env->uid, env->gid, err) < 0 || fs_remove_tree(dir, true, err) < 0)
-        return -1;
     for (uint64_t segno = walseg_no(from); segno <= last_segment(from, to); segno++)
         if (volume_copy_segment(env, volume, tli, segno,
                                 segno == walseg_no(to) ? to % WALSEG_SIZE : WALSEG_SIZE, system_id, dir,

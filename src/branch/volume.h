@@ -20,6 +20,15 @@ int volume_strip(const struct env *env, const char *pgdata, struct err *err) MUS
  * recovery.signal. */
 int volume_make_standby(const struct env *env, const char *pgdata, struct err *err) MUST_CHECK;
 
+/*
+ * A stripped data directory and its WAL, put into pg_wal already: it starts as a standby, and becomes a
+ * primary when it is promoted.  That comes to the same as recovery.signal but for the checkpoint, which it
+ * does not wait for.  What it has of other timelines is none of its archive's business.
+ */
+int volume_await_promotion(const struct env *env, const char *pgdata, const char *pg_wal,
+                           struct err *err) MUST_CHECK;
+bool volume_awaits_promotion(const char *pgdata);
+
 /* pg_wal of this data directory is a link to `target`, and to nothing else; made when absent, followed when
  * the data directory was moved.  ERR_INTERNAL when it points to another branch's WAL. */
 int volume_link_wal(const char *pgdata, const char *target, struct err *err) MUST_CHECK;
@@ -29,7 +38,7 @@ int volume_link_wal(const char *pgdata, const char *target, struct err *err) MUS
 int volume_make_wal(const struct env *env, const char *volume, bool fresh, struct err *err) MUST_CHECK;
 
 /*
- * Copies the WAL [from, to] of a branch's timeline into dir (made, owned by us): each segment from the
+ * Copies the WAL [from, to] of a branch's timeline into dir (which is there): each segment from the
  * branch's archive, or from its pg_wal when it is not archived yet; what lies behind `to` in the last one
  * becomes zeros, so that recovery ends exactly there. Also the timeline's history file.  ERR_INTERNAL names a
  * segment that is missing or not what its name says.

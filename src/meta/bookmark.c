@@ -80,6 +80,38 @@ int bookmark_delete(struct dbc *c, const char *branch_id, const char *name, stru
     return stmt_run(c, st, NULL, err);
 }
 
+static const char SQL_BOOKMARK_MOVE[] =
+    "UPDATE bookmark SET branch_id = :to WHERE branch_id = :branch AND lsn > :lsn";
+static const char SQL_BOOKMARK_FORGET[] = "DELETE FROM bookmark WHERE branch_id = :branch AND lsn > :lsn";
+
+int bookmark_move_beyond(struct dbc *c, const char *branch_id, uint64_t lsn, const char *to_id,
+                         struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, to_id ? SQL_BOOKMARK_MOVE : SQL_BOOKMARK_FORGET, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":lsn", (int64_t)lsn);
+    if (to_id)
+        bind_text(st, ":to", to_id);
+    return stmt_run(c, st, NULL, err);
+}
+
+static const char SQL_BOOKMARK_COUNT_HELD[] =
+    "SELECT count(*) FROM bookmark WHERE branch_id = :branch AND lsn > :lsn AND hold_id IS NOT NULL"
+    " AND (expires_at IS NULL OR expires_at > :now)";
+
+int bookmark_count_held(struct dbc *c, const char *branch_id, uint64_t beyond, int64_t *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BOOKMARK_COUNT_HELD, &st, err) < 0)
+        return -1;
+    bind_text(st, ":branch", branch_id);
+    bind_i64(st, ":lsn", (int64_t)beyond);
+    bind_i64(st, ":now", clock_wall_us());
+    return stmt_number(c, st, ret, err);
+}
+
 static const char SQL_BOOKMARK_PRUNE[] =
     "DELETE FROM bookmark WHERE expires_at <= :now OR branch_id IN"
     " (SELECT id FROM branch WHERE state = 'deleted' AND recoverable_until <= :now)";

@@ -24,6 +24,12 @@ int bookmark_list(struct dbc *c, struct arena *a, const char *branch_id, struct 
 /* Takes the place of one of that name. */
 int bookmark_put(struct dbc *c, const struct bookmark *b, struct err *err) MUST_CHECK;
 int bookmark_delete(struct dbc *c, const char *branch_id, const char *name, struct err *err) MUST_CHECK;
+/* Those beyond an LSN go to another branch, or, where that is NULL, go. */
+int bookmark_move_beyond(struct dbc *c, const char *branch_id, uint64_t lsn, const char *to_id,
+                         struct err *err) MUST_CHECK;
+/* Those beyond an LSN that hold their place. */
+int bookmark_count_held(struct dbc *c, const char *branch_id, uint64_t beyond, int64_t *ret,
+                        struct err *err) MUST_CHECK;
 /* Removes those that have expired, and those of branches that cannot be recovered any more. */
 int bookmark_prune(struct dbc *c, int64_t now_us, int64_t *ret_removed, struct err *err) MUST_CHECK;
 

@@ -101,6 +101,21 @@ int branch_get(struct dbc *c, struct arena *a, const char *project_id, const cha
     return rc < 0 ? -1 : 0;
 }
 
+static const char SQL_BRANCH_NAME_IS_TAKEN[] =
+    "SELECT 1 FROM branch WHERE name = :name AND project_id = :project AND " BRANCH_SEEN;
+
+int branch_name_is_taken(struct dbc *c, const char *project_id, const char *name, bool *ret, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_NAME_IS_TAKEN, &st, err) < 0)
+        return -1;
+    bind_text(st, ":project", project_id);
+    bind_text(st, ":name", name);
+    int rc = stmt_step(c, st, err);
+    *ret = rc > 0;
+    return rc < 0 ? -1 : 0;
+}
+
 /* Of a name, the latest comes first. */
 static const char SQL_BRANCH_GET_DELETED[] =
     "SELECT " COLUMNS " FROM branch WHERE project_id = :project AND (id = :ref OR name = :ref)"

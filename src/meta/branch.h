@@ -119,6 +119,8 @@ int branch_find_moment(struct dbc *c, struct arena *a, const char *parent_id, ui
 int branch_count(struct dbc *c, const char *project_id, const char *search, int64_t *ret,
                  struct err *err) MUST_CHECK;
 int branch_count_children(struct dbc *c, const char *id, int64_t *ret, struct err *err) MUST_CHECK;
+int branch_name_is_taken(struct dbc *c, const char *project_id, const char *name, bool *ret,
+                         struct err *err) MUST_CHECK;
 /* Does any row stand on it, seen or not? */
 int branch_is_stood_on(struct dbc *c, const char *id, bool *ret, struct err *err) MUST_CHECK;
 

@@ -41,6 +41,10 @@ struct db {
     char *path;
     pthread_mutex_t write_mutex;
     struct dbc *writer;
+    const char *watched; /* a table */
+    void (*on_insert)(void *arg);
+    void *on_insert_arg;
+    bool inserted; /* into it, in the present transaction */
     pthread_mutex_t pool_mutex;
     pthread_cond_t pool_free;
     struct dbc *idle;
@@ -349,6 +353,7 @@ int db_write(struct db *db, struct dbc **ret, struct err *err)
     assert(!in_write); /* it would wait for itself */
     pthread_mutex_lock(&db->write_mutex);
     in_write = true;
+    db->inserted = false;
     *ret = db->writer;
     if (transact(*ret, SQL_BEGIN_IMMEDIATE, err) == 0)
         return 0;
@@ -359,7 +364,27 @@ int db_write(struct db *db, struct dbc **ret, struct err *err)
 int db_commit(struct dbc *c, struct err *err)
 {
     assert(c->writer);
-    return transact(c, SQL_COMMIT, err);
+    if (transact(c, SQL_COMMIT, err) < 0)
+        return -1;
+    if (c->db->inserted)
+        c->db->on_insert(c->db->on_insert_arg);
+    return 0;
+}
+
+static void on_row(void *arg, int what, const char *schema UNUSED, const char *table,
+                   sqlite3_int64 rowid UNUSED)
+{
+    struct db *db = arg;
+    if (what == SQLITE_INSERT && strcmp(table, db->watched) == 0)
+        db->inserted = true;
+}
+
+void db_on_insert(struct db *db, const char *table, void (*fn)(void *arg), void *arg)
+{
+    db->watched = table;
+    db->on_insert = fn;
+    db->on_insert_arg = arg;
+    (void)sqlite3_update_hook(db->writer->h, fn ? on_row : NULL, db);
 }
 
 int db_limit_pages(struct db *db, int64_t pages)

@@ -34,6 +34,11 @@ bool db_in_write(void);      /* this thread holds the writer */
 
 #define auto_dbc CLEANUP(db_end) struct dbc
 
+/* fn runs behind each commit that has put a row into this table (a constant, not WITHOUT ROWID), on the
+ * thread that committed, which still holds the writer.  One only, and before others use the db; NULL = none.
+ */
+void db_on_insert(struct db *db, const char *table, void (*fn)(void *arg), void *arg);
+
 /* Tests only: SQLite's own full disk, for the writer; 0, or -1. */
 int db_limit_pages(struct db *db, int64_t pages);
 

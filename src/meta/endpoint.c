@@ -26,6 +26,7 @@ static const struct field ENDPOINT[] = {
     FIELD(endpoint, observed, F_STR, 0, 0),
     FIELD(endpoint, disabled, F_BOOL, 0, 0),
     FIELD(endpoint, suspend_timeout_seconds, F_I64, 0, 0),
+    FIELD(endpoint, park_sessions, F_BOOL, 0, 0),
     FIELD(endpoint, min_cu, F_DOUBLE, 0, 0),
     FIELD(endpoint, max_cu, F_DOUBLE, 0, 0),
     FIELD(endpoint, pg_settings, F_JSON, 0, 0),
@@ -46,7 +47,8 @@ static const struct field ENDPOINT[] = {
 };
 /* boot_id, an array in the struct, comes last and is read by hand. */
 #define COLUMNS                                                                                              \
-    "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, min_cu, "  \
+    "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, "          \
+    "park_sessions, min_cu, "                                                                                \
     "max_cu, pg_settings, preload_libraries, generation, pid, pid_start, last_error, archive_failed_wal, "   \
     "archive_failed_at, archive_failed_count, archive_backlog, last_active, started_at, suspended_at, "      \
     "created_at, updated_at, boot_id"
@@ -148,7 +150,8 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 static const char SQL_ENDPOINT_INSERT[] =
     "INSERT INTO endpoint (" COLUMNS
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
-    " :suspend_timeout_seconds, :min_cu, :max_cu, :pg_settings, :preload_libraries, :generation, :pid, "
+    " :suspend_timeout_seconds, :park_sessions, :min_cu, :max_cu, :pg_settings, :preload_libraries, "
+    ":generation, :pid, "
     ":pid_start, :last_error, "
     ":archive_failed_wal, "
     ":archive_failed_at, :archive_failed_count, :archive_backlog, "
@@ -172,7 +175,7 @@ int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
 
 static const char SQL_ENDPOINT_UPDATE[] =
     "UPDATE endpoint SET name = :name, disabled = :disabled, suspend_timeout_seconds = "
-    ":suspend_timeout_seconds, min_cu = :min_cu,"
+    ":suspend_timeout_seconds, park_sessions = :park_sessions, min_cu = :min_cu,"
     " max_cu = :max_cu, pg_settings = :pg_settings, preload_libraries = :preload_libraries, updated_at = "
     ":updated_at WHERE id = :id";
 

@@ -17,6 +17,7 @@ struct endpoint {
     const char *observed; /* a compute state */
     bool disabled;
     int64_t suspend_timeout_seconds; /* 0 = default, -1 = never */
+    bool park_sessions;              /* idle sessions outlive a suspend */
     double min_cu, max_cu;
     const char *pg_settings;       /* JSON object of strings */
     const char *preload_libraries; /* JSON object with enabled_libraries; NULL = the project's */
@@ -42,7 +43,7 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
                   bool with_deleted, struct endpoint **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 /* ERR_CONFLICT "read-write endpoint already exists; branch_id:..." */
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
-/* What users set: name, disabled, suspend_timeout_seconds, min_cu, max_cu, pg_settings,
+/* What users set: name, disabled, suspend_timeout_seconds, park_sessions, min_cu, max_cu, pg_settings,
  * preload_libraries, updated_at. */
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* deleted is final: a later wish changes nothing, and that is no error. */

@@ -15,11 +15,12 @@ static const struct field OPERATION[] = {
     FIELD(operation, status, F_STR, 0, 0),      FIELD(operation, args, F_JSON, 0, 0),
     FIELD(operation, error, F_STR, 0, 0),       FIELD(operation, failures_count, F_I64, 0, 0),
     FIELD(operation, retry_at, F_TIME, 0, 0),   FIELD(operation, total_duration_ms, F_I64, 0, 0),
-    FIELD(operation, created_at, F_TIME, 0, 0), FIELD(operation, updated_at, F_TIME, 0, 0),
+    FIELD(operation, phases, F_JSON, 0, 0),     FIELD(operation, created_at, F_TIME, 0, 0),
+    FIELD(operation, updated_at, F_TIME, 0, 0),
 };
 #define COLUMNS                                                                                              \
     "seq, id, project_id, branch_id, endpoint_id, action, status, args, error, failures_count, retry_at, "   \
-    "total_duration_ms, created_at, updated_at"
+    "total_duration_ms, phases, created_at, updated_at"
 
 static const struct noun OPERATION_NOUN = {
     .name = "operation",
@@ -112,7 +113,7 @@ int operation_insert(struct dbc *c, struct operation *o, struct err *err)
 static const char SQL_OPERATION_UPDATE[] =
     "UPDATE operation SET status = :status, error = :error, failures_count = :failures_count, retry_at = "
     ":retry_at,"
-    " total_duration_ms = :total_duration_ms, updated_at = :updated_at WHERE id = :id";
+    " total_duration_ms = :total_duration_ms, phases = :phases, updated_at = :updated_at WHERE id = :id";
 
 int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct err *err)
 {

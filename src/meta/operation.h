@@ -20,6 +20,7 @@ struct operation {
     int64_t failures_count;
     int64_t retry_at;
     int64_t total_duration_ms;
+    const char *phases; /* of a start that has ended: {"wait_ms": …, …}, as the API tells it; NULL = none */
     int64_t created_at, updated_at;
 };
 
@@ -36,7 +37,7 @@ int operation_list_open(struct dbc *c, struct arena *a, struct operation **ret, 
 /* o->seq is set, and created_at moved to be later than that of every earlier one of the project.  status may
  * be finished at once. */
 int operation_insert(struct dbc *c, struct operation *o, struct err *err) MUST_CHECK;
-/* status, error, failures_count, retry_at; updates total_duration_ms and updated_at from now_us. */
+/* status, error, failures_count, retry_at, phases; updates total_duration_ms and updated_at from now_us. */
 int operation_update(struct dbc *c, struct operation *o, int64_t now_us, struct err *err) MUST_CHECK;
 /* Removes finished ones older than before_us; at most limit rows. */
 int operation_prune(struct dbc *c, int64_t before_us, int64_t limit, struct err *err) MUST_CHECK;

@@ -10,13 +10,14 @@
 #include "meta/row.h"
 
 static const struct field ROLE[] = {
-    FIELD(role, branch_id, F_STR, 0, 0),   FIELD(role, name, F_STR, 0, 0),
-    FIELD(role, no_login, F_BOOL, 0, 0),   FIELD(role, made_name, F_STR, 0, 0),
-    FIELD(role, state, F_STR, 0, 0),       FIELD(role, created_at, F_TIME, 0, 0),
-    FIELD(role, updated_at, F_TIME, 0, 0),
+    FIELD(role, branch_id, F_STR, 0, 0),    FIELD(role, name, F_STR, 0, 0),
+    FIELD(role, valid_until, F_TIME, 0, 0), FIELD(role, no_login, F_BOOL, 0, 0),
+    FIELD(role, made_name, F_STR, 0, 0),    FIELD(role, state, F_STR, 0, 0),
+    FIELD(role, created_at, F_TIME, 0, 0),  FIELD(role, updated_at, F_TIME, 0, 0),
 };
-/* sealed, a blob, comes last and is read by hand. */
-#define ROLE_COLUMNS "branch_id, name, no_login, made_name, state, created_at, updated_at, sealed"
+/* sealed and verifier, blobs, come last and are read by hand. */
+#define ROLE_COLUMNS                                                                                         \
+    "branch_id, name, valid_until, no_login, made_name, state, created_at, updated_at, sealed, verifier"
 
 static const struct field DATABASE[] = {
     FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
@@ -33,20 +34,34 @@ static const struct noun DATABASE_NOUN = {
     .size = sizeof(struct database),
 };
 
-static int read_sealed(sqlite3_stmt *st, int at, struct arena *a, void *strct, struct err *err)
+static int read_blob(sqlite3_stmt *st, int at, struct arena *a, const uint8_t **ret, size_t *ret_len,
+                     struct err *err)
 {
-    struct role *r = strct;
     const void *blob = sqlite3_column_blob(st, at);
     uint8_t *copy;
     if (!blob)
         return 0;
-    r->sealed_len = (size_t)sqlite3_column_bytes(st, at);
-    copy = arena_alloc(a, r->sealed_len);
+    *ret_len = (size_t)sqlite3_column_bytes(st, at);
+    copy = arena_alloc(a, *ret_len);
     if (!copy)
         return err_memory(err);
-    memcpy(copy, blob, r->sealed_len);
-    r->sealed = copy;
+    memcpy(copy, blob, *ret_len);
+    *ret = copy;
     return 0;
+}
+
+static int read_secrets(sqlite3_stmt *st, int at, struct arena *a, void *strct, struct err *err)
+{
+    struct role *r = strct;
+    return read_blob(st, at, a, &r->sealed, &r->sealed_len, err) < 0
+               ? -1
+               : read_blob(st, at + 1, a, &r->verifier, &r->verifier_len, err);
+}
+
+static void bind_secrets(sqlite3_stmt *st, const struct role *r)
+{
+    bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    bind_blob(st, ":verifier", r->verifier, r->verifier_len);
 }
 
 static const struct noun ROLE_NOUN = {
@@ -55,7 +70,8 @@ static const struct noun ROLE_NOUN = {
     .n_fields = N_ELEMENTS(ROLE),
     .size = sizeof(struct role),
     .rest = "sealed",
-    .read_rest = read_sealed,
+    .n_more_rest = 1,
+    .read_rest = read_secrets,
 };
 
 static const char SQL_ROLE_GET[] =
@@ -89,7 +105,7 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
 }
 
 static const char SQL_ROLE_FIND_SEALED[] =
-    "SELECT " ROLE_COLUMNS " FROM role WHERE sealed IS NOT NULL AND state <> 'dropping' LIMIT 1";
+    "SELECT " ROLE_COLUMNS " FROM role WHERE verifier IS NOT NULL AND state <> 'dropping' LIMIT 1";
 
 int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found, struct err *err)
 {
@@ -104,7 +120,8 @@ int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret
 
 static const char SQL_ROLE_INSERT[] =
     "INSERT INTO role (" ROLE_COLUMNS
-    ") VALUES (:branch_id, :name, :no_login, :made_name, :state, :created_at, :updated_at, :sealed)";
+    ") VALUES (:branch_id, :name, :valid_until, :no_login, :made_name, :state, :created_at, :updated_at,"
+    " :sealed, :verifier)";
 
 int role_insert(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -112,7 +129,7 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
     if (stmt_get(c, SQL_ROLE_INSERT, &st, err) < 0)
         return -1;
     bind_struct(st, &ROLE_NOUN, r);
-    bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    bind_secrets(st, r);
     if (stmt_run(c, st, NULL, err) == 0)
         return 0;
     if (err->code == ERR_CONFLICT)
@@ -121,8 +138,9 @@ int role_insert(struct dbc *c, const struct role *r, struct err *err)
 }
 
 static const char SQL_ROLE_UPDATE[] =
-    "UPDATE role SET sealed = :sealed, no_login = :no_login, state = :state,"
-    " updated_at = max(:updated_at, updated_at + 1) WHERE branch_id = :branch_id AND name = :name";
+    "UPDATE role SET sealed = :sealed, verifier = :verifier, valid_until = :valid_until, no_login = "
+    ":no_login, state = :state, updated_at = max(:updated_at, updated_at + 1) WHERE branch_id = :branch_id "
+    "AND name = :name";
 
 int role_update(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -130,7 +148,7 @@ int role_update(struct dbc *c, const struct role *r, struct err *err)
     if (stmt_get(c, SQL_ROLE_UPDATE, &st, err) < 0)
         return -1;
     bind_struct(st, &ROLE_NOUN, r);
-    bind_blob(st, ":sealed", r->sealed, r->sealed_len);
+    bind_secrets(st, r);
     return stmt_change(c, st, &ROLE_NOUN, err);
 }
 
@@ -166,8 +184,6 @@ static int run_role(struct dbc *c, const char *sql, const struct role *r, const 
     if (stmt_get(c, sql, &st, err) < 0)
         return -1;
     bind_struct(st, &ROLE_NOUN, r);
-    if (sqlite3_bind_parameter_index(st, ":sealed") > 0)
-        bind_blob(st, ":sealed", r->sealed, r->sealed_len);
     bind_change(st, dropping, now_us);
     return stmt_run(c, st, NULL, err);
 }
@@ -199,7 +215,7 @@ int role_undo_drop(struct dbc *c, const struct role *r, int64_t now_us, struct e
 }
 
 static const char SQL_ROLE_SETTLE[] =
-    "UPDATE role SET sealed = :sealed, state = 'ready', updated_at = max(:now, updated_at + 1)"
+    "UPDATE role SET state = 'ready', updated_at = max(:now, updated_at + 1)"
     " WHERE branch_id = :branch_id AND name = :name AND state IN ('creating', 'inherited') AND updated_at = "
     ":updated_at";
 static const char SQL_ROLE_SETTLE_DROP[] =
@@ -351,8 +367,8 @@ static int copy_roles(struct dbc *c, struct arena *a, const char *from_branch, c
     for (size_t i = 0; i < n; i++) {
         struct role to = roles[i];
         to.branch_id = to_branch;
-        to.sealed = NULL;
-        to.sealed_len = 0;
+        to.sealed = to.verifier = NULL;
+        to.sealed_len = to.verifier_len = 0;
         to.created_at = to.updated_at = now_us;
         to.state = past ? inherited_state(to.state, true) : to.state;
         if (!to.state)

@@ -9,8 +9,11 @@
 struct role {
     const char *branch_id;
     const char *name;
-    const uint8_t *sealed; /* the password as crypt_seal made it; NULL = not stored */
+    const uint8_t *sealed; /* the password as crypt_seal made it; NULL = not stored, or not known */
     size_t sealed_len;
+    const uint8_t *verifier; /* likewise; NULL = there is none to log in with */
+    size_t verifier_len;
+    int64_t valid_until; /* of the password, us since 1970; 0 = for ever */
     bool no_login;
     const char *made_name; /* in Postgres, while that is not `name`; NULL = name */
     const char *state;     /* creating, ready, inherited, dropping */
@@ -36,14 +39,15 @@ int role_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_d
 int role_insert(struct dbc *c, const struct role *r,
                 struct err *err) MUST_CHECK; /* ERR_CONFLICT role already exists */
 int role_update(struct dbc *c, const struct role *r,
-                struct err *err) MUST_CHECK; /* sealed, no_login, state, updated_at (which always grows) */
+                struct err *err) MUST_CHECK; /* what is of its password, no_login, state, updated_at (which
+                                                always grows) */
 int role_delete(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK; /* the row */
 /* From here on the name is free: the row is called otherwise until the role is gone from Postgres. */
 int role_begin_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
 /* Postgres will not drop it: it is there again, unless its name was taken meanwhile; then the row goes. */
 int role_undo_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
-/* What was asked for in r (as it was read) is done in Postgres: the row becomes ready with r's sealed, or
- * goes when it was a drop.  A row that was changed since is left as it is: somebody wants something newer. */
+/* What was asked for in r (as it was read) is done in Postgres: the row becomes ready, or goes when it was a
+ * drop.  A row that was changed since is left as it is: somebody wants something newer. */
 int role_settle(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
 
 int database_get(struct dbc *c, struct arena *a, const char *branch_id, const char *name,
@@ -72,7 +76,7 @@ int role_copy_all(struct dbc *c, struct arena *a, const char *from_branch, const
                   int64_t now_us, role_reseal_fn reseal, void *arg, struct err *err) MUST_CHECK;
 /* The branch begins anew from another moment: what it has now is inherited, what is wished for stays so. */
 int role_begin_anew(struct dbc *c, const char *branch_id, int64_t now_us, struct err *err) MUST_CHECK;
-/* Some role with a sealed password (not one being dropped): what the key can be tried on. */
+/* Some role with a sealed verifier (not one being dropped): what the key can be tried on. */
 int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret_found,
                      struct err *err) MUST_CHECK;
 /* Is anything of this branch waiting to be made, dropped or found? */

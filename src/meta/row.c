@@ -124,7 +124,7 @@ static int row_read(sqlite3_stmt *st, const struct noun *noun, struct arena *a, 
 {
     int n = (int)noun->n_fields;
 
-    assert(sqlite3_column_count(st) == n + (noun->rest != NULL));
+    assert(sqlite3_column_count(st) == n + (noun->rest != NULL) + noun->n_more_rest);
     for (int i = 0; i < n; i++) {
         const struct field *f = &noun->fields[i];
 

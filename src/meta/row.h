@@ -18,9 +18,10 @@ struct noun {
     const struct field *fields;
     size_t n_fields;
     size_t size;
-    /* A last column that no field describes (a blob, an array): its name and its reader; NULL when there is
-     * none. */
+    /* Last columns that no field describes (a blob, an array): the name of the first, how many there are
+     * beside it, and the reader of all; NULL when there is none. */
     const char *rest;
+    int n_more_rest;
     int (*read_rest)(sqlite3_stmt *st, int at, struct arena *a, void *strct, struct err *err);
 };
 

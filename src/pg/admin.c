@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "pg/conf.h"
 #include "pg/extension.h"
+#include "pg/scram.h"
 
 #include <libpq-fe.h>
 #include <poll.h>
@@ -253,6 +254,12 @@ int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
     return query_lsn(p, "SELECT redo_lsn FROM pg_control_checkpoint()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
 }
 
+int pg_admin_checkpoint(struct pg_admin *p, struct err *err)
+{
+    auto_result *r = NULL;
+    return query(p, "CHECKPOINT", 0, NULL, BACKUP_TIMEOUT_MS, &r, err);
+}
+
 int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
 {
     return query_lsn(p, "SELECT pg_current_wal_flush_lsn()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
@@ -358,7 +365,8 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
         " (SELECT coalesce(sum(active_time), 0) FROM pg_stat_database WHERE datname NOT IN ('postgres', "
         "'template0', 'template1')),"
         " count(*) FILTER (WHERE backend_type = 'client backend' AND state IS DISTINCT FROM 'idle'),"
-        " (SELECT count(*) FROM pg_stat_replication) + (SELECT count(*) FROM pg_stat_subscription WHERE pid "
+        " (SELECT count(*) FROM pg_stat_replication WHERE usename <> '" PG_REPLICA_ROLE
+        "') + (SELECT count(*) FROM pg_stat_subscription WHERE pid "
         "IS NOT NULL),"
         " count(*) FILTER (WHERE backend_type = 'autovacuum worker'),"
         " coalesce((extract(epoch FROM max(state_change) FILTER (WHERE backend_type = 'client backend')) * "
@@ -416,13 +424,22 @@ int pg_admin_disable_subscriptions(struct pg_admin *p, int64_t *ret_n, struct er
 
 bool pg_role_name_reserved(const char *name)
 {
-    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 || strcmp(name, "public") == 0 ||
-           strcmp(name, "none") == 0;
+    return text_starts_with(name, "pg_") || strcmp(name, PG_ADMIN_ROLE) == 0 ||
+           strcmp(name, PG_REPLICA_ROLE) == 0 || strcmp(name, "public") == 0 || strcmp(name, "none") == 0;
 }
 
 bool pg_database_name_reserved(const char *name)
 {
     return strcmp(name, "postgres") == 0 || strcmp(name, "template0") == 0 || strcmp(name, "template1") == 0;
+}
+
+static const char *usable(const char *verifier)
+{
+    struct scram_verifier parsed;
+    struct err ignored = ERR_INIT;
+    bool ok = scram_verifier_parse(verifier, &parsed, &ignored) == 0;
+    explicit_bzero(&parsed, sizeof(parsed));
+    return ok ? verifier : NULL;
 }
 
 static void read_catalog_row(const PGresult *r, int i, struct arena *a, struct pg_catalog *cat)
@@ -432,7 +449,10 @@ static void read_catalog_row(const PGresult *r, int i, struct arena *a, struct p
         read_mark(r, i, 1, cat->mark);
     else if (kind[0] == 'r' && !pg_role_name_reserved(name))
         cat->roles[cat->n_roles++] =
-            (struct pg_catalog_role){ .name = name, .no_login = PQgetvalue(r, i, 3)[0] == 'f' };
+            (struct pg_catalog_role){ .name = name,
+                                      .no_login = PQgetvalue(r, i, 3)[0] == 'f',
+                                      .verifier = usable(arena_strdup(a, PQgetvalue(r, i, 4))),
+                                      .valid_until = strtoll(PQgetvalue(r, i, 5), NULL, 10) };
     else if (kind[0] == 'd' && !pg_database_name_reserved(name))
         cat->databases[cat->n_databases++] =
             (struct pg_catalog_database){ .name = name, .owner_name = arena_strdup(a, PQgetvalue(r, i, 2)) };
@@ -441,9 +461,14 @@ static void read_catalog_row(const PGresult *r, int i, struct arena *a, struct p
 int pg_admin_catalog(struct pg_admin *p, struct arena *a, struct pg_catalog *ret, struct err *err)
 {
     static const char SQL[] =
-        "SELECT 'm', " CATALOG_MARK ", NULL, NULL"
-        " UNION ALL SELECT 'r', rolname, NULL, rolcanlogin FROM pg_authid"
-        " UNION ALL SELECT 'd', datname, rolname, NULL FROM pg_database JOIN pg_authid ON datdba = "
+        "SELECT 'm', " CATALOG_MARK ", NULL, NULL, NULL, NULL"
+        " UNION ALL SELECT 'r', rolname, NULL, rolcanlogin, rolpassword,"
+        /* What lies outside of these years would not fit, and is as good as never and long ago. */
+        " CASE WHEN rolvaliduntil IS NULL OR rolvaliduntil > '9999-12-31' THEN 0"
+        " WHEN rolvaliduntil < '1970-01-02' THEN 1"
+        " ELSE (extract(epoch FROM rolvaliduntil) * 1000000)::bigint END FROM pg_authid"
+        " UNION ALL SELECT 'd', datname, rolname, NULL, NULL, NULL FROM pg_database JOIN pg_authid ON datdba "
+        "= "
         "pg_authid.oid";
     auto_result *r = NULL;
     *ret = (struct pg_catalog){ 0 };
@@ -460,10 +485,10 @@ int pg_admin_catalog(struct pg_admin *p, struct arena *a, struct pg_catalog *ret
     return 0;
 }
 
-static int exists(struct pg_admin *p, const char *sql, const char *name, bool *ret, struct err *err)
+static int exists(struct pg_admin *p, const char *sql, const char *what, bool *ret, struct err *err)
 {
     auto_result *r = NULL;
-    if (query(p, sql, 1, &name, CALL_TIMEOUT_MS, &r, err) < 0)
+    if (query(p, sql, 1, &what, CALL_TIMEOUT_MS, &r, err) < 0)
         return -1;
     *ret = PQntuples(r) > 0;
     return 0;
@@ -520,6 +545,24 @@ int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verif
     if (verifier)
         return ddl(p, "ALTER ROLE", name, " LOGIN PASSWORD", NULL, "", verifier, err);
     return 0;
+}
+
+/* Several followers may come at once, each with a session of its own: one of them does it. */
+int pg_admin_replica_ensure(struct pg_admin *p, const char *verifier, struct err *err)
+{
+    bool there, same, locked;
+    if (exists(p, "SELECT pg_advisory_lock(hashtext($1))", PG_REPLICA_ROLE, &locked, err) < 0 ||
+        exists(p,
+               "SELECT 1 FROM pg_authid WHERE rolname = '" PG_REPLICA_ROLE
+               "' AND rolpassword = $1 AND rolcanlogin AND rolreplication",
+               verifier, &same, err) < 0)
+        return -1;
+    if (same)
+        return 0;
+    if (role_exists(p, PG_REPLICA_ROLE, &there, err) < 0 ||
+        (!there && ddl(p, "CREATE ROLE", PG_REPLICA_ROLE, "", NULL, "", NULL, err) < 0))
+        return -1;
+    return ddl(p, "ALTER ROLE", PG_REPLICA_ROLE, " LOGIN REPLICATION PASSWORD", NULL, "", verifier, err);
 }
 
 int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err)

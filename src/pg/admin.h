@@ -34,6 +34,8 @@ int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct 
 
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
+/* Returns when it is done: it may take a while. */
+int pg_admin_checkpoint(struct pg_admin *p, struct err *err) MUST_CHECK;
 /* How far the WAL is on disk: anywhere, also inside a record.  Writes nothing. */
 int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
 /*
@@ -80,6 +82,8 @@ int pg_admin_activity(struct pg_admin *p, struct pg_activity *ret, struct err *e
 struct pg_catalog_role {
     const char *name;
     bool no_login;
+    const char *verifier; /* NULL: no password, or one that SCRAM knows nothing of */
+    int64_t valid_until;  /* of the password, us since 1970, at least 1; 0 = for ever */
 };
 struct pg_catalog_database {
     const char *name, *owner_name;
@@ -106,6 +110,9 @@ int pg_admin_disable_subscriptions(struct pg_admin *p, int64_t *ret_n, struct er
 /* verifier NULL leaves the password alone; no_login also takes the password away. */
 int pg_admin_role_ensure(struct pg_admin *p, const char *name, const char *verifier, bool no_login,
                          struct err *err) MUST_CHECK;
+/* PG_REPLICA_ROLE, with this verifier. Writes nothing where it is so already.  Takes a lock for the session.
+ */
+int pg_admin_replica_ensure(struct pg_admin *p, const char *verifier, struct err *err) MUST_CHECK;
 /* ERR_CONFLICT with Postgres's sentence when objects depend on it. */
 int pg_admin_role_drop(struct pg_admin *p, const char *name, struct err *err) MUST_CHECK;
 /* made_name: what it may be called until now, or NULL. */

@@ -9,24 +9,34 @@
 #include <string.h>
 
 static const char HBA[] = "# Made by mered at each start.\n"
+                          "local replication " PG_REPLICA_ROLE " scram-sha-256\n"
                           "local replication all           reject\n"
-                          "local all         " PG_ADMIN_ROLE " peer map=mere\n"
-                          "local all         all           scram-sha-256\n";
+                          "local all         " PG_REPLICA_ROLE " reject\n"
+                          "local all         " PG_ADMIN_ROLE " peer map=mere\n";
+static const char HBA_NOW[] = "local all         all           scram-sha-256\n";
+/* Passwords of the past count for nobody.  Nobody but mere-proxy comes near its socket, and it lets in who
+ * has proved himself by the present one. */
+static const char HBA_THEN[] = "local all         all           trust\n";
 
 /*
  * min_wal_size: an idle branch should hold few segments; Postgres keeps more by itself while a branch is
- * written to. max_wal_size: bounds what a fork of a running branch has to copy and replay.
+ * written to. max_wal_size: bounds what a fork of a running branch has to copy and replay.  Checkpoints begin
+ * every max_wal_size / (1 + completion target), and one counts when it is complete: at the same distance
+ * between them, a target of 0.9 would leave half as much again to replay.
  */
 static const char DEFAULTS[] = "# Made by mered at each start.\n"
                                "shared_buffers = '128MB'\n"
                                "min_wal_size = '5MB'\n"
-                               "max_wal_size = '256MB'\n"
+                               "max_wal_size = '192MB'\n"
+                               "checkpoint_completion_target = 0.5\n"
                                "log_timezone = 'UTC'\n"
                                "timezone = 'UTC'\n"
                                "datestyle = 'iso, mdy'\n"
                                "default_text_search_config = 'pg_catalog.english'\n"
                                "search_path = '\"$user\", public, " PG_EXTENSION_SCHEMA "'\n"
                                "log_line_prefix = '%m [%p] '\n";
+
+#define PRIMARY_FILE "primary.conf"
 
 static int write_file(const char *dir, const char *name, const char *text, size_t len, struct err *err)
 {
@@ -36,16 +46,48 @@ static int write_file(const char *dir, const char *name, const char *text, size_
 
 int pg_conf_write(const struct pg_conf *conf, struct err *err)
 {
-    auto_buf main_conf = { 0 }, ident = { 0 };
+    auto_buf main_conf = { 0 }, hba = { 0 }, ident = { 0 };
     buf_adds(&main_conf, DEFAULTS);
     buf_addf(&main_conf, "max_connections = %d\n", PG_MAX_CONNECTIONS_DEFAULT);
     pg_settings_render(conf->settings, &main_conf);
+    if (conf->followed) {
+        buf_adds(&main_conf, "include '" PRIMARY_FILE "'\n");
+        if (pg_conf_write_primary(conf->conf_dir, NULL, NULL, err) < 0)
+            return -1;
+    }
     buf_addf(&ident, "# Made by mered at each start.\nmere \"%s\" " PG_ADMIN_ROLE "\n", conf->os_user);
     if (write_file(conf->conf_dir, "postgresql.conf", main_conf.data, main_conf.len, err) < 0)
         return -1;
-    if (write_file(conf->conf_dir, "pg_hba.conf", HBA, sizeof(HBA) - 1, err) < 0)
+    buf_adds(&hba, HBA);
+    buf_adds(&hba, conf->standby && !conf->followed ? HBA_THEN : HBA_NOW);
+    if (write_file(conf->conf_dir, "pg_hba.conf", hba.data, hba.len, err) < 0)
         return -1;
     return write_file(conf->conf_dir, "pg_ident.conf", ident.data, ident.len, err);
+}
+
+/* In quotes, as connection strings and postgresql.conf both read it. */
+static void add_quoted(struct buf *b, const char *value)
+{
+    buf_adds(b, "'");
+    for (const char *p = value; *p; p++)
+        buf_addf(b, *p == '\'' || *p == '\\' ? "\\%c" : "%c", *p);
+    buf_adds(b, "'");
+}
+
+int pg_conf_write_primary(const char *conf_dir, const char *socket_dir, const char *passfile, struct err *err)
+{
+    auto_buf conninfo = { 0 }, text = { 0 };
+    if (socket_dir) {
+        buf_addf(&conninfo, "port=%d user=" PG_REPLICA_ROLE " host=", PG_PORT);
+        add_quoted(&conninfo, socket_dir);
+        buf_adds(&conninfo, " passfile=");
+        add_quoted(&conninfo, passfile);
+    }
+    buf_adds(&text,
+             "# Made by mered when the compute that writes the branch comes or goes.\nprimary_conninfo = ");
+    add_quoted(&text, buf_str(&conninfo));
+    buf_adds(&text, "\n");
+    return write_file(conf_dir, PRIMARY_FILE, text.data, text.len, err);
 }
 
 int64_t pg_conf_max_connections(const struct pg_conf *conf)
@@ -88,8 +130,8 @@ static size_t add_source(struct arena *a, const struct pg_conf *conf, const char
         out[n++] = "recovery_target_timeline=latest"; /* of those that are visible: the branch's line */
     } else if (conf->first_start || conf->standby) {
         /* They have all their WAL in pg_wal and nothing in an archive of their own; and nobody else's is
-           asked. */
-        out[n++] = "restore_command=exit 1";
+           asked.  Who is no standby must have a command; it costs a shell for each segment. */
+        out[n++] = conf->standby || conf->promoted ? "restore_command=" : "restore_command=exit 1";
         out[n++] = arena_printf(a, "recovery_target_timeline=%u", (unsigned)conf->fork_tli);
     } else {
         out[n++] = arena_printf(a, "restore_command=\"%s\" fetch \"%s\" \"%%f\" \"%%p\"", conf->wal_tool,
@@ -109,9 +151,10 @@ static size_t add_recovery(struct arena *a, const struct pg_conf *conf, const ch
     out[n++] = conf->first_start ? "hot_standby=off" : "hot_standby=on";
     if (!conf->standby)
         return n;
-    out[n++] = "primary_conninfo=";
-    /* How long it may lie behind; what is to stay where it is has nothing to look for. */
-    out[n++] = conf->followed ? "wal_retrieve_retry_interval=500ms" : "wal_retrieve_retry_interval=1d";
+    /* How long it may lie behind where it does not stream; what is to stay where it is looks for nothing. */
+    out[n++] = conf->followed ? "wal_retrieve_retry_interval=1s" : "wal_retrieve_retry_interval=1d";
+    if (!conf->followed)
+        out[n++] = "primary_conninfo=";
     if (json_is_string(isolation) && strcmp(json_string_value(isolation), "serializable") == 0)
         out[n++] = "default_transaction_isolation=repeatable read"; /* what a standby has at most */
     return n + add_needs(a, conf, out + n);
@@ -139,6 +182,7 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf)
         "wal_level=replica",
         "full_page_writes=on",
         "recovery_init_sync_method=syncfs",
+        "wal_sender_timeout=10s", /* a follower that hangs does not hold up a suspend for longer */
         "max_prepared_transactions=0",
         "password_encryption=scram-sha-256",
         arena_printf(a, "superuser_reserved_connections=%d", PG_RESERVED_CONNECTIONS),

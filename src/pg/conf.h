@@ -17,7 +17,9 @@
 /* Our own superuser in every cluster.  Clients may not log in as it; it comes in by peer authentication only.
  */
 #define PG_ADMIN_ROLE "mere_admin"
-#define PG_PORT       5432 /* names the socket file only; no compute listens on TCP */
+/* Replication is all it may do; its password is known to followers of the branch. */
+#define PG_REPLICA_ROLE "mere_replica"
+#define PG_PORT         5432 /* names the socket file only; no compute listens on TCP */
 
 struct pg_conf {
     const char *bindir;      /* of the version */
@@ -28,6 +30,7 @@ struct pg_conf {
     const char *conf_dir;  /* where our files lie; readable by the compute */
     const char *os_user;   /* the name mered runs under, for peer */
     bool first_start;      /* of a clone: it recovers, and is not to be read meanwhile */
+    bool promoted;         /* with first_start: as a standby, until it is told that it has enough */
     uint32_t fork_tli;     /* with first_start: the timeline it recovers along */
     bool standby;          /* it replays the WAL it has along fork_tli, and serves readers at its end */
     const char *followed;  /* with standby: the WAL directory, as the compute sees it, that it follows on and
@@ -51,6 +54,12 @@ const char *const *pg_conf_argv(struct arena *a, const struct pg_conf *conf);
  * the machine's own paths.
  */
 int pg_conf_check_path(const char *path, struct err *err) MUST_CHECK;
+/*
+ * Whom a standby that follows receives WAL from: the socket directory of the compute that writes the branch,
+ * or NULL while nobody does; it reads this at SIGHUP.  passfile: of PG_REPLICA_ROLE, as the compute sees it.
+ */
+int pg_conf_write_primary(const char *conf_dir, const char *socket_dir, const char *passfile,
+                          struct err *err) MUST_CHECK;
 /* As many connections as it will have. */
 int64_t pg_conf_max_connections(const struct pg_conf *conf);
 /* The path of the socket file. */

@@ -36,6 +36,9 @@ struct pg_control {
     uint64_t checkpoint; /* where the last checkpoint record starts */
     uint64_t redo;       /* its redo point */
     uint32_t tli;        /* its timeline */
+    /* A recovery has to get onto this timeline; 0 = no matter.  It is the server's own, and tli the one it
+     * came from, between a promotion and the next checkpoint. */
+    uint32_t min_recovery_tli;
     struct pg_needs needs;
 };
 
@@ -46,6 +49,10 @@ int pg_control_read(const char *pgdata, struct pg_control *ret, struct err *err)
  * file. */
 int pg_history_read(const char *pg_wal, uint32_t tli, uint32_t *ret_parent_tli, uint64_t *ret_switch_lsn,
                     struct err *err) MUST_CHECK;
+
+/* In the data directory, before a SIGUSR1 to the postmaster: a standby becomes a primary once it has replayed
+ * all it has. */
+#define PG_PROMOTE_FILE "promote"
 
 enum pg_status { PG_STATUS_NONE, PG_STATUS_STARTING, PG_STATUS_STOPPING, PG_STATUS_STANDBY, PG_STATUS_READY };
 /* The status line (8th) of postmaster.pid; *ret_pid from the first line.  PG_STATUS_NONE when absent or still

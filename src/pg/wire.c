@@ -256,6 +256,98 @@ void wire_cancel_build(uint8_t out[WIRE_CANCEL_SIZE], const uint8_t key[WIRE_KEY
     memcpy(out + 8, key, WIRE_KEY_SIZE);
 }
 
+/* --- authentication by SASL
+ * ---------------------------------------------------------------------------------------- */
+
+static int bad_sasl(struct wire_error *e, const char *what)
+{
+    return wire_error_set(e, "08P01", NULL, "invalid SASLInitialResponse message: %s", what);
+}
+
+int wire_sasl_initial_parse(const void *body, size_t len, struct wire_sasl_initial *ret, struct wire_error *e)
+{
+    const char *p = body, *end = p + len;
+    uint32_t size;
+
+    *ret = (struct wire_sasl_initial){ .mechanism = len > 0 ? take_string(&p, end) : NULL };
+    if (ret->mechanism == NULL)
+        return bad_sasl(e, "the name of the mechanism has no end");
+    if (end - p < 4)
+        return bad_sasl(e, "it has no length");
+    size = get32(p);
+    p += 4;
+    if (size == UINT32_MAX ? p != end : size != (size_t)(end - p))
+        return bad_sasl(e, "its length is not what it says");
+    ret->data = size != UINT32_MAX ? p : NULL;
+    ret->len = (size_t)(end - p);
+    return 0;
+}
+
+static size_t auth_begin(struct buf *b, enum wire_auth_code code)
+{
+    size_t mark;
+
+    buf_add(b, "R", 1);
+    mark = b->len;
+    add32(b, 0);
+    add32(b, code);
+    return mark;
+}
+
+void wire_sasl_offer_add(struct buf *b, const char *const *mechanisms, size_t n)
+{
+    size_t mark = auth_begin(b, WIRE_AUTH_SASL);
+
+    for (size_t i = 0; i < n; i++)
+        addz(b, mechanisms[i]);
+    buf_add(b, "", 1);
+    end_length(b, mark);
+}
+
+void wire_sasl_continue_add(struct buf *b, const void *data, size_t len)
+{
+    size_t mark = auth_begin(b, WIRE_AUTH_SASL_CONTINUE);
+
+    buf_add(b, data, len);
+    end_length(b, mark);
+}
+
+void wire_sasl_final_add(struct buf *b, const void *data, size_t len)
+{
+    size_t mark = auth_begin(b, WIRE_AUTH_SASL_FINAL);
+
+    buf_add(b, data, len);
+    end_length(b, mark);
+}
+
+void wire_sasl_initial_add(struct buf *b, const char *mechanism, const void *data, size_t len)
+{
+    size_t mark;
+
+    buf_add(b, "p", 1);
+    mark = b->len;
+    add32(b, 0);
+    addz(b, mechanism);
+    add32(b, (uint32_t)len);
+    buf_add(b, data, len);
+    end_length(b, mark);
+}
+
+void wire_sasl_response_add(struct buf *b, const void *data, size_t len)
+{
+    buf_add(b, "p", 1);
+    add32(b, (uint32_t)len + 4);
+    buf_add(b, data, len);
+}
+
+bool wire_auth_parse(const void *body, size_t len, struct wire_auth *ret)
+{
+    if (len < 4)
+        return false;
+    *ret = (struct wire_auth){ get32(body), (const char *)body + 4, len - 4 };
+    return true;
+}
+
 /* --- messages after the startup
  * ------------------------------------------------------------------------------------ */
 

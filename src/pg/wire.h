@@ -1,5 +1,6 @@
 /*
- * wire.h - the Postgres wire protocol as bytes: first packets, startup parameters, errors, message framing
+ * wire.h - the Postgres wire protocol as bytes: first packets, startup parameters, SASL, errors, message
+ * framing
  *
  * Pure: reads and builds byte strings, never touches a descriptor, keeps nothing between calls but what the
  * caller holds. Any thread.  Everything parsed here comes from strangers (clients, and backends whose owner
@@ -86,6 +87,47 @@ void wire_startup_param(struct buf *b, const char *name, const char *value);
 void wire_startup_end(struct buf *b, size_t mark);
 
 void wire_cancel_build(uint8_t out[WIRE_CANCEL_SIZE], const uint8_t key[WIRE_KEY_SIZE]);
+
+/* --- authentication by SASL
+ * ------------------------------------------------------------------------------------- */
+
+/* Postgres's own bound for a message of an exchange. */
+#define WIRE_SASL_MAX 1024
+
+struct wire_sasl_initial {
+    const char *mechanism; /* points into the message, as data does */
+    const void *data;      /* NULL: none came along; the client waits for an empty continuation to send it */
+    size_t len;
+};
+
+/* The body of a client's first 'p'.  The mechanism is any text: who offered it says whether it may be. */
+int wire_sasl_initial_parse(const void *body, size_t len, struct wire_sasl_initial *ret,
+                            struct wire_error *e) MUST_CHECK;
+
+/* What a server says: AuthenticationSASL, SASLContinue, SASLFinal. */
+void wire_sasl_offer_add(struct buf *b, const char *const *mechanisms, size_t n);
+void wire_sasl_continue_add(struct buf *b, const void *data, size_t len);
+void wire_sasl_final_add(struct buf *b, const void *data, size_t len);
+
+/* What a client says: SASLInitialResponse, SASLResponse. */
+void wire_sasl_initial_add(struct buf *b, const char *mechanism, const void *data, size_t len);
+void wire_sasl_response_add(struct buf *b, const void *data, size_t len);
+
+enum wire_auth_code {
+    WIRE_AUTH_OK = 0,
+    WIRE_AUTH_SASL = 10,
+    WIRE_AUTH_SASL_CONTINUE = 11,
+    WIRE_AUTH_SASL_FINAL = 12,
+};
+
+struct wire_auth {
+    uint32_t code;    /* an enum wire_auth_code, or one that is not for us */
+    const void *data; /* points into the message */
+    size_t len;
+};
+
+/* The body of a server's 'R'.  False when it is too short to say what it is. */
+bool wire_auth_parse(const void *body, size_t len, struct wire_auth *ret);
 
 /* --- messages after the startup, either direction
  * ----------------------------------------------------------------- */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/crypt.h"
-#include "base/text.h"
 #include "proxy/stream.h"
 
 #define N_BUCKETS    4096
@@ -85,7 +84,7 @@ struct cancel_key *cancel_key_find(struct cancel_table *t, const uint8_t bytes[W
 {
     struct cancel_key *k = find_pid(t, bytes);
 
-    return k != NULL && text_equal_const_time(k->bytes, bytes, WIRE_KEY_SIZE) ? k : NULL;
+    return k != NULL && crypt_equal(k->bytes, bytes, WIRE_KEY_SIZE) ? k : NULL;
 }
 
 /* --- delivery

@@ -9,12 +9,16 @@
 
 #include "base/loop.h"
 #include "proxy/cancel.h"
+#include "proxy/directory.h"
 #include "proxy/door.h"
+#include "proxy/limits.h"
 #include "proxy/linger.h"
 #include "proxy/tls.h"
 #include "proxy/waker.h"
 
 struct conn;
+
+#define CONN_SOUNDINGS 64
 
 /* What all connections share.  Made and owned by proxy.c. */
 struct conn_env {
@@ -22,9 +26,14 @@ struct conn_env {
     struct tls_context *tls;
     struct waker *waker;
     struct doors *doors;
+    struct directory *directory;
+    int32_t soundings_us[CONN_SOUNDINGS]; /* how long running computes took to challenge us; the last ones */
+    size_t n_soundings;                   /* ever */
     struct lingers *lingers;
     struct cancel_table *cancels;
+    struct limits *limits;
     struct list conns, dead; /* dead: freed at the next turn, when no event of theirs can be on its way */
+    struct list parkings;    /* endpoints whose sessions are being examined (conn_park.c) */
     struct loop_timer *reaper;
     size_t n_conns, n_sessions; /* all; those that got past their startup packet */
     size_t max_sessions;
@@ -39,14 +48,22 @@ struct conn_env {
 
 /* For doors_new and the answer of waker_ops. */
 extern const struct door_ops CONN_DOOR_OPS;
-void conn_answer(struct waker_guest *guest, const char *ep, const struct wire_error *error);
+void conn_answer(struct waker_guest *guest, const struct waker_answer *answer);
 /* The reaper's work. */
 void conn_reap(void *env);
 
-/* Takes fd (non-blocking) over.  peer: its address, for the log. */
-void conn_new(struct conn_env *env, int fd, const char *peer, bool loopback);
+/* Takes fd (non-blocking) over, and what limits_enter gave.  peer: its address, for the log; plain: it may do
+ * without TLS; refusal: what it is to be told, and no more (NULL = it may come in), which must outlive it. */
+void conn_new(struct conn_env *env, int fd, const char *peer, bool plain, const struct limits_guest *guest,
+              const struct wire_error *refusal);
 /* The proxy stops: who waits or is idle is told so now; force: everybody. */
 void conns_drain(struct conn_env *env, bool force);
+/* Examines the sessions of a door that is shut; waker_parked follows.  What has passed is parked when its
+ * generation is gone.  whole: it will be gone in any case, so that one that may not be parked keeps no other
+ * from it. */
+void conns_park(struct conn_env *env, const char *ep, uint64_t g, bool whole);
+/* The endpoint is no more: its parked sessions end. */
+void conns_drop_parked(struct conn_env *env, const char *ep);
 /* Closes what is left, without a word. */
 void conns_free(struct conn_env *env);
 

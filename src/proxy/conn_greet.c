@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
+
 void conn_act_handshake(struct conn *c)
 {
     if (c->client.out.len > 0 || tls_begin(&c->client, c->env->tls) < 0) {
@@ -33,13 +35,17 @@ void conn_handshake_input(struct conn *c)
     conn_event(c, EV_SECURED);
 }
 
-/* The startup packet is whole: from here on the client has a name, a place and a deadline. */
+/* The startup packet is whole: from here on the client has a name and a place. */
 static void take_startup(struct conn *c, const struct wire_first *first)
 {
     auto_buf negotiate = { 0 };
     struct wire_startup startup;
     struct wire_error error;
 
+    if (c->turned_away != NULL) {
+        conn_refuse(c, c->turned_away);
+        return;
+    }
     if (wire_startup_parse(c->in.data, first, &startup, &error) < 0) {
         conn_refuse(c, &error);
         return;
@@ -51,6 +57,12 @@ static void take_startup(struct conn *c, const struct wire_first *first)
     if (route_find(&startup, tls_server_name(&c->client), c->env->reserved_users, c->env->n_reserved_users,
                    c->route, &error) < 0) {
         conn_refuse(c, &error);
+        return;
+    }
+    if (!limits_endpoint(c->env->limits, c->route->name, clock_mono_us())) {
+        conn_set_error(c, "53400", "Keep connections open in a pool, or try again later.",
+                       "too many new connections to \"%s\" in a short time", c->route->name);
+        conn_event(c, EV_SAY);
         return;
     }
     if (c->env->draining || c->env->n_sessions >= c->env->max_sessions) {
@@ -65,8 +77,8 @@ static void take_startup(struct conn *c, const struct wire_first *first)
         buf_fini(&c->in);
     c->env->n_sessions++;
     c->counted = true;
-    loop_timer_set(c->timer, c->env->connect_timeout_ms);
-    conn_find_way(c);
+    c->pooled = c->route->pooled;
+    conn_begin(c);
 }
 
 static void cancel_delivered(void *arg)

@@ -81,11 +81,18 @@ void conn_act_say(struct conn *c)
     conn_act_end(c);
 }
 
-void conn_drop_route(struct conn *c)
+void conn_drop_login(struct conn *c)
 {
-    if (c->route != NULL)
+    if (c->route != NULL && c->park == NULL) {
         route_fini(c->route);
-    free(TAKE(c->route));
+        free(TAKE(c->route));
+    }
+    if (c->found != NULL)
+        explicit_bzero(c->found, sizeof(*c->found));
+    free(TAKE(c->found));
+    auth_free(TAKE(c->auth));
+    login_free(TAKE(c->login));
+    buf_fini(&c->answer);
 }
 
 /* --- open: the relay
@@ -96,13 +103,16 @@ static void see_client(void *arg, uint8_t *data, size_t len)
     struct conn *c = arg;
 
     session_client_bytes(&c->session, data, len);
+    conn_park_client_bytes(c, data, len);
 }
 
 static void see_server(void *arg, uint8_t *data, size_t len)
 {
     struct conn *c = arg;
+    uint32_t errors = c->session.errors;
 
     session_server_bytes(&c->session, data, len);
+    conn_park_server_bytes(c, errors);
     if (c->session.has_key)
         cancel_key_list(c->env->cancels, &c->key);
 }
@@ -128,7 +138,7 @@ void conn_open_drain(struct conn *c)
 }
 
 /* Postgres closed.  Silence is only right when the client wanted to go, or when it was told why. */
-static void server_ended(struct conn *c)
+void conn_server_ended(struct conn *c)
 {
     if (c->session.fatal || c->session.bye || c->relay.client_ended || !session_may_add(&c->session)) {
         conn_event(c, EV_END);
@@ -142,7 +152,8 @@ static void server_ended(struct conn *c)
         return;
     }
     conn_set_error(c, "57P02", "Connect again.",
-                   "the compute closed the connection without a word; it may have crashed");
+                   "the %s closed the connection without a word; it may have crashed",
+                   c->pooled ? "pooler" : "compute");
     conn_event(c, EV_SAY);
 }
 
@@ -153,7 +164,7 @@ void conn_open_said(struct conn *c, enum relay_result result)
         loop_timer_set(c->timer, 0);
         break;
     case RELAY_SERVER_END:
-        server_ended(c);
+        conn_server_ended(c);
         return;
     case RELAY_CLIENT_LOST:
         conn_event(c, EV_LOST);
@@ -181,16 +192,15 @@ void conn_open_turn(struct conn *c)
     conn_open_said(c, result);
 }
 
-void conn_act_open(struct conn *c)
+/* From here on the two sides talk to each other, beginning with what each has said so far. */
+static void join_sides(struct conn *c)
 {
     auto_buf answer = c->answer, early = c->in;
 
     c->answer = c->in = (struct buf){ 0 };
+    conn_drop_login(c);
     loop_timer_clear(c->timer);
     loop_timer_del(TAKE(c->retry));
-    conn_drop_route(c);
-    cancel_key_make(c->env->cancels, &c->key);
-    session_init(&c->session, c->key.bytes);
     c->relay = (struct relay){
         .client = &c->client,
         .server = &c->server,
@@ -204,4 +214,27 @@ void conn_act_open(struct conn *c)
     (void)stream_send(&c->client, answer.data, answer.len);
     (void)stream_send(&c->server, early.data, early.len);
     conn_open_turn(c);
+}
+
+/*
+ * Postgres has let us in, or refused for a reason of its own.  The session begins, for both sides, with its
+ * AuthenticationOk, to which our last word of the exchange belongs; the client's password messages are ours
+ * and never get here.
+ */
+void conn_act_open(struct conn *c)
+{
+    if (login_is_done(c->login)) {
+        (void)stream_send(&c->client, auth_final(c->auth)->data, auth_final(c->auth)->len);
+        conn_park_begin(c);
+    }
+    cancel_key_make(c->env->cancels, &c->key);
+    session_init(&c->session, c->key.bytes);
+    join_sides(c);
+}
+
+/* The session of before goes on. */
+void conn_act_reopen(struct conn *c)
+{
+    cancel_key_list(c->env->cancels, &c->key);
+    join_sides(c);
 }

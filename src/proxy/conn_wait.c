@@ -1,5 +1,5 @@
 /*
- * conn_wait.c - a connection that has a name and no compute yet
+ * conn_wait.c - a connection whose client has proved who he is, and has no compute yet
  *
  * Asking, queueing, connecting and trying again.  The client sees nothing of it but time, up to its deadline.
  */
@@ -14,7 +14,8 @@
 
 #define RETRY_MIN_MS 10
 #define RETRY_MAX_MS 200
-#define ANSWER_MAX   (16 * 1024) /* an ErrorResponse longer than this is not looked into */
+#define READ_MAX     (16 * 1024)
+#define POOLER_TRIES 20 /* some seconds */
 
 static int64_t retry_delay_ms(const struct conn *c)
 {
@@ -34,16 +35,25 @@ static void retry_later(struct conn *c)
 }
 
 /* The endpoint that was named is the one to come to, not one of its branch's past. */
-static bool is_direct(const struct route *r)
+bool conn_is_direct(const struct conn *c)
 {
-    return r->kind == ROUTE_ENDPOINT && r->moment[0] == '\0';
+    return c->route->kind == ROUTE_ENDPOINT && c->route->moment[0] == '\0';
+}
+
+/* The name of the door that c, with its endpoint, has to go through. */
+static const char *door_of(const struct conn *c, char buf[DOOR_ID_MAX + 1])
+{
+    snprintf(buf, DOOR_ID_MAX + 1, "%s%s", c->ep, c->pooled ? DOOR_POOLER : "");
+    return buf;
 }
 
 /* To the door, if the endpoint is named and its door is there; otherwise mered is asked. */
 void conn_find_way(struct conn *c)
 {
-    if (is_direct(c->route) && doors_know(c->env->doors, c->route->name)) {
-        snprintf(c->ep, sizeof(c->ep), "%.*s", ID_MAX, c->route->name);
+    char door[DOOR_ID_MAX + 1];
+
+    snprintf(c->ep, sizeof(c->ep), "%.*s", ID_MAX, c->route->name);
+    if (conn_is_direct(c) && doors_know(c->env->doors, door_of(c, door))) {
         conn_event(c, EV_JOIN);
     } else {
         conn_event(c, EV_ASK);
@@ -52,8 +62,8 @@ void conn_find_way(struct conn *c)
 
 void conn_act_ask(struct conn *c)
 {
-    waker_ask(c->env->waker, &c->waiter, c->route->kind == ROUTE_ENDPOINT ? "endpoint" : "branch",
-              c->route->name, c->route->database, c->route->moment);
+    waker_wake(c->env->waker, &c->waiter, c->route->kind == ROUTE_ENDPOINT ? "endpoint" : "branch",
+               c->route->name, c->route->database, c->route->moment, c->pooled);
 }
 
 /* Into a database that is not the one it named, or into the present of one whose past it asked for, a client
@@ -67,26 +77,34 @@ static void refuse_other(struct conn *c, const char *ep)
     conn_event(c, EV_SAY);
 }
 
-void conn_answer(struct waker_guest *guest, const char *ep, const struct wire_error *error)
+void conn_answer(struct waker_guest *guest, const struct waker_answer *answer)
 {
     struct conn *c = LIST_OWNER(guest, struct conn, waiter);
+    char door[DOOR_ID_MAX + 1];
 
-    if (error != NULL) {
-        conn_refuse(c, error);
+    if (c->state != CONN_ASKING) {
+        conn_auth_answer(c, answer);
         return;
     }
-    if (c->route->kind == ROUTE_ENDPOINT && (strcmp(c->route->name, ep) == 0) != is_direct(c->route)) {
-        refuse_other(c, ep);
+    if (answer->error != NULL) {
+        conn_refuse(c, answer->error);
         return;
     }
-    snprintf(c->ep, sizeof(c->ep), "%s", ep);
+    if (c->route->kind == ROUTE_ENDPOINT && (strcmp(c->route->name, answer->ep) == 0) != conn_is_direct(c)) {
+        refuse_other(c, answer->ep);
+        return;
+    }
+    snprintf(c->ep, sizeof(c->ep), "%s", answer->ep);
     /* the compute may have vanished while those who asked before us were let in */
-    conn_event(c, doors_know(c->env->doors, ep) ? EV_JOIN : EV_STALE);
+    conn_event(c, doors_know(c->env->doors, door_of(c, door)) ? EV_JOIN : EV_STALE);
 }
 
 void conn_act_join(struct conn *c)
 {
-    door_join(c->env->doors, c->ep, &c->guest);
+    char door[DOOR_ID_MAX + 1];
+
+    conn_park_disturb(c->env, c->ep); /* whoever looks whether it can stop need not go on */
+    door_join(c->env->doors, door_of(c, door), &c->guest);
 }
 
 void conn_act_step_back(struct conn *c)
@@ -99,7 +117,6 @@ void conn_act_step_back(struct conn *c)
  * know yet. */
 void conn_act_pause(struct conn *c)
 {
-    buf_fini(&c->answer);
     if (c->stale++ == 0)
         conn_find_way(c);
     else
@@ -108,7 +125,6 @@ void conn_act_pause(struct conn *c)
 
 void conn_act_retry(struct conn *c)
 {
-    buf_fini(&c->answer);
     if (door_is_shut(c->guest.door))
         conn_event(c, EV_STEP_BACK);
     else
@@ -140,22 +156,31 @@ static void cannot_connect(struct conn *c, int error)
     }
 }
 
-void conn_act_connect(struct conn *c)
+/* Connects to the compute of its seat, sends the startup packet and begins to log in. */
+int conn_dial(struct conn *c)
 {
     auto_fd fd = stream_dial(door_socket(c->guest.door));
+    uint8_t random[SCRAM_RANDOM_SIZE];
+    auto_buf out = { 0 };
 
-    if (fd < 0 || stream_open(&c->server, c->env->loop, fd, LOOP_READ, conn_on_server, c) < 0) {
-        cannot_connect(c, errno);
-        return;
-    }
+    if (fd < 0 || stream_open(&c->server, c->env->loop, fd, LOOP_READ, conn_on_server, c) < 0)
+        return errno;
     fd = -1;
-    if (stream_send(&c->server, c->route->packet.data, c->route->packet.len) < 0) {
-        stream_close(&c->server);
-        conn_event(c, EV_RETRY);
-        return;
-    }
+    crypt_random(random, sizeof(random));
+    c->login = login_new(&c->route->packet, c->route->moment[0] != '\0' ? NULL : random, &out);
+    (void)stream_send(&c->server, out.data, out.len); /* a failure shows when it is read */
     stream_watch(&c->server, LOOP_READ);
-    conn_event(c, EV_CONNECTED);
+    return 0;
+}
+
+void conn_act_connect(struct conn *c)
+{
+    int error = conn_dial(c);
+
+    if (error != 0)
+        cannot_connect(c, error);
+    else
+        conn_event(c, EV_CONNECTED);
 }
 
 void conn_act_started(struct conn *c)
@@ -163,76 +188,117 @@ void conn_act_started(struct conn *c)
     loop_timer_clear(c->retry);
 }
 
-enum verdict { VERDICT_WAIT, VERDICT_RETRY, VERDICT_PASS };
-
-/*
- * Is what Postgres said first a reason to try again?  "Starting up", "shutting down" and "too many clients"
- * pass by, and a client that sees them would have to do the trying.  A server that closed without a whole
- * message is not there yet or no more.
- */
-static enum verdict judge_answer(struct conn *c, bool ended)
+static void send_proof(struct conn *c)
 {
-    struct wire_scan scan = { 0 };
-    struct wire_piece piece;
-    bool fatal;
+    auto_buf out = { 0 };
 
-    if (c->answer.len == 0)
-        return ended ? VERDICT_RETRY : VERDICT_WAIT;
-    if (c->answer.data[0] != 'E')
-        return VERDICT_PASS;
-    (void)wire_scan_next(&scan, (uint8_t *)c->answer.data, c->answer.len, &piece);
-    if (piece.type != 0 && piece.ends) {
-        if (!wire_error_sqlstate(piece.data, piece.len, c->refusal, &fatal))
-            return VERDICT_PASS;
-        return strcmp(c->refusal, "57P03") == 0 || strcmp(c->refusal, "53300") == 0 ? VERDICT_RETRY
-                                                                                    : VERDICT_PASS;
-    }
-    if (ended)
-        return VERDICT_RETRY;
-    return c->answer.len < ANSWER_MAX ? VERDICT_WAIT : VERDICT_PASS;
+    login_prove(c->login, c->keys.client, c->keys.server, &out);
+    (void)stream_send(&c->server, out.data, out.len);
+    stream_watch(&c->server, LOOP_READ);
 }
 
-void conn_first_answer(struct conn *c)
+void conn_act_prove(struct conn *c)
 {
-    ssize_t n = stream_read(&c->server, c->env->chunk, ANSWER_MAX);
+    door_stay(&c->guest);
+    send_proof(c);
+}
 
-    if (stream_flush(&c->server) < 0 && n == STREAM_AGAIN)
-        n = STREAM_FAILED;
+/* Reads what there is, and how far it gets us.  *ret_ended: nothing more will come. */
+enum login_result conn_read_login(struct conn *c, bool *ret_ended)
+{
+    ssize_t n = stream_read(&c->server, c->env->chunk, READ_MAX);
+
     if (n > 0)
         buf_add(&c->answer, c->env->chunk, (size_t)n);
-    switch (judge_answer(c, n == STREAM_END || n == STREAM_FAILED)) {
-    case VERDICT_WAIT:
-        stream_watch(&c->server, LOOP_READ);
-        break;
-    case VERDICT_RETRY:
+    *ret_ended = n == STREAM_END || n == STREAM_FAILED || (stream_flush(&c->server) < 0 && n == STREAM_AGAIN);
+    stream_watch(&c->server, LOOP_READ);
+    return login_next(c->login, &c->answer);
+}
+
+/*
+ * "Starting up", "shutting down" and "too many clients" pass by, and a client that sees them would have to do
+ * the trying.  A password that we were shown and Postgres does not take was set anew since; all else it has
+ * to tell the client itself.
+ */
+static void refused(struct conn *c)
+{
+    snprintf(c->refusal, sizeof(c->refusal), "%s", login_sqlstate(c->login));
+    if (strcmp(c->refusal, "57P03") == 0 || strcmp(c->refusal, "53300") == 0)
         conn_event(c, EV_RETRY);
-        break;
-    case VERDICT_PASS:
+    else if (strcmp(c->refusal, "28P01") == 0)
+        conn_deny(c);
+    else
         conn_event(c, EV_ANSWER);
+}
+
+/*
+ * The client has just proved himself, but the pooler challenges as if the role had another password, or none:
+ * it was told, and has not read it yet.
+ */
+static void pooler_is_late(struct conn *c)
+{
+    if (c->tries < POOLER_TRIES) {
+        conn_event(c, EV_RETRY);
+        return;
+    }
+    conn_set_error(c, "57P03", "Try again in a moment, or leave \"-pooler\" out and connect directly.",
+                   "the pooler of endpoint \"%s\" does not know the present password of user \"%s\"", c->ep,
+                   c->user);
+    conn_event(c, EV_SAY);
+}
+
+/* A server that closed without a whole message is not there yet or no more. */
+void conn_login_input(struct conn *c)
+{
+    bool ended;
+    enum login_result r = conn_read_login(c, &ended);
+
+    if (r == LOGIN_CHALLENGED && c->pooled && !conn_is_known(c)) {
+        pooler_is_late(c);
+        return;
+    }
+    if (r == LOGIN_CHALLENGED) {
+        send_proof(c);
+        r = login_next(c->login, &c->answer);
+    }
+    switch (r) {
+    case LOGIN_MORE:
+        if (ended)
+            conn_event(c, EV_RETRY);
+        break;
+    case LOGIN_DONE:
+        conn_event(c, c->park != NULL ? EV_RESTORE : EV_ANSWER);
+        break;
+    case LOGIN_REFUSED:
+        refused(c);
+        break;
+    case LOGIN_CHALLENGED:
+    case LOGIN_BROKEN:
+        log_event(LOG_WARN, "conn", "a compute broke the protocol while logging in", "ep", c->ep, NULL);
+        conn_set_error(c, "08P01", "The log of mere-proxy and that of the endpoint say more.",
+                       "the compute of endpoint \"%s\" does not log in as PostgreSQL does", c->ep);
+        conn_event(c, EV_SAY);
         break;
     }
 }
 
-/* A waiting client should be silent.  What it sends is kept for Postgres; when it leaves, nobody waits. */
-void conn_wait_input(struct conn *c, unsigned events)
+/* What a client sends early is kept; when it leaves, nobody waits. */
+bool conn_take_early(struct conn *c, unsigned events)
 {
     while (c->in.len < CONN_EARLY_MAX) {
         ssize_t n = stream_read(&c->client, c->env->chunk, CONN_EARLY_MAX - c->in.len);
 
-        if (n == STREAM_END || n == STREAM_FAILED) {
-            conn_event(c, EV_LOST);
-            return;
-        }
+        if (n == STREAM_END || n == STREAM_FAILED)
+            return false;
         if (n == STREAM_AGAIN)
             break;
         buf_add(&c->in, c->env->chunk, (size_t)n);
     }
-    if ((events & LOOP_HANGUP) && stream_is_dead(&c->client)) {
-        conn_event(c, EV_LOST);
-        return;
-    }
+    if ((events & LOOP_HANGUP) && stream_is_dead(&c->client))
+        return false;
     (void)stream_flush(&c->client);
     stream_watch(&c->client, c->in.len < CONN_EARLY_MAX ? LOOP_READ : 0);
+    return true;
 }
 
 void conn_wait_over(struct conn *c)

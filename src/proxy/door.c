@@ -14,7 +14,7 @@
 struct door {
     struct doors *all;
     struct door *next; /* in the bucket */
-    char id[ID_MAX + 1];
+    char id[DOOR_ID_MAX + 1];
     uint64_t g;
     char *socket; /* NULL = never learned */
     int max, used;
@@ -115,15 +115,20 @@ static bool can_seat(const struct door *d)
     return d->known && !d->shut && d->used < d->max && !list_is_empty(&d->queue);
 }
 
-static void seat_first(struct door *d)
+static void take_seat(struct door *d, struct door_guest *guest)
 {
-    struct door_guest *guest = guest_of(d->queue.next);
-
     list_remove(&guest->link);
     list_push_back(&d->inside, &guest->link);
     guest->seated = true;
     guest->g = d->g;
     d->used++;
+}
+
+static void seat_first(struct door *d)
+{
+    struct door_guest *guest = guest_of(d->queue.next);
+
+    take_seat(d, guest);
     d->all->ops->seat(guest);
 }
 
@@ -166,6 +171,17 @@ bool doors_know(struct doors *all, const char *id)
     return d != NULL && (d->known || d->shut);
 }
 
+/* One early guest for each that waits: the seat is free when its backend has ended. */
+static void clear_a_seat(struct door *d)
+{
+    for (struct list *l = d->inside.next; l != &d->inside; l = l->next) {
+        if (guest_of(l)->early) {
+            d->all->ops->make_way(guest_of(l));
+            return;
+        }
+    }
+}
+
 void door_join(struct doors *all, const char *id, struct door_guest *guest)
 {
     struct door *d = door_get(all, id);
@@ -173,7 +189,28 @@ void door_join(struct doors *all, const char *id, struct door_guest *guest)
     guest->door = d;
     guest->seated = false;
     list_push_back(&d->queue, &guest->link);
+    pin(d);
     door_step(d);
+    if (door_is_full(d) && !list_is_empty(&d->queue))
+        clear_a_seat(d);
+    unpin(d);
+}
+
+bool door_sit(struct doors *all, const char *id, struct door_guest *guest)
+{
+    struct door *d = *slot_of(all, id);
+
+    if (d == NULL || !d->known || d->shut || d->used >= d->max || !list_is_empty(&d->queue))
+        return false;
+    guest->door = d;
+    guest->early = true;
+    take_seat(d, guest);
+    return true;
+}
+
+void door_stay(struct door_guest *guest)
+{
+    guest->early = false;
 }
 
 static void stand_up(struct door_guest *guest)
@@ -181,7 +218,7 @@ static void stand_up(struct door_guest *guest)
     list_remove(&guest->link);
     if (guest->seated)
         guest->door->used--;
-    guest->seated = false;
+    guest->seated = guest->early = false;
 }
 
 void door_leave(struct door_guest *guest)
@@ -200,7 +237,7 @@ struct door *door_keep_seat(struct door_guest *guest)
     struct door *d = guest->door;
 
     list_remove(&guest->link);
-    guest->seated = false;
+    guest->seated = guest->early = false;
     guest->door = NULL;
     pin(d);
     return d;
@@ -251,6 +288,18 @@ int door_hold(struct doors *all, const char *id, uint64_t g)
         active += all->ops->hold(guest_of(l));
     }
     return active;
+}
+
+bool door_each_inside(struct doors *all, const char *id, uint64_t g,
+                      void (*fn)(void *arg, struct door_guest *guest), void *arg)
+{
+    struct door *d = *slot_of(all, id);
+
+    if (d == NULL || !d->shut || d->g != g)
+        return false;
+    for (struct list *l = d->inside.next; l != &d->inside; l = l->next)
+        fn(arg, guest_of(l));
+    return true;
 }
 
 static void door_open(struct door *d)

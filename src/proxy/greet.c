@@ -37,8 +37,10 @@ enum greet_step greet_next(struct greet *g, const void *data, size_t len, struct
     case WIRE_CANCEL:
         return GREET_CANCEL;
     case WIRE_STARTUP:
-        if (!g->secure && !g->loopback)
-            return refuse(first, "28000", "Connect with sslmode=require.",
+        if (!g->secure && !g->plain)
+            return refuse(first, "28000",
+                          "Connect with sslmode=require (or verify-full) in the connection string; the "
+                          "server allows connections without TLS from its own machine alone.",
                           "connection is insecure: TLS is required");
         return GREET_START;
     case WIRE_INVALID:

@@ -12,7 +12,7 @@
 
 struct greet {
     bool secure;    /* inside TLS */
-    bool loopback;  /* the client is on this machine */
+    bool plain;     /* may do without TLS: it is on this machine, or that is allowed */
     bool tls_asked; /* SSLRequest seen */
     bool gss_asked;
 };

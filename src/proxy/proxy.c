@@ -1,9 +1,9 @@
 /*
  * proxy.c - accepting, limits, drain
  *
- * Limits: max_clients sessions that got past their startup packet; beside them room for a quarter more that
- * are still greeting, so that a client over the limit can be told so in a session of its own.  Beyond that
- * the backlog waits.
+ * Limits: max_clients sessions that got past their startup packet: whoever comes on top of them is told so in
+ * a session of its own.  Those whom limits.c does not let in hear why likewise while they are few; from then
+ * on one costs four system calls and no memory.
  */
 #include "proxy/proxy.h"
 
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "proxy/conn.h"
 #include "proxy/relay.h"
@@ -27,6 +28,7 @@
 #define LAST_WORDS_MS    1000 /* for final errors to leave */
 #define SPARE_CLIENTS    64
 #define SPARE_FDS        64
+#define REFUSALS_LOG_MS  10000 /* one line for all of this time */
 
 #define KEEPALIVE_IDLE_S     60
 #define KEEPALIVE_INTERVAL_S 15
@@ -43,20 +45,24 @@ struct proxy {
     } listeners[LISTENERS_MAX];
     size_t n_listeners;
     int port;
-    size_t max_conns;
-    bool paused; /* nothing is accepted for the moment */
-    struct loop_timer *accept_timer, *drain_timer;
+    bool paused, starved; /* nothing is accepted for the moment; descriptors were out at the last try */
+    struct refusal {
+        struct wire_error error;
+        struct buf words; /* the same as they are sent */
+        uint64_t n;       /* since the last line in the log */
+    } refusals[N_LIMITS_VERDICTS];
+    struct loop_timer *accept_timer, *drain_timer, *refusals_timer;
     bool forced; /* the drain is over */
 };
 
-static size_t conns_for(size_t max_clients)
+size_t proxy_default_unproved(size_t max_clients)
 {
-    return max_clients + max_clients / 4 + SPARE_CLIENTS;
+    return max_clients / 4 + SPARE_CLIENTS;
 }
 
-size_t proxy_descriptors(size_t max_clients)
+size_t proxy_descriptors(size_t max_clients, size_t max_unproved)
 {
-    return conns_for(max_clients) + max_clients + SPARE_FDS;
+    return max_clients + max_unproved + max_clients + SPARE_FDS;
 }
 
 /* --- addresses
@@ -91,6 +97,76 @@ static bool address_is_loopback(const union address *a)
     return IN6_IS_ADDR_LOOPBACK(&a->v6.sin6_addr);
 }
 
+/* Who has a network of version 6 has all of its addresses: its first half is what counts. */
+static size_t address_bytes(const union address *a, const void **ret)
+{
+    if (a->any.sa_family == AF_INET) {
+        *ret = &a->v4.sin_addr;
+        return sizeof(a->v4.sin_addr);
+    }
+    *ret = &a->v6.sin6_addr;
+    if (!IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
+        return sizeof(a->v6.sin6_addr) / 2;
+    *ret = &a->v6.sin6_addr.s6_addr[12];
+    return sizeof(a->v4.sin_addr);
+}
+
+/* --- limits
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static const struct {
+    const char *sqlstate, *message, *hint, *log;
+} REFUSALS[N_LIMITS_VERDICTS] = {
+    [LIMITS_RATE] = { "53400", "too many new connections from your address in a short time",
+                      "Keep connections open in a pool, or try again later.",
+                      "refused connections: too many from one address (connects-per-address)" },
+    [LIMITS_ADDRESS] = { "53300", "too many connections from your address that have not logged in yet",
+                         "Try again when they have logged in.",
+                         "refused connections: too many from one address that have not logged in "
+                         "(logins-per-address)" },
+    [LIMITS_ALL] = { "53300", "too many connections that have not logged in yet", "Try again later.",
+                     "refused connections: too many that have not logged in (logins)" },
+};
+
+static void refusals_init(struct proxy *p)
+{
+    for (size_t i = LIMITS_PASS + 1; i < N_LIMITS_VERDICTS; i++) {
+        struct refusal *r = &p->refusals[i];
+
+        wire_error_set(&r->error, REFUSALS[i].sqlstate, REFUSALS[i].hint, "%s", REFUSALS[i].message);
+        wire_error_add(&r->words, &r->error);
+    }
+}
+
+/* The first is told at once; from then on what came in each ten seconds. */
+static void log_refusals(void *arg)
+{
+    struct proxy *p = arg;
+
+    for (size_t i = 0; i < N_LIMITS_VERDICTS; i++) {
+        char n[24];
+
+        if (p->refusals[i].n == 0)
+            continue;
+        snprintf(n, sizeof(n), "%llu", (unsigned long long)p->refusals[i].n);
+        log_event(LOG_WARN, "proxy", REFUSALS[i].log, "n", n, NULL);
+        p->refusals[i].n = 0;
+        loop_timer_set(p->refusals_timer, REFUSALS_LOG_MS);
+    }
+}
+
+/* What it has sent is taken along: closing with bytes unread would be a reset, which may swallow the words.
+ */
+static void turn_away(struct refusal *r, int fd)
+{
+    char bytes[1024];
+
+    (void)!send(fd, r->words.data, r->words.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)!recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    fd_close(&fd);
+}
+
 /* --- accepting
  * -------------------------------------------------------------------------------------------------------- */
 
@@ -105,7 +181,7 @@ static void accept_resume(void *arg)
 {
     struct proxy *p = arg;
 
-    if (p->env.draining || p->env.n_conns >= p->max_conns)
+    if (p->env.draining)
         return;
     p->paused = false;
     for (size_t i = 0; i < p->n_listeners; i++)
@@ -116,9 +192,39 @@ static void accept_failed(struct proxy *p, int error)
 {
     if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
         return; /* one connection that died in the backlog */
-    log_event(LOG_WARN, "proxy", "cannot accept; waiting a moment", "error", strerror(error), NULL);
+    if (!p->starved)
+        log_event(LOG_WARN, "proxy", "cannot accept; waiting until it can be done", "error", strerror(error),
+                  NULL);
+    p->starved = true;
     accept_pause(p);
     loop_timer_set(p->accept_timer, ACCEPT_PAUSE_MS);
+}
+
+static void let_in(struct proxy *p, int fd, const union address *from)
+{
+    bool near = address_is_loopback(from);
+    struct refusal *refusal = NULL;
+    char peer[INET6_ADDRSTRLEN];
+    struct limits_guest guest;
+    enum limits_verdict verdict;
+    const void *bytes;
+    size_t len = address_bytes(from, &bytes);
+    int64_t now_us = clock_mono_us();
+
+    verdict = limits_enter(p->env.limits, &guest, bytes, near ? 0 : len, now_us);
+    if (verdict != LIMITS_PASS) {
+        refusal = &p->refusals[verdict];
+        refusal->n++;
+        if (!loop_timer_armed(p->refusals_timer))
+            log_refusals(p);
+    }
+    if (refusal != NULL && !limits_tell(p->env.limits, &guest, now_us)) {
+        turn_away(refusal, fd);
+        return;
+    }
+    address_text(from, peer);
+    conn_new(&p->env, fd, peer, near || p->cfg->allow_plaintext, &guest,
+             refusal != NULL ? &refusal->error : NULL);
 }
 
 static void on_listener(void *arg, int fd, unsigned events)
@@ -128,21 +234,18 @@ static void on_listener(void *arg, int fd, unsigned events)
 
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN && !p->paused; i++) {
-        char peer[INET6_ADDRSTRLEN];
         union address from;
         socklen_t len = sizeof(from);
         int client = accept4(fd, &from.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-        if (client < 0 && errno == EAGAIN)
+        if (client < 0 && errno == EAGAIN) {
+            p->starved = false;
             return;
-        if (client < 0) {
-            accept_failed(p, errno);
-            continue;
         }
-        address_text(&from, peer);
-        conn_new(&p->env, client, peer, address_is_loopback(&from));
-        if (p->env.n_conns >= p->max_conns)
-            accept_pause(p);
+        if (client < 0)
+            accept_failed(p, errno);
+        else
+            let_in(p, client, &from);
     }
 }
 
@@ -150,12 +253,8 @@ static void on_conn_closed(void *arg)
 {
     struct proxy *p = arg;
 
-    if (p->env.draining) {
-        if (p->env.n_conns == 0)
-            loop_stop(p->env.loop);
-    } else if (p->paused && !loop_timer_armed(p->accept_timer)) {
-        accept_resume(p);
-    }
+    if (p->env.draining && p->env.n_conns == 0)
+        loop_stop(p->env.loop);
 }
 
 /* --- listening
@@ -250,32 +349,67 @@ static int listen_all(struct proxy *p, struct err *err)
 /* --- what mered says
  * ------------------------------------------------------------------------------------------------------ */
 
-static void mered_learn(void *arg, const char *ep, uint64_t g, const char *socket, int max)
+/* Both doors of an endpoint open and shut together. */
+static void pooler_of(const char *ep, char ret[DOOR_ID_MAX + 1])
+{
+    snprintf(ret, DOOR_ID_MAX + 1, "%.*s" DOOR_POOLER, ID_MAX, ep);
+}
+
+static void mered_learn(void *arg, const char *ep, uint64_t g, const char *socket, int max,
+                        const char *pooler)
 {
     struct proxy *p = arg;
+    char id[DOOR_ID_MAX + 1];
 
     door_learn(p->env.doors, ep, g, socket, max);
+    pooler_of(ep, id);
+    if (pooler != NULL)
+        door_learn(p->env.doors, id, g, pooler, DOOR_POOLER_SEATS);
 }
 
 static int mered_hold(void *arg, const char *ep, uint64_t g)
 {
     struct proxy *p = arg;
+    int active = door_hold(p->env.doors, ep, g);
+    char id[DOOR_ID_MAX + 1];
 
-    return door_hold(p->env.doors, ep, g);
+    pooler_of(ep, id);
+    return active < 0 ? active : active + door_hold(p->env.doors, id, g);
+}
+
+static void mered_park(void *arg, const char *ep, uint64_t g, bool whole)
+{
+    struct proxy *p = arg;
+
+    conns_park(&p->env, ep, g, whole);
 }
 
 static void mered_release(void *arg, const char *ep, uint64_t g)
 {
     struct proxy *p = arg;
+    char id[DOOR_ID_MAX + 1];
 
+    pooler_of(ep, id);
     door_release(p->env.doors, ep, g);
+    door_release(p->env.doors, id, g);
 }
 
 static void mered_gone(void *arg, const char *ep, uint64_t g)
 {
     struct proxy *p = arg;
+    char id[DOOR_ID_MAX + 1];
 
+    pooler_of(ep, id);
     door_gone(p->env.doors, ep, g);
+    door_gone(p->env.doors, id, g);
+}
+
+static void mered_drop(void *arg, const char *ep)
+{
+    struct proxy *p = arg;
+
+    mered_gone(p, ep, UINT64_MAX);
+    conns_drop_parked(&p->env, ep);
 }
 
 static void mered_lost(void *arg)
@@ -285,9 +419,12 @@ static void mered_lost(void *arg)
     doors_release_all(p->env.doors);
 }
 
-static void tell_sessions(void *arg, const char *ep, uint64_t g, int n)
+static void tell_sessions(void *arg, const char *id, uint64_t g, int n)
 {
     struct proxy *p = arg;
+    size_t len = strlen(id), more = sizeof(DOOR_POOLER) - 1;
+    bool pooled = len > more && strcmp(id + len - more, DOOR_POOLER) == 0;
+    auto_free char *ep = xasprintf("%.*s", (int)(pooled ? len - more : len), id);
 
     waker_sessions(p->env.waker, ep, g, n);
 }
@@ -299,14 +436,35 @@ static void mered_sessions(void *arg)
     doors_each(p->env.doors, tell_sessions, p);
 }
 
+/* Sessions go on with the one they began with, which lives as long as they do. */
+static void mered_certificate(void *arg, int cert_fd, int key_fd)
+{
+    struct proxy *p = arg;
+    struct err err = ERR_INIT;
+    struct tls_context *t = tls_context_new(&(struct tls_file){ cert_fd, "from mered" },
+                                            &(struct tls_file){ key_fd, "from mered" }, &err);
+
+    if (t == NULL) {
+        log_event(LOG_ERROR, "proxy", "the new certificate cannot be used; the old one stays in force",
+                  "error", err.msg, "detail", err.detail, NULL);
+        return;
+    }
+    tls_context_free(p->env.tls);
+    p->env.tls = t;
+    log_event(LOG_INFO, "proxy", "new sessions get the certificate that mered gave", NULL);
+}
+
 static const struct waker_ops WAKER_OPS = {
     .learn = mered_learn,
     .answer = conn_answer,
     .hold = mered_hold,
     .release = mered_release,
+    .park = mered_park,
     .gone = mered_gone,
+    .drop = mered_drop,
     .lost = mered_lost,
     .sessions = mered_sessions,
+    .certificate = mered_certificate,
 };
 
 /* --- start and stop
@@ -330,7 +488,6 @@ struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct e
     struct proxy *p = xcalloc(1, sizeof(*p));
 
     p->cfg = cfg;
-    p->max_conns = conns_for(cfg->max_clients);
     p->env = (struct conn_env){
         .loop = l,
         .max_sessions = cfg->max_clients,
@@ -343,13 +500,18 @@ struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct e
     };
     list_init(&p->env.conns);
     list_init(&p->env.dead);
+    list_init(&p->env.parkings);
     p->env.doors = doors_new(&CONN_DOOR_OPS);
     p->env.lingers = lingers_new(p->env.loop);
     p->env.cancels = cancel_table_new();
+    p->env.directory = directory_new();
+    p->env.limits = limits_new(&cfg->limits);
+    refusals_init(p);
     p->env.reaper = loop_timer_new(l, conn_reap, &p->env);
     p->accept_timer = loop_timer_new(l, accept_resume, p);
     p->drain_timer = loop_timer_new(l, on_drained, p);
-    p->env.tls = tls_context_new(cfg->tls_cert, cfg->tls_key, err);
+    p->refusals_timer = loop_timer_new(l, log_refusals, p);
+    p->env.tls = tls_context_open(cfg->tls_cert, cfg->tls_key, err);
     if (p->env.tls == NULL || listen_all(p, err) < 0) {
         proxy_free(p);
         return NULL;
@@ -365,7 +527,8 @@ void proxy_start(struct proxy *p)
     for (size_t i = 0; i < p->n_listeners; i++)
         p->listeners[i].source =
             loop_fd_add(p->env.loop, p->listeners[i].fd, LOOP_READ, on_listener, &p->listeners[i]);
-    p->env.waker = waker_new(p->env.loop, p->cfg->wake_socket, proxy_host(p), p->port, &WAKER_OPS, p);
+    p->env.waker =
+        waker_new(p->env.loop, p->cfg->wake_socket, proxy_host(p), p->port, p->env.directory, &WAKER_OPS, p);
     log_event(LOG_INFO, "proxy", "listening", "host", proxy_host(p), "port", port, NULL);
 }
 
@@ -401,6 +564,7 @@ void proxy_free(struct proxy *p)
     stop_listening(p);
     conns_free(&p->env);
     waker_free(p->env.waker);
+    directory_free(p->env.directory);
     lingers_free(p->env.lingers);
     doors_free(p->env.doors);
     cancel_table_free(p->env.cancels);
@@ -408,6 +572,10 @@ void proxy_free(struct proxy *p)
     loop_timer_del(p->env.reaper);
     loop_timer_del(p->accept_timer);
     loop_timer_del(p->drain_timer);
+    loop_timer_del(p->refusals_timer);
+    for (size_t i = 0; i < N_LIMITS_VERDICTS; i++)
+        buf_fini(&p->refusals[i].words);
+    limits_free(p->env.limits);
     free(p->env.chunk);
     free(p);
 }

@@ -7,6 +7,7 @@
 #define MERE_PROXY_H
 
 #include "base/loop.h"
+#include "proxy/limits.h"
 
 struct proxy;
 
@@ -16,12 +17,15 @@ struct proxy_config {
     const char *wake_socket, *tls_cert, *tls_key;
     int64_t connect_timeout_ms;
     size_t max_clients;
+    struct limits_config limits;
+    bool allow_plaintext; /* also from other machines */
     const char *const *reserved_users;
     size_t n_reserved_users;
 };
 
-/* Descriptors a proxy with so many clients may need. */
-size_t proxy_descriptors(size_t max_clients);
+/* Descriptors a proxy with so many clients may need, beside so many that have not logged in yet. */
+size_t proxy_descriptors(size_t max_clients, size_t max_unproved);
+size_t proxy_default_unproved(size_t max_clients);
 
 /* Binds and reads the key: everything that may need privileges.  cfg must outlive the proxy. */
 struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct err *err);

@@ -67,9 +67,10 @@ static int claim_endpoint(struct route *r, const char *id, struct wire_error *e)
 {
     char direct[LABEL_MAX + 1];
 
-    if (pooled_id(id, direct))
-        return wire_error_set(e, STATE_UNSUPPORTED, "Use the same connection string without \"-pooler\".",
-                              "pooling is not available yet; connect directly to \"%s\"", direct);
+    if (pooled_id(id, direct)) {
+        r->pooled = true;
+        id = direct;
+    }
     if (!id_looks_like_endpoint(id) || !id_is_valid(id))
         return wire_error_set(e, STATE_REJECTED, HINT_NAMING, "\"%.200s\" is not an endpoint id", id);
     return claim(r, ROUTE_ENDPOINT, id, e);
@@ -277,7 +278,7 @@ static int check_allowed(const struct wire_startup *s, const char *const *reserv
     return 0;
 }
 
-static int add_param(struct route *r, const struct wire_param *p, struct wire_error *e)
+static int add_param(struct route *r, const struct wire_param *p, bool *ret_options, struct wire_error *e)
 {
     auto_buf kept = { 0 };
     size_t len;
@@ -289,11 +290,12 @@ static int add_param(struct route *r, const struct wire_param *p, struct wire_er
             return -1;
         if (is_all_blank(buf_str(&kept)))
             return 0;
+        *ret_options = true;
     } else if (strcmp(p->name, "database") == 0) {
         if (read_database(r, p->value, &len, e) < 0)
             return -1;
         buf_add(&kept, p->value, len);
-        if (len <= WIRE_NAME_MAX)
+        if (len > 0 && len <= WIRE_NAME_MAX)
             snprintf(r->database, sizeof(r->database), "%s", buf_str(&kept));
     } else {
         buf_adds(&kept, p->value);
@@ -302,22 +304,70 @@ static int add_param(struct route *r, const struct wire_param *p, struct wire_er
     return 0;
 }
 
+/* What PgBouncer keeps apart for each client.  The last one it leaves out: since Postgres 12 it changes
+ * nothing that drivers rely on. */
+static bool is_pooled_param(const struct wire_param *p)
+{
+    static const char *const WORDS[] = { "user", "database", "options", "replication" };
+    static const char *const SETTINGS[] = {
+        "application_name", "client_encoding",    "DateStyle", "standard_conforming_strings",
+        "TimeZone",         "extra_float_digits",
+    };
+
+    for (size_t i = 0; i < N_ELEMENTS(WORDS); i++)
+        if (strcmp(p->name, WORDS[i]) == 0)
+            return true;
+    for (size_t i = 0; i < N_ELEMENTS(SETTINGS); i++)
+        if (strcasecmp(p->name, SETTINGS[i]) == 0)
+            return true;
+    return wire_param_is_extension(p);
+}
+
+/*
+ * Many clients share one session of Postgres: what a client wants to be in force from the start would be in
+ * force for others, or not at all.  Said here, because PgBouncer's own words name no way out.
+ */
+static int check_pooled(const struct route *r, const struct wire_startup *s, bool has_options,
+                        struct wire_error *e)
+{
+    char hint[sizeof(e->hint)];
+
+    snprintf(hint, sizeof(hint), "Leave \"-pooler\" out, and connect to \"%s\" directly.", r->name);
+    if (has_options)
+        return wire_error_set(e, STATE_UNSUPPORTED, hint,
+                              "a pooled connection takes no options but those that name the endpoint");
+    if (r->moment[0] != '\0' || r->wants_reader)
+        return wire_error_set(e, STATE_UNSUPPORTED, hint, "what is past is not pooled");
+    if (strcmp(r->database, "pgbouncer") == 0)
+        return wire_error_set(e, STATE_UNSUPPORTED, hint,
+                              "\"pgbouncer\" is no database for pooled connections");
+    for (size_t i = 0; i < s->n; i++)
+        if (!is_pooled_param(&s->params[i]))
+            return wire_error_set(e, STATE_UNSUPPORTED, hint,
+                                  "a pooled connection cannot begin with the setting \"%.63s\"",
+                                  s->params[i].name);
+    return 0;
+}
+
 int route_find(const struct wire_startup *s, const char *sni, const char *const *reserved, size_t n,
                struct route *ret, struct wire_error *e)
 {
+    const char *database;
+    bool has_options = false;
     size_t mark;
 
     *ret = (struct route){ .kind = ROUTE_NONE };
     if (check_allowed(s, reserved, n, e) < 0)
         return -1;
     snprintf(ret->user, sizeof(ret->user), "%s", wire_startup_find(s, "user"));
-    if (wire_startup_find(s, "database") == NULL)
+    database = wire_startup_find(s, "database");
+    if (database == NULL || database[0] == '\0')
         memcpy(ret->database, ret->user, sizeof(ret->user));
     if (sni != NULL && claim_sni(ret, sni, e) < 0)
         return -1;
     mark = wire_startup_begin(&ret->packet);
     for (size_t i = 0; i < s->n; i++)
-        if (add_param(ret, &s->params[i], e) < 0)
+        if (add_param(ret, &s->params[i], &has_options, e) < 0)
             return -1;
     wire_startup_end(&ret->packet, mark);
     if (ret->kind == ROUTE_NONE)
@@ -325,7 +375,7 @@ int route_find(const struct wire_startup *s, const char *sni, const char *const 
     if (ret->wants_reader && ret->moment[0] == '\0')
         return wire_error_set(e, STATE_UNSUPPORTED, "Name an endpoint by its id.",
                               "an endpoint cannot be chosen by its type");
-    return 0;
+    return ret->pooled ? check_pooled(ret, s, has_options, e) : 0;
 }
 
 void route_fini(struct route *r)

@@ -7,6 +7,7 @@
  *
  * Ways to name, which may be combined but must agree:
  *   host name (SNI)    ep-ID.anything or br-ID.anything; another host, an address or none names nothing
+ *   -pooler            behind an endpoint id, in any of these ways: the same endpoint, through its pooler
  *   options word       endpoint=ID, project=ID (older clients), branch=NAME-OR-ID; not after -c
  *                      neon_lsn:LSN or neon_timestamp:RFC-3339, beside a name: the branch as it was then
  *   database           DATABASE@ep-ID, split at the last '@', only when what follows has the shape of an
@@ -15,7 +16,8 @@
  *
  * What a refused client gets:
  *   08004  no endpoint named; malformed id; the ways disagree
- *   0A000  pooled host, replication, writing in the past: not available
+ *   0A000  replication, writing in the past; pooled: options, other settings than PgBouncer keeps apart, a
+ *          moment, the database "pgbouncer" (its console): not available
  *   22023  what should be a moment is none, or there are two
  *   28000  a user name that is kept for the control plane
  *   3D000  nothing in front of '@'
@@ -36,6 +38,7 @@ struct route {
     char name[ROUTE_NAME_MAX + 1];
     char moment[ROUTE_MOMENT_MAX + 1]; /* "lsn:0/16B3748", "time:2026-01-01T00:00:00Z"; empty = now */
     bool wants_reader;                 /* said so, in words */
+    bool pooled;                       /* through the endpoint's pooler; name is the endpoint's id */
     char user[WIRE_NAME_MAX + 1];
     char database[WIRE_NAME_MAX +
                   1];  /* empty when it does not fit: Postgres will cut it, we need not know it */

@@ -13,20 +13,15 @@ void session_init(struct session *s, const uint8_t client_key[WIRE_KEY_SIZE])
     memcpy(s->client_key, client_key, WIRE_KEY_SIZE);
 }
 
-/*
- * COPY FROM STDIN has ended, by the client's word or by an error.  In copy mode Postgres swallows every Sync,
- * among them the one that drivers send right behind Execute, so those will never be answered: after an
- * extended COPY only a Sync that is still to come counts, after a simple Query its own ReadyForQuery.
- */
-static void copy_ended(struct session *s)
+static void client_copies(struct session *s, uint8_t type)
 {
-    bool simple = (int32_t)(s->last_query - s->answered) > 0;
-
-    if (!s->copying)
-        return;
     s->copying = false;
-    s->asked = s->answered + (simple ? 1 : 0);
-    s->loose = !simple;
+    s->data = s->loose || s->owed || s->asked != s->answered; /* else it comes too late, and is ignored */
+    if (type == 'd' || !s->data)
+        return;
+    if (s->ends == 0)
+        s->swallowed = s->syncs;
+    s->ends += s->ends < 2;
 }
 
 static void client_message(struct session *s, uint8_t type)
@@ -35,29 +30,41 @@ static void client_message(struct session *s, uint8_t type)
     case 'Q':
         s->asked++;
         s->last_query = s->asked;
+        s->syncs = 0;
         s->loose = false;
         break;
     case 'S':
+        if (s->copying)
+            break;
+        s->asked++;
+        s->syncs++;
+        s->loose = false;
+        break;
     case 'F':
         s->asked++;
+        s->syncs = 0;
         s->loose = false;
+        break;
+    case 'E':
+        s->syncs = 0;
+        s->loose = true;
         break;
     case 'P':
     case 'B':
-    case 'E':
     case 'D':
     case 'C':
         s->loose = true;
         break;
+    case 'd':
     case 'c':
     case 'f':
-        copy_ended(s);
+        client_copies(s, type);
         break;
     case 'X':
         s->bye = true;
         break;
     default:
-        break; /* CopyData, Flush and passwords neither begin nor end anything */
+        break; /* Flush and passwords neither begin nor end anything */
     }
 }
 
@@ -99,12 +106,47 @@ static void keep_body(struct session *s, const struct wire_piece *p)
     s->kept = (uint8_t)(s->kept + n);
 }
 
+/*
+ * COPY FROM STDIN begins.  In it Postgres swallows every Sync, among them the one that drivers send right
+ * behind Execute: those are never answered.  A client that waited for this has sent no others.  Of one that
+ * goes on without waiting it is known when the COPY has succeeded: then those between the statement and the
+ * end of the data were swallowed, as anything else there would have failed it.  Where it stays unknown (such
+ * a COPY fails, or several are under way) they stay counted, and the session is rather taken for active.
+ */
+static void server_copies(struct session *s)
+{
+    bool simple = (int32_t)(s->last_query - s->answered) > 0;
+
+    s->owed = true;
+    if (s->data || s->asked - s->answered > 1)
+        return;
+    s->copying = true;
+    s->syncs = 0;
+    if (!simple)
+        s->asked = s->answered;
+}
+
+static void server_completes(struct session *s)
+{
+    uint32_t open = s->asked - s->answered;
+
+    if (!s->owed || s->ends != 1)
+        return;
+    s->asked -= s->swallowed < open ? s->swallowed : open;
+    s->ends = 0;
+}
+
 static void server_ready(struct session *s)
 {
     s->status = s->kept > 0 ? (char)s->keep[0] : 0;
     s->copying = false;
+    s->owed = false;
+    s->failing = false;
     if (s->answered != s->asked)
         s->answered++;
+    s->data &= s->loose || s->answered != s->asked;
+    if (!s->data)
+        s->ends = 0;
 }
 
 static void server_error(struct session *s)
@@ -112,9 +154,11 @@ static void server_error(struct session *s)
     char state[WIRE_SQLSTATE_LEN + 1];
     bool fatal;
 
-    copy_ended(s);
+    s->copying = false;
     (void)wire_error_sqlstate(s->keep, s->kept, state, &fatal); /* the severity comes first, and is enough */
     s->fatal |= fatal;
+    s->failing = true;
+    s->errors++;
 }
 
 static void server_piece(struct session *s, const struct wire_piece *p)
@@ -126,7 +170,11 @@ static void server_piece(struct session *s, const struct wire_piece *p)
         break;
     case 'G':
         if (p->starts)
-            s->copying = true;
+            server_copies(s);
+        break;
+    case 'C':
+        if (p->starts)
+            server_completes(s);
         break;
     case 'Z':
         keep_body(s, p);
@@ -158,7 +206,7 @@ void session_server_bytes(struct session *s, uint8_t *data, size_t len)
 
 bool session_is_idle(const struct session *s)
 {
-    return s->status == 'I' && s->asked == s->answered && !s->loose && s->client.have == 0 &&
+    return s->status == 'I' && s->asked == s->answered && !s->loose && !s->owed && s->client.have == 0 &&
            !s->client.broken;
 }
 

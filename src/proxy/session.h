@@ -25,9 +25,16 @@ struct session {
     uint32_t last_query; /* number (in asked) of the last simple Query */
     char status;         /* of the last ReadyForQuery: I, T, E; 0 before the first */
     bool loose;          /* extended messages sent that no Sync has closed */
-    bool copying;        /* Postgres waits for CopyData */
+    bool owed;           /* a COPY FROM STDIN has begun, and no ReadyForQuery has come since */
+    bool copying;        /* Postgres is in COPY FROM STDIN, and no data was sent: it swallows a Sync */
+    bool data;           /* CopyData, or its end, was sent since the session was last settled */
+    uint8_t ends;        /* of COPYs, sent since then and not assigned to one yet; 2 = more than one */
+    uint32_t syncs;      /* Sync sent since the last Query or Execute */
+    uint32_t swallowed;  /* the same when the first of ends was sent: what that COPY swallows */
     bool bye;            /* the client sent Terminate */
     bool fatal;          /* Postgres said that the session is over */
+    bool failing;        /* it said an error, and skips what comes up to its next ReadyForQuery */
+    uint32_t errors;     /* it said, all in all */
     bool has_key;        /* server_key is known */
     uint8_t client_key[WIRE_KEY_SIZE]; /* ours, what the client is given */
     uint8_t server_key[WIRE_KEY_SIZE]; /* Postgres's */

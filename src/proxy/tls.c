@@ -7,9 +7,13 @@
  */
 #include "proxy/tls.h"
 
+#include <fcntl.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
+
+#include "base/crypt.h"
 
 static const unsigned char ALPN[] = "\012postgresql";
 #define ALPN_LEN (sizeof(ALPN) - 1)
@@ -52,22 +56,57 @@ static int no_password(char *out, int size, int writing, void *arg)
     return 0;
 }
 
-static int load_files(SSL_CTX *ctx, const char *cert_path, const char *key_path, struct err *err)
+/* The server's own certificate, and behind it those that vouch for it. */
+static bool use_chain(SSL_CTX *ctx, BIO *pem)
 {
-    if (SSL_CTX_use_certificate_chain_file(ctx, cert_path) != 1) {
-        err_set(err, ERR_INVALID,
-                "cannot read the certificate %s; give a PEM file that this process may read", cert_path);
-        return err_detail(err, "%s", tls_problem());
+    X509 *x = PEM_read_bio_X509_AUX(pem, NULL, no_password, NULL);
+    bool ok = x != NULL && SSL_CTX_use_certificate(ctx, x) == 1;
+
+    X509_free(x);
+    while (ok && (x = PEM_read_bio_X509(pem, NULL, no_password, NULL)) != NULL) {
+        ok = SSL_CTX_add0_chain_cert(ctx, x) == 1;
+        if (!ok)
+            X509_free(x);
     }
-    if (SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) != 1) {
-        err_set(err, ERR_INVALID,
-                "cannot use the private key %s; give the unencrypted PEM key of the certificate", key_path);
-        return err_detail(err, "%s", tls_problem());
-    }
-    return 0;
+    return ok;
 }
 
-struct tls_context *tls_context_new(const char *cert_path, const char *key_path, struct err *err)
+static bool use_key(SSL_CTX *ctx, BIO *pem)
+{
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(pem, NULL, no_password, NULL);
+    bool ok = key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1;
+
+    EVP_PKEY_free(key);
+    return ok;
+}
+
+static int load(SSL_CTX *ctx, const struct tls_file *cert, const struct tls_file *key, struct err *err)
+{
+    CLEANUP(crypt_pem_fini) struct crypt_pem cert_pem = { 0 }, key_pem = { 0 };
+    BIO *cert_bio, *key_bio;
+    bool certified = false, keyed = false;
+
+    if (crypt_pem_read(cert->fd, cert->name, &cert_pem, err) < 0 ||
+        crypt_pem_read(key->fd, key->name, &key_pem, err) < 0)
+        return -1;
+    cert_bio = BIO_new_mem_buf(cert_pem.data, (int)cert_pem.len);
+    key_bio = BIO_new_mem_buf(key_pem.data, (int)key_pem.len);
+    if (cert_bio != NULL && key_bio != NULL) {
+        certified = use_chain(ctx, cert_bio);
+        keyed = certified && use_key(ctx, key_bio);
+    }
+    BIO_free(cert_bio);
+    BIO_free(key_bio);
+    if (keyed)
+        return 0;
+    err_set(err, ERR_INVALID,
+            certified ? "cannot use the private key %s; give the unencrypted PEM key of the certificate"
+                      : "cannot use the certificate %s; give a PEM file, the server's own first",
+            certified ? key->name : cert->name);
+    return err_detail(err, "%s", tls_problem());
+}
+
+struct tls_context *tls_context_new(const struct tls_file *cert, const struct tls_file *key, struct err *err)
 {
     struct tls_context *t = xcalloc(1, sizeof(*t));
 
@@ -79,7 +118,6 @@ struct tls_context *tls_context_new(const char *cert_path, const char *key_path,
         tls_context_free(t);
         return NULL;
     }
-    SSL_CTX_set_default_passwd_cb(t->ctx, no_password);
     SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION |
@@ -88,11 +126,19 @@ struct tls_context *tls_context_new(const char *cert_path, const char *key_path,
     SSL_CTX_set_num_tickets(t->ctx, 0);
     SSL_CTX_set_read_ahead(t->ctx, 1);
     SSL_CTX_set_alpn_select_cb(t->ctx, choose_alpn, NULL);
-    if (load_files(t->ctx, cert_path, key_path, err) < 0) {
+    if (load(t->ctx, cert, key, err) < 0) {
         tls_context_free(t);
         return NULL;
     }
     return t;
+}
+
+struct tls_context *tls_context_open(const char *cert_path, const char *key_path, struct err *err)
+{
+    static const int HOW = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    auto_fd cert = open(cert_path, HOW), key = open(key_path, HOW);
+
+    return tls_context_new(&(struct tls_file){ cert, cert_path }, &(struct tls_file){ key, key_path }, err);
 }
 
 void tls_context_free(struct tls_context *t)
@@ -218,4 +264,16 @@ bool tls_has_alpn(const struct stream *s)
 
     SSL_get0_alpn_selected(s->tls, &name, &len);
     return len == ALPN_LEN - 1 && memcmp(name, ALPN + 1, len) == 0;
+}
+
+bool tls_binding(const struct stream *s, struct crypt_binding *ret)
+{
+    X509 *certificate = s->tls != NULL ? SSL_get_certificate(s->tls) : NULL;
+    struct err err = ERR_INIT;
+    uint8_t *der = NULL;
+    int len = certificate != NULL ? i2d_X509(certificate, &der) : 0;
+    bool binds = len > 0 && crypt_binding_from_der(der, (size_t)len, ret, &err) == 0;
+
+    OPENSSL_free(der);
+    return binds;
 }

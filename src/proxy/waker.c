@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/crypt.h"
@@ -22,13 +23,24 @@
 #define BACKOFF_MAX_MS 1000
 #define WORDS_MAX      8
 #define SEATS_MAX      100000
+#define PASSED         2 /* certificate and key */
+
+enum verb { WAKE = 1, FIND = 2, LOOK = 4 };
 
 struct waker_ask {
     struct list link; /* of all */
     struct waker *waker;
+    enum verb verb;
     uint64_t r;
-    char *kind, *name, *db, *moment;
+    char *words; /* what is asked, behind the number */
     struct list guests;
+};
+
+/* An endpoint whose logins are still to come: the next lines. */
+struct pending {
+    struct directory_entry *entry; /* NULL = none */
+    int64_t left;
+    uint64_t r; /* the answer to this question; 0 = for the directory */
 };
 
 struct waker {
@@ -40,10 +52,13 @@ struct waker {
     void *arg;
     struct stream stream; /* fd -1 = not connected */
     struct buf in;
+    int passed[PASSED]; /* descriptors that came with what is in `in`; -1 = none */
     struct loop_timer *retry;
     int64_t backoff_ms;
     uint64_t last_r;
     struct list asks;
+    struct directory *directory;
+    struct pending pending;
 };
 
 /* --- out
@@ -70,10 +85,10 @@ static void say(struct waker *w, const char *line)
         loop_timer_set(w->retry, 0); /* not at once: this is the middle of somebody else's call */
 }
 
-static void say_wake(struct waker *w, const struct waker_ask *ask)
+static void say_ask(struct waker *w, const struct waker_ask *ask)
 {
-    auto_free char *name = encode(ask->name), *db = encode(ask->db), *moment = encode(ask->moment);
-    auto_free char *line = xasprintf("WAKE %" PRIu64 " %s %s %s %s\n", ask->r, ask->kind, name, db, moment);
+    const char *verb = ask->verb == WAKE ? "WAKE" : ask->verb == FIND ? "FIND" : "LOOK";
+    auto_free char *line = xasprintf("%s %" PRIu64 " %s\n", verb, ask->r, ask->words);
 
     say(w, line);
 }
@@ -85,71 +100,98 @@ void waker_sessions(struct waker *w, const char *ep, uint64_t g, int n)
     say(w, line);
 }
 
-static void say_held(struct waker *w, const char *ep, uint64_t g, int active)
+static void say_active(struct waker *w, const char *word, const char *ep, uint64_t g, int active)
 {
-    auto_free char *line = xasprintf("HELD %s %" PRIu64 " %d\n", ep, g, active);
+    auto_free char *line = xasprintf("%s %s %" PRIu64 " %d\n", word, ep, g, active);
 
     say(w, line);
 }
 
+void waker_parked(struct waker *w, const char *ep, uint64_t g, int active)
+{
+    say_active(w, "PARKED", ep, g, active);
+}
+
+static void ask_free(struct waker_ask *ask)
+{
+    list_remove(&ask->link);
+    free(ask->words);
+    free(ask);
+}
+
 static void greet(struct waker *w)
 {
-    auto_free char *hello = xasprintf("HELLO 2 %d %s %d\n", (int)getpid(), w->host, w->port);
+    auto_free char *hello = xasprintf("HELLO 3 %d %s %d\n", (int)getpid(), w->host, w->port);
+    struct list *l, *next;
 
     say(w, hello);
     w->ops->sessions(w->arg);
     say(w, "SYNCED\n");
-    for (struct list *l = w->asks.next; l != &w->asks; l = l->next)
-        say_wake(w, LIST_OWNER(l, struct waker_ask, link));
+    for (l = w->asks.next; l != &w->asks; l = next) {
+        struct waker_ask *ask = LIST_OWNER(l, struct waker_ask, link);
+
+        next = l->next;
+        if (list_is_empty(&ask->guests)) /* a LOOK that was still out */
+            ask_free(ask);
+        else
+            say_ask(w, ask);
+    }
 }
 
 /* --- questions
  * ---------------------------------------------------------------------------------------------------- */
 
-static void ask_free(struct waker_ask *ask)
-{
-    list_remove(&ask->link);
-    free(ask->kind);
-    free(ask->name);
-    free(ask->db);
-    free(ask->moment);
-    free(ask);
-}
-
-static struct waker_ask *ask_find(struct waker *w, const char *kind, const char *name, const char *db,
-                                  const char *moment)
+static struct waker_ask *ask_find(struct waker *w, enum verb verb, const char *words)
 {
     for (struct list *l = w->asks.next; l != &w->asks; l = l->next) {
         struct waker_ask *ask = LIST_OWNER(l, struct waker_ask, link);
 
-        if (strcmp(ask->kind, kind) == 0 && strcmp(ask->name, name) == 0 && strcmp(ask->db, db) == 0 &&
-            strcmp(ask->moment, moment) == 0)
+        if (ask->verb == verb && strcmp(ask->words, words) == 0)
             return ask;
     }
     return NULL;
 }
 
-void waker_ask(struct waker *w, struct waker_guest *guest, const char *kind, const char *name, const char *db,
-               const char *moment)
+/* True when nobody had asked before. */
+static bool put_question(struct waker *w, struct waker_guest *guest, enum verb verb, const char *words)
 {
-    struct waker_ask *ask = ask_find(w, kind, name, db, moment);
+    struct waker_ask *ask = ask_find(w, verb, words);
+    bool fresh = ask == NULL;
 
-    if (ask == NULL) {
+    if (fresh) {
         ask = xcalloc(1, sizeof(*ask));
-        *ask = (struct waker_ask){ .waker = w,
-                                   .r = ++w->last_r,
-                                   .kind = xstrdup(kind),
-                                   .name = xstrdup(name),
-                                   .db = xstrdup(db),
-                                   .moment = xstrdup(moment) };
+        *ask = (struct waker_ask){ .waker = w, .verb = verb, .r = ++w->last_r, .words = xstrdup(words) };
         list_init(&ask->guests);
         list_push_back(&w->asks, &ask->link);
-        say_wake(w, ask);
+        say_ask(w, ask);
     }
     guest->ask = ask;
     list_push_back(&ask->guests, &guest->link);
+    return fresh;
 }
 
+void waker_wake(struct waker *w, struct waker_guest *guest, const char *kind, const char *name,
+                const char *db, const char *moment, bool pooled)
+{
+    auto_free char *n = encode(name), *d = encode(db), *m = encode(moment);
+    auto_free char *words = xasprintf("%s %s %s %s %s", kind, n, d, m, pooled ? "pooled" : "-");
+
+    (void)put_question(w, guest, WAKE, words);
+}
+
+void waker_find(struct waker *w, struct waker_guest *guest, const char *name)
+{
+    auto_free char *words = encode(name);
+
+    (void)put_question(w, guest, FIND, words);
+}
+
+bool waker_look(struct waker *w, struct waker_guest *guest, const char *ep)
+{
+    return put_question(w, guest, LOOK, ep != NULL ? ep : "-");
+}
+
+/* A LOOK stays, though nobody waits for it: there is never a second one beside it. */
 void waker_leave(struct waker_guest *guest)
 {
     struct waker_ask *ask = guest->ask;
@@ -157,17 +199,18 @@ void waker_leave(struct waker_guest *guest)
 
     list_remove(&guest->link); /* also from the list of those who are being answered */
     guest->ask = NULL;
-    if (ask == NULL)
+    if (ask == NULL || !list_is_empty(&ask->guests) || ask->verb == LOOK)
         return;
-    if (!list_is_empty(&ask->guests))
-        return;
-    line = xasprintf("CANCEL %" PRIu64 "\n", ask->r);
-    say(ask->waker, line);
+    if (ask->verb == WAKE) {
+        line = xasprintf("CANCEL %" PRIu64 "\n", ask->r);
+        say(ask->waker, line);
+    }
     ask_free(ask);
 }
 
-/* Everybody who asked r is told.  The question is closed first: guests may ask the next one from inside. */
-static void answer(struct waker *w, uint64_t r, const char *ep, const struct wire_error *error)
+/* Everybody who asked r, by one of these verbs, is told.  The question is closed first: guests may ask the
+ * next one from inside. */
+static void answer(struct waker *w, uint64_t r, unsigned verbs, const struct waker_answer *what)
 {
     struct waker_ask *ask = NULL;
     struct list guests;
@@ -175,7 +218,7 @@ static void answer(struct waker *w, uint64_t r, const char *ep, const struct wir
     for (struct list *l = w->asks.next; l != &w->asks && ask == NULL; l = l->next)
         if (LIST_OWNER(l, struct waker_ask, link)->r == r)
             ask = LIST_OWNER(l, struct waker_ask, link);
-    if (ask == NULL)
+    if (ask == NULL || !(ask->verb & verbs))
         return; /* cancelled */
     list_init(&guests);
     list_take_all(&guests, &ask->guests);
@@ -186,7 +229,7 @@ static void answer(struct waker *w, uint64_t r, const char *ep, const struct wir
         struct waker_guest *guest = LIST_OWNER(guests.next, struct waker_guest, link);
 
         list_remove(&guest->link);
-        w->ops->answer(guest, ep, error);
+        w->ops->answer(guest, what);
     }
 }
 
@@ -209,23 +252,34 @@ static bool word_u64(const char *word, uint64_t *ret)
     return true;
 }
 
+/* In hexadecimal. */
+static bool word_bytes(const char *word, uint8_t *ret, size_t len)
+{
+    if (strlen(word) != 2 * len || strspn(word, "0123456789abcdef") != 2 * len)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        sscanf(word + 2 * i, "%2hhx", &ret[i]);
+    return true;
+}
+
 static bool word_endpoint(const char *word)
 {
     return id_is_valid(word);
 }
 
-/* OK R EP G SOCKET MAX */
+/* OK R EP G SOCKET MAX POOLER */
 static bool line_ok(struct waker *w, const struct line *l)
 {
     auto_free char *socket = text_url_decode(l->words[4], strlen(l->words[4]));
+    auto_free char *pooler = text_url_decode(l->words[6], strlen(l->words[6]));
     uint64_t r, g;
     int64_t max;
 
     if (!word_u64(l->words[1], &r) || !word_endpoint(l->words[2]) || !word_u64(l->words[3], &g) ||
-        socket == NULL || !text_to_i64(l->words[5], 1, SEATS_MAX, &max))
+        socket == NULL || !text_to_i64(l->words[5], 1, SEATS_MAX, &max) || pooler == NULL)
         return false;
-    w->ops->learn(w->arg, l->words[2], g, socket, (int)max);
-    answer(w, r, l->words[2], NULL);
+    w->ops->learn(w->arg, l->words[2], g, socket, (int)max, strcmp(l->words[6], "-") != 0 ? pooler : NULL);
+    answer(w, r, WAKE, &(struct waker_answer){ .ep = l->words[2] });
     return true;
 }
 
@@ -241,7 +295,7 @@ static bool line_err(struct waker *w, const struct line *l)
         hint == NULL)
         return false;
     wire_error_set(&error, l->words[2], strcmp(l->words[4], "-") != 0 ? hint : NULL, "%s", message);
-    answer(w, r, NULL, &error);
+    answer(w, r, WAKE | FIND, &(struct waker_answer){ .error = &error });
     return true;
 }
 
@@ -254,7 +308,20 @@ static bool line_hold(struct waker *w, const struct line *l)
         return false;
     active = w->ops->hold(w->arg, l->words[1], g);
     if (active >= 0)
-        say_held(w, l->words[1], g, active);
+        say_active(w, "HELD", l->words[1], g, active);
+    return true;
+}
+
+static bool line_park(struct waker *w, const struct line *l)
+{
+    uint64_t g;
+
+    bool whole = strcmp(l->words[3], "all") == 0;
+
+    if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g) ||
+        (!whole && strcmp(l->words[3], "-") != 0))
+        return false;
+    w->ops->park(w->arg, l->words[1], g, whole);
     return true;
 }
 
@@ -282,23 +349,191 @@ static bool line_drop(struct waker *w, const struct line *l)
 {
     if (!word_endpoint(l->words[1]))
         return false;
-    w->ops->gone(w->arg, l->words[1], UINT64_MAX);
+    w->ops->drop(w->arg, l->words[1]);
     return true;
 }
+
+/* --- the directory
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* DIRECTORY KEY */
+static bool line_directory(struct waker *w, const struct line *l)
+{
+    uint8_t key[CRYPT_KEY_SIZE];
+
+    if (!word_bytes(l->words[1], key, sizeof(key)))
+        return false;
+    directory_renew(w->directory, key);
+    explicit_bzero(key, sizeof(key));
+    return true;
+}
+
+static bool line_complete(struct waker *w, const struct line *l)
+{
+    (void)l;
+    directory_complete(w->directory);
+    return true;
+}
+
+static bool line_forget(struct waker *w, const struct line *l)
+{
+    if (!word_endpoint(l->words[1]))
+        return false;
+    directory_forget(w->directory, l->words[1]);
+    return true;
+}
+
+static void pending_end(struct waker *w)
+{
+    struct pending p = w->pending;
+
+    if (p.left > 0)
+        return;
+    w->pending = (struct pending){ .entry = NULL };
+    if (p.r == 0) {
+        directory_put(w->directory, p.entry);
+        return;
+    }
+    answer(w, p.r, FIND, &(struct waker_answer){ .found = p.entry });
+    directory_entry_free(p.entry);
+}
+
+/* A line of it is missing.  What was known of the endpoint holds; who asked is told. */
+static void pending_drop(struct waker *w)
+{
+    struct pending p = w->pending;
+    struct wire_error error;
+
+    w->pending = (struct pending){ .entry = NULL };
+    if (p.entry == NULL)
+        return;
+    log_event(LOG_WARN, "waker", "mered did not send all roles of an endpoint; what was known holds", "ep",
+              directory_entry_id(p.entry), NULL);
+    wire_error_set(&error, "58000", "Try again; the log of mere-proxy says more.",
+                   "the control plane gave half an answer");
+    if (p.r != 0)
+        answer(w, p.r, FIND, &(struct waker_answer){ .error = &error });
+    directory_entry_free(p.entry);
+}
+
+/* Id, number of logins, addresses and what it does with idle sessions, from word i on. */
+static bool pending_begin(struct waker *w, const struct line *l, size_t i, uint64_t r)
+{
+    const char *ips = l->words[i + 2];
+    bool parks = strcmp(l->words[i + 3], "park") == 0;
+    int64_t n;
+
+    if (!word_endpoint(l->words[i]) || !text_to_i64(l->words[i + 1], 0, DIRECTORY_LOGINS_MAX, &n) ||
+        (!parks && strcmp(l->words[i + 3], "-") != 0))
+        return false;
+    w->pending = (struct pending){
+        .entry = directory_entry_new(l->words[i], strcmp(ips, "-") != 0 ? ips : NULL, parks),
+        .left = n,
+        .r = r,
+    };
+    pending_end(w);
+    return true;
+}
+
+/* ENDPOINT EP N IPS PARK */
+static bool line_endpoint(struct waker *w, const struct line *l)
+{
+    return pending_begin(w, l, 1, 0);
+}
+
+/* FOUND R NAME N IPS PARK */
+static bool line_found(struct waker *w, const struct line *l)
+{
+    uint64_t r;
+
+    return word_u64(l->words[1], &r) && r > 0 && pending_begin(w, l, 2, r);
+}
+
+/* LOGIN ROLE VERIFIER UNTIL */
+static bool line_login(struct waker *w, const struct line *l)
+{
+    auto_free char *role = text_url_decode(l->words[1], strlen(l->words[1]));
+    auto_free char *verifier = text_url_decode(l->words[2], strlen(l->words[2]));
+    bool has_one = strcmp(l->words[2], "-") != 0;
+    int64_t until = INT64_MAX;
+    int rc;
+
+    if (w->pending.entry == NULL || role == NULL || verifier == NULL ||
+        (strcmp(l->words[3], "-") != 0 && !text_to_i64(l->words[3], INT64_MIN, INT64_MAX, &until)))
+        return false;
+    rc = directory_entry_add(w->pending.entry, role, has_one ? verifier : NULL, until);
+    explicit_bzero(verifier, strlen(verifier));
+    if (rc < 0)
+        log_event(LOG_WARN, "waker", "cannot read the verifier of a role; it cannot log in", "ep",
+                  directory_entry_id(w->pending.entry), "role", role, NULL);
+    w->pending.left--;
+    pending_end(w);
+    return true;
+}
+
+static bool line_looked(struct waker *w, const struct line *l)
+{
+    uint64_t r;
+
+    if (!word_u64(l->words[1], &r))
+        return false;
+    answer(w, r, LOOK, &(struct waker_answer){ .ep = NULL });
+    return true;
+}
+
+/* --- the certificate
+ * --- */
+
+static void drop_passed(struct waker *w)
+{
+    for (size_t i = 0; i < PASSED; i++)
+        fd_close(&w->passed[i]);
+}
+
+/* CERT; both descriptors came with it. */
+static bool line_cert(struct waker *w, const struct line *l)
+{
+    (void)l;
+    if (w->passed[0] < 0 || w->passed[1] < 0)
+        return false;
+    w->ops->certificate(w->arg, w->passed[0], w->passed[1]);
+    drop_passed(w);
+    return true;
+}
+
+/* --- all lines
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static const char LOGIN[] = "LOGIN";
 
 static const struct {
     const char *word;
     size_t n; /* words in all */
     bool (*fn)(struct waker *w, const struct line *l);
 } LINES[] = {
-    { "OK", 6, line_ok },     { "ERR", 5, line_err },         { "HOLD", 3, line_hold },
-    { "GONE", 3, line_gone }, { "RELEASE", 3, line_release }, { "DROP", 2, line_drop },
+    { "OK", 7, line_ok },
+    { "ERR", 5, line_err },
+    { "HOLD", 3, line_hold },
+    { "PARK", 4, line_park },
+    { "GONE", 3, line_gone },
+    { "RELEASE", 3, line_release },
+    { "DROP", 2, line_drop },
+    { "DIRECTORY", 2, line_directory },
+    { "ENDPOINT", 5, line_endpoint },
+    { LOGIN, 4, line_login },
+    { "FORGET", 2, line_forget },
+    { "COMPLETE", 1, line_complete },
+    { "LOOKED", 2, line_looked },
+    { "FOUND", 6, line_found },
+    { "CERT", 1, line_cert },
 };
 
-/* Cuts text at single blanks, in place. */
-static void split(char *text, struct line *ret)
+/* Cuts text at single blanks, in place.  No words at all: too many, or a NUL, behind which nothing would be
+ * seen. */
+static void split(char *text, size_t len, struct line *ret)
 {
-    char *save = text;
+    char *save = strlen(text) == len ? text : NULL;
 
     ret->n = 0;
     while (save != NULL && ret->n < WORDS_MAX)
@@ -307,11 +542,13 @@ static void split(char *text, struct line *ret)
         ret->n = 0;
 }
 
-static void take_line(struct waker *w, char *text)
+static void take_line(struct waker *w, char *text, size_t len)
 {
     struct line line;
 
-    split(text, &line);
+    split(text, len, &line);
+    if (line.n == 0 || strcmp(line.words[0], LOGIN) != 0)
+        pending_drop(w);
     for (size_t i = 0; line.n > 0 && i < N_ELEMENTS(LINES); i++) {
         if (strcmp(LINES[i].word, line.words[0]) != 0)
             continue;
@@ -319,6 +556,7 @@ static void take_line(struct waker *w, char *text)
             return;
         break;
     }
+    pending_drop(w);
     log_event(LOG_WARN, "waker", "cannot read a line from mered; skipped", "word",
               line.n > 0 ? line.words[0] : NULL, NULL);
 }
@@ -326,19 +564,24 @@ static void take_line(struct waker *w, char *text)
 /* The whole lines in w->in.  A callback never ends the connection, so w->in stays ours throughout. */
 static void take_lines(struct waker *w)
 {
-    size_t done = 0;
+    size_t done = 0, len;
     char *end;
 
     while ((end = memchr(w->in.data + done, '\n', w->in.len - done)) != NULL) {
+        len = (size_t)(end - w->in.data) - done;
+        if (len >= WAKER_LINE_MAX)
+            break;
         *end = '\0';
-        take_line(w, w->in.data + done);
-        done = (size_t)(end - w->in.data) + 1;
+        take_line(w, w->in.data + done, len);
+        done += len + 1;
     }
     buf_consume(&w->in, done);
-    if (w->in.len == 0)
+    if (w->in.len == 0) {
         buf_fini(&w->in);
-    if (w->in.len >= WAKER_LINE_MAX)
-        disconnect(w, "mered sent a line without end");
+        drop_passed(w); /* they are of no line to come */
+    }
+    if (end != NULL || w->in.len >= WAKER_LINE_MAX)
+        disconnect(w, "mered sent a line that is too long");
 }
 
 /* --- the connection
@@ -349,9 +592,35 @@ static void disconnect(struct waker *w, const char *why)
     log_event(LOG_WARN, "waker", "the wake socket is lost; sessions go on", "reason", why, NULL);
     stream_close(&w->stream);
     buf_fini(&w->in);
+    directory_entry_free(TAKE(w->pending.entry)); /* who asked asks again */
+    drop_passed(w);
     w->backoff_ms = BACKOFF_MIN_MS;
     loop_timer_set(w->retry, w->backoff_ms);
     w->ops->lost(w->arg);
+}
+
+/* A read that takes descriptors along.  The kernel never gives those of two lines at once. */
+static ssize_t read_with_passed(struct waker *w, char *data, size_t len)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(w->passed))];
+    } control;
+    struct iovec iov = { data, len };
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
+                          .msg_control = control.bytes,
+                          .msg_controllen = sizeof(control.bytes) };
+    ssize_t n = recvmsg(w->stream.fd, &msg, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        drop_passed(w);
+        memcpy(w->passed, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    }
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EINTR ? STREAM_AGAIN : STREAM_FAILED;
 }
 
 static void on_wake_socket(void *arg, int fd, unsigned events)
@@ -365,7 +634,7 @@ static void on_wake_socket(void *arg, int fd, unsigned events)
         disconnect(w, "cannot write");
         return;
     }
-    n = stream_read(&w->stream, chunk, sizeof(chunk));
+    n = read_with_passed(w, chunk, sizeof(chunk));
     if (n == STREAM_END || n == STREAM_FAILED) {
         disconnect(w, "mered closed it");
         return;
@@ -399,7 +668,7 @@ static void try_connect(void *arg)
 }
 
 struct waker *waker_new(struct loop *l, const char *path, const char *host, int port,
-                        const struct waker_ops *ops, void *arg)
+                        struct directory *directory, const struct waker_ops *ops, void *arg)
 {
     struct waker *w = xcalloc(1, sizeof(*w));
 
@@ -407,9 +676,11 @@ struct waker *waker_new(struct loop *l, const char *path, const char *host, int 
                          .path = path,
                          .host = encode(host),
                          .port = port,
+                         .directory = directory,
                          .ops = ops,
                          .arg = arg,
-                         .stream = { .fd = -1 } };
+                         .stream = { .fd = -1 },
+                         .passed = { -1, -1 } };
     list_init(&w->asks);
     /* anywhere in the lower half of what a number may be: an answer to an earlier proxy fits none of ours */
     crypt_random(&w->last_r, sizeof(w->last_r));
@@ -428,6 +699,8 @@ void waker_free(struct waker *w)
         ask_free(LIST_OWNER(w->asks.next, struct waker_ask, link));
     stream_close(&w->stream);
     buf_fini(&w->in);
+    directory_entry_free(w->pending.entry);
+    drop_passed(w);
     loop_timer_del(w->retry);
     free(w->host);
     free(w);

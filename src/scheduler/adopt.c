@@ -3,6 +3,7 @@
  */
 #include "scheduler/internal.h"
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -52,6 +53,7 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     supervise_join_group(c); /* we may have ended between its spawn and that */
     if (was_let_in(c, b, e) && status == PG_STATUS_READY) {
         compute_found(c, COMPUTE_RUNNING);
+        cgroup_favour(c->id, false);
         idle_begin(&c->idle, clock_wall_us());
         supervise_look_at(c, 1000);
     } else if (status == PG_STATUS_STOPPING || (status == PG_STATUS_NONE && was_up(e)) ||

@@ -10,18 +10,31 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "pg/scram.h"
 
 #include <stdio.h>
 #include <string.h>
 
 struct sync {
+    struct sched *s;
+    struct arena *a;
     const char *branch_id;
     const struct pg_catalog *cat;
     struct role *roles;
     struct database *dbs;
     size_t n_roles, n_dbs;
+    struct weighed *weighed;
     struct dbc *c; /* in a write transaction; NULL: only counts */
     int n_changes;
+    bool missed; /* a row was changed after its password was weighed: the next look sees to it */
+};
+
+/* A stored password whose role has another verifier in Postgres: is it still the one? */
+struct weighed {
+    struct weighed *next;
+    const char *name;
+    int64_t updated_at; /* of the row that has it */
+    bool fits;
 };
 
 static bool is_in(const char *state, const char *wanted)
@@ -66,23 +79,88 @@ static bool role_is_known(const struct sync *y, const char *name)
 
 static bool needs_password(const struct role *r, const struct pg_catalog_role *is)
 {
-    return is_in(r->state, "inherited") && r->sealed && !is->no_login;
+    return is_in(r->state, "inherited") && r->verifier && !is->no_login;
+}
+
+/* What we cannot open is as good as another one: it is replaced. */
+static bool has_verifier(const struct sync *y, const struct role *r, const char *verifier)
+{
+    struct err ignored = ERR_INIT;
+    const char *ours;
+    if (secret_open_verifier(y->s, y->a, r, &ours, &ignored) < 0)
+        return false;
+    return ours && verifier ? strcmp(ours, verifier) == 0 : !ours && !verifier;
+}
+
+/* May take long, where whoever set the password has asked for many iterations. */
+static void weigh_role(struct sync *y, const struct role *r, const struct pg_catalog_role *is)
+{
+    struct scram_verifier v;
+    struct err ignored = ERR_INIT;
+    const char *plain;
+    if (!r->sealed || is_wish(r->state) || needs_password(r, is) || has_verifier(y, r, is->verifier))
+        return;
+    struct weighed *w = arena_alloc(y->a, sizeof(*w));
+    *w = (struct weighed){ .next = y->weighed, .name = r->name, .updated_at = r->updated_at };
+    w->fits = is->verifier && scram_verifier_parse(is->verifier, &v, &ignored) == 0 &&
+              secret_open(y->s, y->a, r, &plain, &ignored) == 0 && scram_verifier_fits(&v, plain);
+    y->weighed = w;
+}
+
+static void weigh_passwords(struct sync *y)
+{
+    for (size_t i = 0; i < y->n_roles; i++) {
+        const struct pg_catalog_role *is = role_in_catalog(y->cat, y->roles[i].name);
+        if (is)
+            weigh_role(y, &y->roles[i], is);
+    }
+}
+
+static const struct weighed *find_weighed(const struct sync *y, const struct role *r)
+{
+    for (const struct weighed *w = y->weighed; w; w = w->next)
+        if (strcmp(w->name, r->name) == 0 && w->updated_at == r->updated_at)
+            return w;
+    return NULL;
+}
+
+/* The password was changed by SQL: a stored one that is not it any more is worth nothing. */
+static int take_password(struct sync *y, struct role *r, const struct pg_catalog_role *is, struct err *err)
+{
+    const struct weighed *w = find_weighed(y, r);
+    if (r->sealed && !w) {
+        y->missed = true;
+        return 0;
+    }
+    if (r->sealed && !w->fits) {
+        r->sealed = NULL;
+        r->sealed_len = 0;
+    }
+    r->verifier = NULL;
+    r->verifier_len = 0;
+    return is->verifier ? secret_seal_verifier(y->s, y->a, r->branch_id, r->name, is->verifier, r, err) : 0;
 }
 
 static int sync_role(struct sync *y, const struct role *r, struct err *err)
 {
     const struct pg_catalog_role *is = role_in_catalog(y->cat, r->name);
     struct role now = *r;
-    if (is_wish(r->state) || (is && needs_password(r, is)) ||
-        (is && is_in(r->state, "ready") && r->no_login == is->no_login))
+    if (is_wish(r->state) || (is && needs_password(r, is)))
+        return 0;
+    bool same_password = is && has_verifier(y, r, is->verifier);
+    if (is && is_in(r->state, "ready") && r->no_login == is->no_login && r->valid_until == is->valid_until &&
+        same_password)
         return 0;
     y->n_changes++;
     if (!y->c)
         return 0;
     if (!is)
         return role_delete(y->c, r, err);
+    if (!same_password && take_password(y, &now, is, err) < 0)
+        return -1;
     now.state = "ready";
     now.no_login = is->no_login;
+    now.valid_until = is->valid_until;
     now.updated_at = clock_wall_us();
     return role_update(y->c, &now, err);
 }
@@ -92,6 +170,7 @@ static int add_role(struct sync *y, const struct pg_catalog_role *is, struct err
     int64_t now = clock_wall_us();
     struct role r = { .branch_id = y->branch_id,
                       .name = is->name,
+                      .valid_until = is->valid_until,
                       .no_login = is->no_login,
                       .state = "ready",
                       .created_at = now,
@@ -99,7 +178,11 @@ static int add_role(struct sync *y, const struct pg_catalog_role *is, struct err
     if (role_is_known(y, is->name) || !can_be_named(is->name))
         return 0;
     y->n_changes++;
-    return y->c ? role_insert(y->c, &r, err) : 0;
+    if (!y->c)
+        return 0;
+    if (is->verifier && secret_seal_verifier(y->s, y->a, y->branch_id, r.name, is->verifier, &r, err) < 0)
+        return -1;
+    return role_insert(y->c, &r, err);
 }
 
 /* ---- databases ---- */
@@ -196,7 +279,7 @@ int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct
                  char mark[PG_CATALOG_MARK_SIZE], struct err *err)
 {
     struct pg_catalog cat;
-    struct sync y = { .branch_id = branch_id, .cat = &cat };
+    struct sync y = { .s = s, .a = a, .branch_id = branch_id, .cat = &cat };
     if (pg_admin_catalog(admin, a, &cat, err) < 0)
         return -1;
     {
@@ -206,6 +289,7 @@ int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct
     }
     if (give_passwords(s, a, &y, admin, err) < 0)
         return -1;
+    weigh_passwords(&y);
     CRASH_POINT("catalog.read");
     /* Most of the time nothing is different, and nobody has to wait for the disk. */
     if (compare(&y, err) < 0)
@@ -221,6 +305,7 @@ int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct
         log_event(LOG_INFO, "catalog", "roles and databases are those of the compute", "br", branch_id,
                   "changes", n, NULL);
     }
-    memcpy(mark, cat.mark, sizeof(cat.mark));
+    if (!y.missed)
+        memcpy(mark, cat.mark, sizeof(cat.mark));
     return 0;
 }

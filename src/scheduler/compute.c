@@ -75,6 +75,11 @@ static bool is_starting(enum compute_state st)
     return st == COMPUTE_PREPARING || st == COMPUTE_STARTING;
 }
 
+bool compute_has_served(enum compute_state st)
+{
+    return st == COMPUTE_RUNNING || st == COMPUTE_DRAINING || st == COMPUTE_STOPPING;
+}
+
 static void log_change(const struct compute *c, enum compute_state from, const char *reason)
 {
     auto_free char *gen = xasprintf("%" PRId64, c->generation);
@@ -82,6 +87,20 @@ static void log_change(const struct compute *c, enum compute_state from, const c
     log_event(c->state == COMPUTE_FAILED ? LOG_WARN : LOG_INFO, "compute", reason, "ep", c->id, "from",
               STATE_NAMES[from], "to", STATE_NAMES[c->state], "gen", gen, "ms", ms, "error",
               c->state == COMPUTE_FAILED ? c->error : NULL, NULL);
+}
+
+static void measure_phase(struct compute *c, enum compute_state from)
+{
+    int64_t now = clock_mono_ms(), since = c->state_since_ms;
+    struct start_phases *p = &c->phases;
+    if (c->state == COMPUTE_PREPARING)
+        *p = (struct start_phases){ .wait = c->wake_started_ms ? now - c->wake_started_ms : 0 };
+    if (from == COMPUTE_PREPARING)
+        p->prepare = now - since;
+    if (from == COMPUTE_STARTING) {
+        p->recover = (p->up_ms ? p->up_ms : now) - since;
+        p->ready = p->up_ms ? now - p->up_ms : 0;
+    }
 }
 
 void compute_event(struct compute *c, enum compute_event ev)
@@ -97,12 +116,15 @@ void compute_event(struct compute *c, enum compute_event ev)
     c->state = t->next;
     log_change(c, from, t->reason);
     if (from != t->next) {
+        measure_phase(c, from);
         s->n_starting += is_starting(t->next) - is_starting(from);
         c->state_since_ms = clock_mono_ms();
         loop_timer_clear(c->timer);
     }
     if (t->act)
         t->act(c);
+    if (compute_has_served(from) != compute_has_served(t->next))
+        follow_changed(c);
     ops_compute_changed(c);
     compute_step(c);
     if ((is_starting(from) && !is_starting(t->next)) || t->next == COMPUTE_STOPPED)
@@ -227,6 +249,7 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
     int64_t seconds =
         e->suspend_timeout_seconds == 0 ? s->info.suspend_default_seconds : e->suspend_timeout_seconds;
     c->suspend_timeout_ms = seconds < 0 ? -1 : seconds * 1000;
+    c->parks = e->park_sessions;
     return c;
 }
 
@@ -254,14 +277,12 @@ static void free_one(struct compute *c, void *arg)
     fd_close(&c->pidfd);
     fd_close(&c->lock_fd);
     pg_admin_close(c->admin);
+    pooler_free(c->pooler);
     loop_timer_del(c->timer);
     loop_timer_del(c->idle_timer);
     loop_timer_del(c->gone_timer);
-    while (c->waiters) {
-        struct waiter *w = c->waiters;
-        c->waiters = w->next;
-        free(w);
-    }
+    waiters_drop(&c->waiters);
+    waiters_drop(&c->lookers);
     arena_free(c->start_arena);
     free(c);
 }

@@ -12,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CERTIFICATE_DAYS 3650
-
 /* What is there before anything else: of the file system's making, or of a first start that ended at once. */
 static bool counts_as_nothing(const char *name)
 {
@@ -121,7 +119,7 @@ int datadir_secret(struct arena *a, struct datadir *d, struct db *db, struct err
 {
     struct err why = ERR_INIT;
     struct role r;
-    const char *path = arena_printf(a, "%s/secret.key", d->path), *plain;
+    const char *path = arena_printf(a, "%s/secret.key", d->path);
     char *data;
     size_t len;
     bool found;
@@ -138,7 +136,7 @@ int datadir_secret(struct arena *a, struct datadir *d, struct db *db, struct err
     if (err->code == ERR_TOO_LARGE || len != sizeof(d->secret))
         return err_set(err, ERR_PRECONDITION, "%s is damaged, and without it " SECRET_WANTED, path);
     memcpy(d->secret, data, sizeof(d->secret));
-    if (found && secret_open_with(d->secret, a, &r, &plain, &why) < 0)
+    if (found && secret_try(d->secret, a, &r, &why) < 0)
         return err_set(err, ERR_PRECONDITION, "%s is another key, with which " SECRET_WANTED, path);
     return 0;
 }
@@ -149,28 +147,4 @@ int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct 
     if (make_dir(a, path, err) < 0 || fs_realpath(a, path, &ret->path, err) < 0 || take_lock(a, ret, err) < 0)
         return -1;
     return read_admin_key(a, ret, err);
-}
-
-/* Here, where it can be said; mere-proxy would only end over it. */
-static int check_readable(const char *path, struct err *err)
-{
-    auto_fd fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    char byte;
-    ssize_t n = fd < 0 ? -1 : read(fd, &byte, 1);
-    if (n == 1)
-        return 0;
-    return err_set(err, ERR_PRECONDITION, "cannot read %s, which mere-proxy needs for TLS: %s", path,
-                   n < 0 ? strerror(errno) : "it is empty");
-}
-
-int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key,
-                        const char *const *names, size_t n_names, struct err *err)
-{
-    if (!cert != !key)
-        return err_set(err, ERR_INVALID, "tls-cert and tls-key go together; only one of them was given");
-    d->tls_cert = cert ? cert : arena_printf(a, "%s/tls.crt", d->path);
-    d->tls_key = key ? key : arena_printf(a, "%s/tls.key", d->path);
-    if (cert || (fs_exists(d->tls_cert) && fs_exists(d->tls_key)))
-        return check_readable(d->tls_cert, err) < 0 ? -1 : check_readable(d->tls_key, err);
-    return crypt_make_certificate(d->tls_cert, d->tls_key, names, n_names, CERTIFICATE_DAYS, err);
 }

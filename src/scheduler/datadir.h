@@ -1,5 +1,5 @@
 /*
- * datadir.h - the data directory of mered: its lock, its keys, its certificate
+ * datadir.h - the data directory of mered: its lock, its keys
  */
 #ifndef MERE_DATADIR_H
 #define MERE_DATADIR_H
@@ -14,7 +14,6 @@ struct datadir {
     const char *admin_key;
     const char *admin_key_path;
     uint8_t secret[32]; /* of datadir_secret */
-    const char *tls_cert, *tls_key;
 };
 
 /*
@@ -27,8 +26,5 @@ int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct 
  * and the key is gone or another one: a new key would leave them unreadable for good.
  */
 int datadir_secret(struct arena *a, struct datadir *d, struct db *db, struct err *err) MUST_CHECK;
-/* The certificate of mere-proxy: the user's when given, else one made here for these names. */
-int datadir_certificate(struct arena *a, struct datadir *d, const char *cert, const char *key,
-                        const char *const *names, size_t n_names, struct err *err) MUST_CHECK;
 
 #endif

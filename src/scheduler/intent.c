@@ -12,6 +12,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define SUSPEND_MAX_SECONDS 604800
@@ -54,6 +55,43 @@ int intent_check_name(const char *name, size_t max, const char *pointer, const c
                          "without invisible characters",
                          what, max);
     return 0;
+}
+
+int intent_check_branch_name(const char *name, const char *pointer, struct err *err)
+{
+    if (!name)
+        return 0;
+    if (intent_check_name(name, 256, pointer, "a branch name", err) < 0)
+        return -1;
+    if (id_looks_like_branch(name))
+        return err_field(err, ERR_INVALID, pointer, "a branch name may not look like a branch id");
+    return 0;
+}
+
+int intent_check_branch_name_free(struct dbc *c, const char *project_id, const char *name,
+                                  const char *pointer, struct err *err)
+{
+    bool taken;
+    if (!name)
+        return 0;
+    if (branch_name_is_taken(c, project_id, name, &taken, err) < 0)
+        return -1;
+    if (taken)
+        return err_field(err, ERR_CONFLICT, pointer,
+                         "branch already exists; branch_name:\"%s\"; nothing was changed", name);
+    return 0;
+}
+
+int intent_point_here(struct err *err, const struct intent_pointer *table, size_t n)
+{
+    static const char PREFIX[] = "/branch/";
+    auto_free char *was = xstrdup(err->pointer);
+    const char *is = text_starts_with(was, PREFIX) ? was + strlen(PREFIX) - 1 : was;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(was, table[i].in_branch) == 0)
+            is = table[i].here;
+    snprintf(err->pointer, sizeof(err->pointer), "%s", is);
+    return -1;
 }
 
 int intent_check_role_name(const char *name, const char *pointer, struct err *err)
@@ -181,6 +219,8 @@ static void apply_spec(struct endpoint *e, const struct endpoint_spec *spec)
         e->name = spec->name;
     if (spec->disabled >= 0)
         e->disabled = spec->disabled;
+    if (spec->park_sessions >= 0)
+        e->park_sessions = spec->park_sessions;
     if (e->min_cu > e->max_cu && spec->min_cu == 0)
         e->min_cu = e->max_cu;
     if (e->min_cu > e->max_cu)
@@ -249,10 +289,12 @@ int intent_new_role(struct sched *s, struct arena *a, const struct project *p, c
                           .state = "creating",
                           .created_at = now,
                           .updated_at = now };
-    const char *kept;
-    *ret_plain = kept = no_login ? NULL : id_password(a);
-    /* A password that is not to be stored is not even stored until the role is made: its verifier is. */
-    if (kept && !p->store_passwords && crypt_scram_verifier(a, *ret_plain, &kept, err) < 0)
+    const char *verifier;
+    *ret_plain = no_login ? NULL : id_password(a);
+    if (no_login)
+        return 0;
+    if (crypt_scram_verifier(a, *ret_plain, &verifier, err) < 0 ||
+        secret_seal_verifier(s, a, branch_id, name, verifier, ret, err) < 0)
         return -1;
-    return no_login ? 0 : secret_seal(s, a, branch_id, name, kept, ret, err);
+    return p->store_passwords ? secret_seal(s, a, branch_id, name, *ret_plain, ret, err) : 0;
 }

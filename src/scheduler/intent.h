@@ -47,6 +47,7 @@ struct endpoint_spec {
     const char *pg_settings;         /* JSON object or NULL */
     const char *preload_libraries;   /* JSON object or NULL, its shape checked */
     int disabled;                    /* -1 = not given */
+    int park_sessions;               /* likewise */
 };
 
 struct project_spec {

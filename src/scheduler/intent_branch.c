@@ -28,10 +28,8 @@ static int check_endpoints(const struct branch_spec *spec, struct err *err)
 
 static int check_spec(const struct branch_spec *spec, struct err *err)
 {
-    if (spec->name && intent_check_name(spec->name, 256, "/branch/name", "a branch name", err) < 0)
+    if (intent_check_branch_name(spec->name, "/branch/name", err) < 0)
         return -1;
-    if (spec->name && id_looks_like_branch(spec->name))
-        return err_field(err, ERR_INVALID, "/branch/name", "a branch name may not look like a branch id");
     if (spec->parent_lsn != 0 && spec->parent_timestamp != 0)
         return err_field(err, ERR_INVALID, "/branch/parent_timestamp",
                          "parent_lsn and parent_timestamp exclude each other");
@@ -138,7 +136,10 @@ static int hold_moment(struct dbc *c, struct arena *a, const struct branch *pare
 
 int intent_reseal(void *arg, struct arena *a, const struct role *from, struct role *to, struct err *err)
 {
-    const char *plain;
+    const char *plain, *verifier;
+    if (secret_open_verifier(arg, a, from, &verifier, err) < 0 ||
+        (verifier && secret_seal_verifier(arg, a, to->branch_id, to->name, verifier, to, err) < 0))
+        return -1;
     if (!from->sealed)
         return 0;
     if (secret_open(arg, a, from, &plain, err) < 0)
@@ -168,6 +169,8 @@ static int renew(void *arg, struct arena *a, const struct role *from, struct rol
     to->state = fresh.state;
     to->sealed = fresh.sealed;
     to->sealed_len = fresh.sealed_len;
+    to->verifier = fresh.verifier;
+    to->verifier_len = fresh.verifier_len;
     one->role = to->name;
     one->next = r->list;
     r->list = one;

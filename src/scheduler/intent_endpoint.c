@@ -84,6 +84,7 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
         e->suspend_timeout_seconds = spec->suspend_timeout_seconds;
     e->pg_settings = spec->pg_settings ? spec->pg_settings : e->pg_settings;
     e->preload_libraries = spec->preload_libraries ? spec->preload_libraries : e->preload_libraries;
+    e->park_sessions = spec->park_sessions >= 0 ? spec->park_sessions == 1 : e->park_sessions;
     e->disabled = spec->disabled >= 0 ? spec->disabled == 1 : e->disabled;
     e->updated_at = clock_wall_us();
     bool take_in = !restart && !stop && !is_stopped(e);

@@ -25,6 +25,17 @@ int intent_check_preload(struct sched *s, const char *preload_libraries, int64_t
                          const char *pointer, struct err *err) MUST_CHECK;
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what,
                       struct err *err) MUST_CHECK;
+/* A branch name that is asked for; NULL is fine. */
+int intent_check_branch_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
+/* Nobody has it: ERR_CONFLICT; NULL is fine. */
+int intent_check_branch_name_free(struct dbc *c, const char *project_id, const char *name,
+                                  const char *pointer, struct err *err) MUST_CHECK;
+/* A pointer into a branch's body becomes one into another body: as the table says, else without "/branch".
+ * Returns -1. */
+struct intent_pointer {
+    const char *in_branch, *here;
+};
+int intent_point_here(struct err *err, const struct intent_pointer *table, size_t n);
 int intent_check_role_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
 int intent_check_database_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
 /* project (live) and branch (live) of a request, into the outcome. */
@@ -60,8 +71,8 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
 /* For role_copy_all; arg is the scheduler. */
 int intent_reseal(void *arg, struct arena *a, const struct role *from, struct role *to,
                   struct err *err) MUST_CHECK;
-/* A role row with a fresh password in *ret_plain; sealed in the row, or its verifier alone where the project
- * does not store passwords. */
+/* A role row with a fresh password in *ret_plain, which is sealed in the row where the project stores
+ * passwords; its verifier always is. */
 int intent_new_role(struct sched *s, struct arena *a, const struct project *p, const char *branch_id,
                     const char *name, bool no_login, struct role *ret, const char **ret_plain,
                     struct err *err) MUST_CHECK;

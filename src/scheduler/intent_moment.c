@@ -28,6 +28,7 @@ static int make_spec(struct sched *s, struct dbc *c, struct arena *a, const stru
             suspend < 0 || suspend > SUSPEND_MAX_SECONDS ? SUSPEND_MAX_SECONDS : suspend,
         .pg_settings = found ? writer.pg_settings : NULL,
         .disabled = -1,
+        .park_sessions = -1,
     };
     return 0;
 }

@@ -128,10 +128,8 @@ static int check_names(struct arena *a, const struct project_spec *spec, const c
 {
     *ret_database = spec->database_name ? spec->database_name : PG_TEMPLATE_DATABASE;
     *ret_role = spec->role_name ? spec->role_name : arena_printf(a, "%s_owner", *ret_database);
-    if (spec->branch_name &&
-        intent_check_name(spec->branch_name, 256, "/project/branch/name", "a branch name", err) < 0)
-        return -1;
-    if (intent_check_database_name(*ret_database, "/project/branch/database_name", err) < 0)
+    if (intent_check_branch_name(spec->branch_name, "/project/branch/name", err) < 0 ||
+        intent_check_database_name(*ret_database, "/project/branch/database_name", err) < 0)
         return -1;
     return intent_check_role_name(*ret_role, "/project/branch/role_name", err);
 }
@@ -164,10 +162,11 @@ int intent_project_create(struct sched *s, struct arena *a, const struct project
     if (db_write(s->env.db, &c, err) < 0 || project_insert(c, &ret->project, err) < 0 ||
         insert_root(c, a, ret, spec, err) < 0 ||
         insert_roles(s, c, a, ret, role, database, &plain, err) < 0 ||
-        intent_add_endpoint(
-            s, c, a, ret, &ret->project, ret->branch.id,
-            &(struct endpoint_spec){ .suspend_timeout_seconds = INTENT_UNSET, .disabled = -1 },
-            "/project/default_endpoint_settings", err) < 0 ||
+        intent_add_endpoint(s, c, a, ret, &ret->project, ret->branch.id,
+                            &(struct endpoint_spec){ .suspend_timeout_seconds = INTENT_UNSET,
+                                                     .disabled = -1,
+                                                     .park_sessions = -1 },
+                            "/project/default_endpoint_settings", err) < 0 ||
         intent_add_operation(c, a, ret, "create_timeline", "finished", ret->branch.id, NULL, NULL, err) < 0 ||
         intent_fill(s, c, a, ret, false, err) < 0)
         return -1;

@@ -13,29 +13,7 @@
 #include <string.h>
 
 #define RESTORE_WAIT_MS 8000 /* as of a fork */
-
-static int check_preserve_name(const struct restore_spec *spec, struct err *err)
-{
-    static const char POINTER[] = "/preserve_under_name";
-    if (!spec->preserve_name)
-        return 0;
-    if (intent_check_name(spec->preserve_name, 256, POINTER, "a branch name", err) < 0)
-        return -1;
-    if (id_looks_like_branch(spec->preserve_name))
-        return err_field(err, ERR_INVALID, POINTER, "a branch name may not look like a branch id");
-    return 0;
-}
-
-static int name_is_free(struct dbc *c, struct arena *a, const char *project_id, const char *name,
-                        struct err *err)
-{
-    struct branch taken;
-    struct err why = ERR_INIT;
-    if (!name || branch_get(c, a, project_id, name, &taken, &why) < 0)
-        return 0;
-    return err_field(err, ERR_CONFLICT, "/preserve_under_name",
-                     "branch already exists; branch_name:\"%s\"; nothing was changed", name);
-}
+#define NAME_POINTER    "/preserve_under_name"
 
 /* Where the state comes from.  A reset names nobody. */
 static int find_source(struct dbc *c, struct arena *a, const struct branch *target,
@@ -63,7 +41,7 @@ static int find_source(struct dbc *c, struct arena *a, const struct branch *targ
 static int check_target(struct dbc *c, const struct branch *target, const struct branch *source,
                         const struct restore_spec *spec, struct err *err)
 {
-    int64_t children;
+    int64_t children, held = 0;
     bool itself = strcmp(source->id, target->id) == 0, head = spec->lsn == 0 && spec->time_us == 0;
     if (target->is_protected)
         return err_set(err, ERR_INVALID,
@@ -75,7 +53,7 @@ static int check_target(struct dbc *c, const struct branch *target, const struct
                          "a branch is restored to a moment of its own past: give source_lsn or "
                          "source_timestamp; nothing was changed");
     if (itself && !spec->preserve_name)
-        return err_field(err, ERR_INVALID, "/preserve_under_name",
+        return err_field(err, ERR_INVALID, NAME_POINTER,
                          "a branch that is restored to its own past keeps its present under another name: "
                          "give preserve_under_name; nothing was changed");
     if ((spec->expires_at != INTENT_UNSET || spec->ttl_seconds != INTENT_UNSET) &&
@@ -85,10 +63,18 @@ static int check_target(struct dbc *c, const struct branch *target, const struct
     if (branch_count_children(c, target->id, &children, err) < 0)
         return -1;
     if (children > 0 && !spec->preserve_name)
-        return err_field(err, ERR_INVALID, "/preserve_under_name",
+        return err_field(err, ERR_INVALID, NAME_POINTER,
                          "branch \"%s\" has %" PRId64 " child branch%s, which stand on its present state: "
                          "give preserve_under_name to keep it for them; nothing was changed",
                          target->name, children, children == 1 ? "" : "es");
+    if (!spec->preserve_name &&
+        bookmark_count_held(c, target->id, target->parent_id ? target->parent_lsn : 0, &held, err) < 0)
+        return -1;
+    if (held > 0)
+        return err_field(err, ERR_INVALID, NAME_POINTER,
+                         "branch \"%s\" has %" PRId64 " bookmark%s that hold a place of its own history: "
+                         "give preserve_under_name to keep it for them; nothing was changed",
+                         target->name, held, held == 1 ? "" : "s");
     if (strcmp(source->state, "damaged") == 0)
         return err_field(err, ERR_DAMAGED, "/source_branch_id",
                          "branch \"%s\" is damaged and cannot be restored from", source->name);
@@ -103,7 +89,7 @@ static int load(struct dbc *c, struct arena *a, const char *project_id, const ch
         find_source(c, a, &out->branch, spec, ret_source, err) < 0 ||
         check_target(c, &out->branch, ret_source, spec, err) < 0)
         return -1;
-    return name_is_free(c, a, project_id, spec->preserve_name, err);
+    return intent_check_branch_name_free(c, project_id, spec->preserve_name, NAME_POINTER, err);
 }
 
 static int find_moment(struct sched *s, struct arena *a, const char *project_id, const char *branch,
@@ -136,12 +122,9 @@ static int insert_rows(struct sched *s, struct dbc *c, struct arena *a, const st
                                  .is_protected = -1 };
     struct branch target = out->branch;
     bool wait;
-    if (intent_insert_child(s, c, a, source, &child, moment, out, &wait, err) < 0) {
-        if (text_starts_with(err->pointer, "/branch/"))
-            memmove(err->pointer, err->pointer + strlen("/branch"),
-                    strlen(err->pointer) - strlen("/branch") + 1);
-        return -1;
-    }
+    static const struct intent_pointer HERE[] = { { "/branch/name", NAME_POINTER } };
+    if (intent_insert_child(s, c, a, source, &child, moment, out, &wait, err) < 0)
+        return intent_point_here(err, HERE, N_ELEMENTS(HERE));
     const char *made = out->branch.id;
     out->branch = target;
     return intent_add_operation(c, a, out, "restore_branch", "scheduling", target.id, NULL, made, err);
@@ -198,7 +181,7 @@ int intent_branch_restore(struct sched *s, struct arena *a, const char *project_
     if (spec->lsn != 0 && spec->time_us != 0)
         return err_field(err, ERR_INVALID, "/source_timestamp",
                          "source_lsn and source_timestamp exclude each other");
-    if (check_preserve_name(spec, err) < 0 || sched_space(s, err) < 0 ||
+    if (intent_check_branch_name(spec->preserve_name, NAME_POINTER, err) < 0 || sched_space(s, err) < 0 ||
         begin_restore(s, a, project_id, branch, spec, ret, err) < 0)
         return -1;
     CRASH_POINT("restore.inserted");

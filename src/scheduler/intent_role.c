@@ -98,6 +98,7 @@ int intent_role_reset_password(struct sched *s, struct arena *a, const char *pro
     if (intent_new_role(s, a, &ret->project, ret->branch.id, name, false, &fresh, &plain, err) < 0)
         return -1;
     fresh.created_at = r.created_at;
+    fresh.valid_until = r.valid_until;
     if (role_update(c, &fresh, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
     give_role(a, ret, &fresh, plain);
@@ -192,5 +193,7 @@ int intent_reveal_password(struct sched *s, struct arena *a, const char *project
     if (!out.project.store_passwords)
         return err_set(err, ERR_PRECONDITION,
                        "this project does not store passwords; reset the password to get a new one");
+    if (r.no_login)
+        return err_set(err, ERR_PRECONDITION, "role \"%s\" cannot log in, so it has no password", role);
     return secret_open(s, a, &r, ret, err);
 }

@@ -11,23 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Members of a branch's body, as clients of snapshots know them. */
-static int in_our_words(struct err *err)
-{
-    static const struct {
-        const char *theirs, *ours;
-    } WORDS[] = {
-        { "/branch/name", "/name" },
-        { "/branch/parent_lsn", "/lsn" },
-        { "/branch/parent_timestamp", "/timestamp" },
-        { "/branch/parent_id", "" },
-        { "/branch/expires_at", "/expires_at" },
-    };
-    for (size_t i = 0; i < N_ELEMENTS(WORDS); i++)
-        if (strcmp(err->pointer, WORDS[i].theirs) == 0)
-            snprintf(err->pointer, sizeof(err->pointer), "%s", WORDS[i].ours);
-    return -1;
-}
+static const struct intent_pointer HERE[] = {
+    { "/branch/parent_lsn", "/lsn" },
+    { "/branch/parent_timestamp", "/timestamp" },
+    { "/branch/parent_id", "" },
+};
 
 static const char *name_at(struct arena *a, const char *branch, const char *word, int64_t now)
 {
@@ -54,7 +42,9 @@ int intent_snapshot_take(struct sched *s, struct arena *a, const char *project_i
     own.restored_as = ret->branch.id;
     own.made_by = spec->made_by ? spec->made_by : "user";
     own.name = spec->name ? spec->name : name_at(a, ret->branch.name, " ", clock_wall_us());
-    return intent_branch_create(s, a, project_id, &own, ret, err) < 0 ? in_our_words(err) : 0;
+    return intent_branch_create(s, a, project_id, &own, ret, err) < 0
+               ? intent_point_here(err, HERE, N_ELEMENTS(HERE))
+               : 0;
 }
 
 static int load_snapshot(struct dbc *c, struct arena *a, const char *project_id, const char *id,
@@ -99,27 +89,6 @@ int intent_snapshot_delete(struct sched *s, struct arena *a, const char *project
 
 /* ---- restore ---- */
 
-static int check_name(const char *name, struct err *err)
-{
-    if (!name)
-        return 0;
-    if (intent_check_name(name, 256, "/name", "a branch name", err) < 0)
-        return -1;
-    return id_looks_like_branch(name)
-               ? err_field(err, ERR_INVALID, "/name", "a branch name may not look like a branch id")
-               : 0;
-}
-
-static int check_free(struct dbc *c, struct arena *a, const char *project_id, const char *name,
-                      struct err *err)
-{
-    struct branch b;
-    struct err ignored = ERR_INIT;
-    if (name && branch_get(c, a, project_id, name, &b, &ignored) == 0 && strcmp(b.name, name) == 0)
-        return err_field(err, ERR_CONFLICT, "/name", "branch already exists; branch_name:\"%s\"", name);
-    return 0;
-}
-
 /* target: what out->branch is to replace. */
 static int may_replace(struct dbc *c, struct arena *a, const struct branch *b, struct branch *ret_target,
                        struct err *err)
@@ -148,7 +117,7 @@ static int add_finalize(struct dbc *c, struct arena *a, const char *old_name, st
     if (may_replace(c, a, &out->branch, &target, err) < 0)
         return -1;
     const char *name = old_name ? old_name : name_at(a, target.name, "_old_", clock_wall_us());
-    if (check_free(c, a, out->project.id, name, err) < 0)
+    if (intent_check_branch_name_free(c, out->project.id, name, "/name", err) < 0)
         return -1;
     return intent_add_operation(c, a, out, "finalize_restore", "scheduling", out->branch.id, NULL, name, err);
 }
@@ -178,7 +147,7 @@ int intent_snapshot_restore(struct sched *s, struct arena *a, const char *projec
     struct branch_spec child = PLAIN;
     bool wait;
     *ret = (struct outcome){ 0 };
-    if (check_name(spec->name, err) < 0 || sched_space(s, err) < 0)
+    if (intent_check_branch_name(spec->name, "/name", err) < 0 || sched_space(s, err) < 0)
         return -1;
     {
         auto_dbc *c = NULL;
@@ -187,7 +156,7 @@ int intent_snapshot_restore(struct sched *s, struct arena *a, const char *projec
         snapshot = ret->branch;
         child.name = spec->name;
         child.restored_from = snapshot.id;
-        if (check_free(c, a, project_id, spec->name, err) < 0 ||
+        if (intent_check_branch_name_free(c, project_id, spec->name, "/name", err) < 0 ||
             find_target(c, a, &snapshot, spec, &child.restored_as, err) < 0 ||
             intent_insert_child(s, c, a, &snapshot, &child, NULL, ret, &wait, err) < 0 ||
             (spec->finalize && add_finalize(c, a, NULL, ret, err) < 0) || db_commit(c, err) < 0)
@@ -203,7 +172,7 @@ int intent_restore_finalize(struct sched *s, struct arena *a, const char *projec
 {
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if (check_name(old_name, err) < 0 || db_write(s->env.db, &c, err) < 0 ||
+    if (intent_check_branch_name(old_name, "/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
         intent_load(c, a, project_id, branch, ret, err) < 0)
         return -1;
     if (!ret->branch.restore_status || strcmp(ret->branch.restore_status, "restored") != 0)

@@ -7,23 +7,30 @@
 #ifndef MERE_SCHED_INTERNAL_H
 #define MERE_SCHED_INTERNAL_H
 
+#include "base/buf.h"
 #include "base/id.h"
 #include "base/loop.h"
 #include "base/proc.h"
 #include "branch/env.h"
 #include "meta/branch.h"
+#include "meta/directory.h"
 #include "meta/endpoint.h"
 #include "meta/operation.h"
+#include "meta/project.h"
 #include "meta/role.h"
 #include "pg/admin.h"
+#include "scheduler/certs.h"
 #include "scheduler/idle.h"
 #include "scheduler/sched.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct compute;
+struct teller;
 struct op;
 struct keeper;
+struct pooler;
 struct wake;
 struct workers;
 
@@ -39,7 +46,12 @@ struct sched {
     pthread_t loop_thread;
     struct workers *workers;
     struct wake *wake;
+    struct teller *teller;
     struct keeper *keeper;
+    struct certs certs;
+    int cert_fd, cert_key_fd; /* the last pair that fitted */
+    struct loop_timer *certs_timer;
+    bool hangup_ends; /* SIGHUP, when the terminal is gone that we were started on */
 
     struct compute *computes[1024]; /* by hash of the endpoint id */
     int n_starting, max_starting;
@@ -49,6 +61,8 @@ struct sched {
     struct loop_fd *inotify_source;
     struct loop_timer *housekeeping;
     unsigned housekeepings;
+    bool measuring; /* a task measures a branch */
+    int64_t measure_after_ms;
     bool sweeping;
     bool stamping; /* images.c */
     bool stopping; /* no start any more */
@@ -58,6 +72,7 @@ struct sched {
     /* Read by who looks into history, written by who decides what of it goes. */
     pthread_rwlock_t history_lock;
     _Atomic bool sweep_asked;
+    _Atomic bool directory_changed; /* mere-proxy is to be told */
 
     /* Waiting threads: bumped and broadcast whenever an operation or a fork may have changed. */
     pthread_mutex_t change_mutex;
@@ -116,6 +131,9 @@ enum compute_state {
     COMPUTE_N_STATES,
 };
 
+/* The door is shut; the activity is looked at a last time; the proxy examines what can be parked. */
+enum compute_drain { DRAIN_HOLD, DRAIN_LOOK, DRAIN_PARK };
+
 enum compute_event {
     EVENT_WANT_RUN,
     EVENT_WANT_STOP,
@@ -130,10 +148,19 @@ enum compute_event {
     EVENT_N,
 };
 
-/* A client, held by mere-proxy, that waits for this compute. */
+#define FOLLOW_LED_SIZE (ID_MAX + 24)
+
+/* A question of mere-proxy's that is not answered yet; lists are in the order they came. */
 struct waiter {
     struct waiter *next;
     int64_t request;
+    bool pooled; /* it needs the pooler as well */
+};
+
+/* Where the time of a start went, in milliseconds.  up_ms is the moment at which Postgres let sessions in. */
+struct start_phases {
+    int64_t wait, prepare, recover, ready;
+    int64_t up_ms;
 };
 
 struct compute {
@@ -148,10 +175,11 @@ struct compute {
     bool standby;   /* it replays what others wrote, and writes nothing */
     uint64_t least; /* of a standby that follows its branch: to be replayed before anybody is let in */
     bool want_run;
-    bool force;   /* the wanted stop may cut sessions that are active */
-    bool deleted; /* the row goes once it is stopped */
-    int pins;     /* jobs that need its state to stay; no stop and no start meanwhile */
-    int tasks;    /* under way for it */
+    bool force;               /* the wanted stop may cut sessions that are active */
+    enum compute_drain drain; /* how far DRAINING has come */
+    bool deleted;             /* the row goes once it is stopped */
+    int pins;                 /* jobs that need its state to stay; no stop and no start meanwhile */
+    int tasks;                /* under way for it */
     int64_t generation;
     int64_t state_since_ms;
 
@@ -174,8 +202,10 @@ struct compute {
     const char *socket;
     int64_t max_clients;
     bool first, pending_roles;
+    bool promoted;           /* it was told that it has replayed enough */
     bool finishing, joining; /* a task verifies it, or moves it into its control group */
     int64_t wake_started_ms;
+    struct start_phases phases;
     char start_op[ID_MAX + 1]; /* the operation of a wake by a client, or empty */
 
     struct pg_admin *admin;
@@ -183,13 +213,20 @@ struct compute {
     char catalog_mark[PG_CATALOG_MARK_SIZE]; /* of the catalogue that the rows were made to agree with */
     struct idle idle;
     int64_t suspend_timeout_ms; /* -1 = never */
+    bool parks;                 /* its idle sessions outlive a suspend */
 
     struct pg_archiver archiver; /* as last recorded */
     int64_t archive_backlog;
     bool imaging;            /* images.c takes an image of it */
     uint64_t image_look_lsn; /* no use in looking whether one is due before its WAL is there */
 
-    struct waiter *waiters;
+    char led_to[FOLLOW_LED_SIZE]; /* of a follower: the compute, and its generation, that it was led to */
+    bool leading;                 /* a task leads it elsewhere */
+
+    struct pooler *pooler; /* NULL = none */
+
+    struct waiter *waiters; /* WAKE; of a running one: those who need the pooler, too */
+    struct waiter *lookers; /* LOOK, while another task has the admin session */
     enum err_code error_code;
     char error[256]; /* why the last start failed */
     int n_failures;
@@ -209,6 +246,7 @@ void compute_step_all(struct sched *s);
 /* The only caller of the transition table and the only writer of state. */
 void compute_event(struct compute *c, enum compute_event ev);
 const char *compute_state_name(enum compute_state st);
+bool compute_has_served(enum compute_state st); /* Postgres is up, or on its way out */
 /* The state it is found in when we start; nothing else writes state beside compute_event. */
 void compute_found(struct compute *c, enum compute_state st);
 void compute_fail(struct compute *c, enum err_code code,
@@ -260,9 +298,10 @@ void supervise_record(struct compute *c, const char *desired);
 
 void supervise_hold(struct compute *c);
 void supervise_reopen(struct compute *c);
-void supervise_held(struct compute *c, int64_t active); /* the proxy's answer to HOLD */
-void supervise_stop(struct compute *c);                 /* first rung */
-void supervise_stop_now(struct compute *c);             /* a start that takes too long */
+void supervise_held(struct compute *c, int64_t active);   /* the proxy's answer to HOLD */
+void supervise_parked(struct compute *c, int64_t active); /* and to PARK */
+void supervise_stop(struct compute *c);                   /* first rung */
+void supervise_stop_now(struct compute *c);               /* a start that takes too long */
 void supervise_next_rung(struct compute *c);
 void supervise_capture(struct compute *c);
 void supervise_stopped(struct compute *c);
@@ -272,6 +311,8 @@ void supervise_look_at(struct compute *c, int64_t after_ms); /* arms the next lo
 /* A task is done with the compute's admin session (NULL = it could not be opened): kept while it runs, else
  * closed. */
 void supervise_give_back(struct compute *c, struct pg_admin *admin);
+/* From the kick: whoever had the admin session may have given it back. */
+void supervise_session_free(struct compute *c);
 void supervise_clear(
     struct compute *c); /* lock, group, sockets, session: all that a stopped compute does not have */
 
@@ -297,10 +338,11 @@ struct op {
     struct operation row;
     char parent_id[ID_MAX + 1]; /* of a fork: the branch it is made from; of a finalize_restore: the one that
                                    is replaced */
-    bool acknowledged;          /* of a fork: it is fixed and told; only its image may be incomplete */
-    bool running;               /* it has begun */
-    int64_t retry_ms;           /* not before (clock_mono_ms) */
-    bool tasked;                /* a task has it: hands off until its done() */
+    atomic_bool acknowledged; /* of a fork: it is fixed and told; only its image may be incomplete.  Its task
+                                 may set it. */
+    bool running;             /* it has begun */
+    int64_t retry_ms;         /* not before (clock_mono_ms) */
+    bool tasked;              /* a task has it: hands off until its done() */
 };
 /* Its task did not succeed, but may: looked at again, at once or after a while. */
 void ops_retry(struct op *op, bool at_once);
@@ -346,7 +388,7 @@ int job_apply_extensions(struct sched *s, struct arena *a, const char *branch_id
 
 /*
  * Makes the rows of a branch those of its catalogue, wishes excepted; in a worker that has the admin session
- * of the branch's writer.  mark becomes that of the catalogue that was read.
+ * of the branch's writer.  mark becomes that of the catalogue that was read, unless it is to be read again.
  */
 int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct pg_admin *admin,
                  char mark[PG_CATALOG_MARK_SIZE], struct err *err) MUST_CHECK;
@@ -357,20 +399,90 @@ int wake_start(struct sched *s, struct err *err) MUST_CHECK;
 void wake_stop(struct sched *s);
 const char *wake_socket_path(struct sched *s, struct arena *a);
 bool wake_connected(struct sched *s);
-void wake_answer(struct compute *c); /* all waiters: OK */
+void wake_answer(struct compute *c); /* all waiters: OK; but where they need a pooler, it is started first */
 void wake_refuse(struct compute *c, const char *sqlstate, const char *msg,
                  const char *hint); /* all waiters: ERR */
+/* Those who wait for the pooler. */
+void wake_refuse_pooled(struct compute *c, const char *sqlstate, const char *msg, const char *hint);
 void wake_hold(struct compute *c);
+void wake_park(struct compute *c);
 void wake_release(struct compute *c);
 void wake_gone(struct compute *c);
 void wake_drop(struct compute *c);
+/* The proxy is to have another certificate: certs_pass, when the line before it has left. */
+void wake_certificate(struct sched *s);
 
 /* The number of the connection with mere-proxy, another one as soon as it is lost; 0 = there is no socket. */
 uint64_t wake_connection(struct sched *s);
 void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint);
 /* Answers at once when its compute runs, otherwise the request waits for it, and it is wanted. */
-void wake_join(struct sched *s, const struct endpoint *e, int64_t request);
-#define WAKE_PROTOCOL 2
+void wake_join(struct sched *s, const struct endpoint *e, int64_t request, bool pooled);
+#define WAKE_PROTOCOL 3
+
+struct waiter *waiters_add(struct waiter **list, int64_t request);
+bool waiters_take(struct waiter **list, int64_t *ret_request); /* the first one; false = there is none */
+void waiters_drop(struct waiter **list);
+/* Whole lines; may lose the proxy. */
+void wake_send(struct sched *s, const struct buf *lines);
+size_t wake_backlog(struct sched *s); /* bytes that the proxy has not taken yet */
+
+/* ---- wake_name.c ---- */
+
+/* Why a client is not led where it wants to; msg NULL = it is. */
+struct wake_error {
+    const char *sqlstate, *msg, *hint;
+};
+/* What a client named.  The present of a branch is served by its writer; its past needs no endpoint. */
+struct wake_place {
+    struct branch branch;
+    struct endpoint endpoint;
+};
+/* kind, name and whether a moment of it is meant as in docs/wake-protocol.md. */
+int wake_resolve(struct sched *s, struct arena *a, const char *kind, const char *name, bool past,
+                 struct wake_place *ret, struct wake_error *why, struct err *err) MUST_CHECK;
+/* Of a branch: listed.endpoint_id is its writer, or the branch's own id. */
+struct wake_found {
+    struct listed listed;
+    struct role *roles;
+    size_t n_roles;
+};
+int wake_find(struct sched *s, struct arena *a, const char *name, struct wake_found *ret,
+              struct wake_error *why, struct err *err) MUST_CHECK;
+
+/* ---- teller.c: what mere-proxy knows of all endpoints ---- */
+
+void teller_start(struct sched *s);
+void teller_stop(struct sched *s);
+void teller_begin(struct sched *s); /* a proxy is there, and is told all */
+void teller_end(struct sched *s);   /* it is lost */
+void teller_more(struct sched *s);  /* it has taken what it was told, or something has changed: goes on */
+/* LOOK; endpoint_id "-" = nothing is read from Postgres first. */
+void teller_look(struct sched *s, int64_t request, const char *endpoint_id);
+/* What LOOK has waited for was read: all of *list are answered behind what it has changed. */
+void teller_looked(struct sched *s, struct waiter **list);
+/* " EP N IPS" and the lines LOGIN. */
+void teller_write(struct sched *s, struct arena *a, const struct listed *e, const struct role *roles,
+                  size_t n_roles, struct buf *lines);
+/* Changes up to here need not be kept. */
+int64_t teller_told(struct sched *s);
+
+/* ---- look.c ---- */
+
+/* Reads the roles of a running compute for those in c->lookers, once nobody else has its admin session. */
+void catalog_look(struct compute *c);
+
+/* ---- pooler.c ---- */
+
+/* Of a running compute, unless it has one: answers who waits for it when it listens. */
+void pooler_start(struct compute *c);
+const char *pooler_socket(const struct compute *c); /* NULL = it does not listen */
+/* The compute is over. */
+void pooler_stop(struct compute *c);
+/* Its roles or their passwords are others now: what comes behind this call finds them. */
+void pooler_users_changed(struct sched *s, const char *endpoint_id);
+/* At start, when the computes are found: those of running ones go on, what else there is goes. */
+void pooler_adopt(struct sched *s);
+void pooler_free(struct pooler *p); /* memory and descriptors; accepts NULL */
 
 /* ---- wake_moment.c ---- */
 
@@ -382,8 +494,7 @@ void wake_moment(struct sched *s, int64_t request, const char *branch_id, const 
 struct keeper_spec {
     const char *listen_host;
     int listen_port;
-    const char *tls_cert, *tls_key;
-    const char *user; /* uid to drop to as root */
+    const char *const *flags; /* more words for its command line, ended by NULL */
     uid_t uid;
     gid_t gid;
 };
@@ -398,6 +509,15 @@ void keeper_stop(struct sched *s, bool keep);
 bool keeper_adopted(struct sched *s);
 uid_t keeper_uid(struct sched *s);
 
+/* ---- certs.c ---- */
+
+int certs_start(struct sched *s, struct err *err) MUST_CHECK;
+void certs_stop(struct sched *s);
+/* The files may have changed: if they are good, mere-proxy gets them. */
+void certs_reload(struct sched *s);
+/* The line CERT and its two descriptors into the wake socket; false = it takes nothing now. */
+bool certs_pass(const struct sched *s, int socket);
+
 /* ---- archiver.c ---- */
 
 /* What a running compute says of its archiver; backlog: how many segments wait. */
@@ -410,14 +530,32 @@ void images_look(struct sched *s);
 /* A running compute's WAL is on disk up to here: is an image of it due? */
 void images_flushed(struct compute *c, uint64_t lsn);
 
+/* ---- follow.c ---- */
+
+/* Where the followers' own volume keeps the password of PG_REPLICA_ROLE. */
+int follow_write_password(struct sched *s, struct arena *a, const char *project_id, const char *volume_id,
+                          struct err *err) MUST_CHECK;
+/* c came up or went: it, or those that follow its branch, are told whom to receive WAL from. */
+void follow_changed(struct compute *c);
+/* At start: what changed while nobody looked. */
+void follow_look(struct sched *s);
+
 /* ---- secrets.c (any thread) ---- */
 
+/* A password into ret->sealed, and out of it; ERR_PRECONDITION when none is stored. */
 int secret_seal(struct sched *s, struct arena *a, const char *branch_id, const char *role, const char *plain,
                 struct role *ret, struct err *err) MUST_CHECK;
 int secret_open(struct sched *s, struct arena *a, const struct role *r, const char **ret_plain,
                 struct err *err) MUST_CHECK;
-/* The same before there is a scheduler: of a row that has something sealed, with a key of 32 bytes. */
-int secret_open_with(const uint8_t *key, struct arena *a, const struct role *r, const char **ret_plain,
-                     struct err *err) MUST_CHECK;
+/* The same for the verifier: into ret->verifier, and out of it; *ret NULL when there is none. */
+int secret_seal_verifier(struct sched *s, struct arena *a, const char *branch_id, const char *role,
+                         const char *verifier, struct role *ret, struct err *err) MUST_CHECK;
+int secret_open_verifier(struct sched *s, struct arena *a, const struct role *r, const char **ret,
+                         struct err *err) MUST_CHECK;
+/* Of PG_REPLICA_ROLE in all branches of the project: always the same ones, kept nowhere. */
+int secret_replica(struct sched *s, struct arena *a, const char *project_id, const char **ret_password,
+                   const char **ret_verifier, struct err *err) MUST_CHECK;
+/* Before there is a scheduler: is this key of 32 bytes the one that the verifier of a row is sealed with? */
+int secret_try(const uint8_t *key, struct arena *a, const struct role *r, struct err *err) MUST_CHECK;
 
 #endif

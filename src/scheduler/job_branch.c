@@ -26,7 +26,6 @@ struct fork_job {
     struct task t; /* its compute is the parent's, pinned, or NULL */
     struct op *op;
     bool hot;
-    bool acknowledged; /* the fork is fixed and told */
     char branch_id[ID_MAX + 1];
     char parent_endpoint[ID_MAX + 1];
     struct pg_admin *admin;
@@ -114,7 +113,8 @@ static int fork_branch(struct fork_job *j, struct err *err)
         return -1;
     if (read_pair(j, &child, &parent, err) < 0 || get_image(j, child.image_id, &image, err) < 0)
         return -1;
-    j->acknowledged = true;
+    j->op->acknowledged = true;
+    sched_kick(j->t.s); /* it can be started from here on */
     return capture_complete(&j->t.s->env, j->t.a, image.id, err);
 }
 
@@ -175,7 +175,6 @@ static void fork_done(struct task *t)
     struct op *op = j->op;
     struct compute *parent = t->c;
     op->tasked = false;
-    op->acknowledged = j->acknowledged;
     if (parent) {
         if (j->hot)
             supervise_give_back(parent, j->admin);

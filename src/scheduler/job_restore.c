@@ -42,18 +42,63 @@ static struct branch new_state(const struct branch *target, const struct branch 
     return b;
 }
 
-static int exchange(struct op *op, const struct branch *target, const struct branch *made, struct err *err)
+/* Up to where the target's history is also that of what it is to become. */
+static int common_until(struct dbc *c, struct arena *a, const struct branch *target,
+                        const struct branch *made, uint64_t *ret, struct err *err)
+{
+    struct branch mine = *target;
+    for (uint64_t upto = UINT64_MAX;;) {
+        struct branch b = *made;
+        for (uint64_t theirs = UINT64_MAX; b.parent_id;) {
+            theirs = b.parent_lsn < theirs ? b.parent_lsn : theirs;
+            if (strcmp(b.parent_id, mine.id) == 0) {
+                *ret = theirs < upto ? theirs : upto;
+                return 0;
+            }
+            if (branch_get_id(c, a, b.parent_id, &b, err) < 0)
+                return -1;
+        }
+        *ret = 0;
+        if (!mine.parent_id)
+            return 0;
+        upto = mine.parent_lsn < upto ? mine.parent_lsn : upto;
+        if (branch_get_id(c, a, mine.parent_id, &mine, err) < 0)
+            return -1;
+    }
+}
+
+/* Of the old state's bookmarks the branch keeps those that its new history reaches. */
+static int exchange_rows(struct op *op, struct dbc *c, struct branch *target, struct branch *made,
+                         struct err *err)
+{
+    struct branch old = old_state(op, target, made), now = new_state(target, made);
+    uint64_t shared;
+    if (common_until(c, op->a, target, made, &shared, err) < 0 ||
+        branch_replace(c, &now, made, &old, err) < 0 ||
+        bookmark_move_beyond(c, target->id, shared, strcmp(old.kind, "user") == 0 ? old.id : NULL, err) < 0 ||
+        role_copy_all(c, op->a, target->id, old.id, false, old.updated_at, intent_reseal, op->s, err) < 0)
+        return -1;
+    return role_begin_anew(c, target->id, old.updated_at, err);
+}
+
+/* volume_id: of the branch as it stands still. */
+static int exchange(struct op *op, const char *volume_id, struct err *err)
 {
     struct sched *s = op->s;
-    struct branch old = old_state(op, target, made), now = new_state(target, made);
+    struct branch target, made;
     auto_fd lock_fd = -1;
-    int got = fs_lock(env_lock(&s->env, op->a, target->volume_id), true, &lock_fd, err);
+    int got = fs_lock(env_lock(&s->env, op->a, volume_id), true, &lock_fd, err);
     if (got <= 0)
         return got < 0 ? -1 : err_set(err, ERR_UNAVAILABLE, "processes of the branch are still there");
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || branch_replace(c, &now, made, &old, err) < 0 ||
-        role_copy_all(c, op->a, target->id, old.id, false, old.updated_at, intent_reseal, s, err) < 0 ||
-        role_begin_anew(c, target->id, old.updated_at, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 || branch_get_id(c, op->a, op->row.branch_id, &target, err) < 0 ||
+        branch_get_id(c, op->a, op->row.args, &made, err) < 0)
+        return -1;
+    if (target.is_protected) /* since it was asked for */
+        return err_set(
+            err, ERR_PRECONDITION,
+            "the branch is protected now; nothing was changed: take the protection off and ask again");
+    if (exchange_rows(op, c, &target, &made, err) < 0)
         return -1;
     CRASH_POINT("restore.exchanged");
     if (db_commit(c, err) < 0)
@@ -101,7 +146,7 @@ enum verdict job_restore_look(struct op *op)
     op->running = true; /* from here on nobody starts it */
     if (!ops_stop_branch(op->s, target.id, NULL) || ops_forked_from(op->s, target.id))
         return WAIT;
-    if (exchange(op, &target, &made, &err) == 0)
+    if (exchange(op, target.volume_id, &err) == 0)
         return end(op, "finished", NULL);
     log_event(LOG_WARN, "restore", "not restored", "br", target.id, "error", err.msg, "detail", err.detail,
               NULL);

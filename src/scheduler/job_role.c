@@ -4,9 +4,7 @@
 #include "scheduler/internal.h"
 
 #include "base/clock.h"
-#include "base/crypt.h"
 #include "base/log.h"
-#include "meta/project.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,37 +31,13 @@ static int write_database(struct sched *s, const struct database *d,
     return db_commit(c, err);
 }
 
-/* Does its branch's project store passwords? */
-static int keeps_passwords(struct sched *s, struct arena *a, const char *branch_id, bool *ret,
-                           struct err *err)
-{
-    auto_dbc *c = NULL;
-    struct branch b;
-    struct project p;
-    if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, a, branch_id, &b, err) < 0 ||
-        project_get_any(c, a, b.project_id, &p, err) < 0)
-        return -1;
-    *ret = p.store_passwords;
-    return 0;
-}
-
 int job_make_role(struct sched *s, struct arena *a, struct role *r, struct pg_admin *admin, struct err *err)
 {
-    const char *plain, *verifier = NULL;
-    bool keep_password;
-    if (keeps_passwords(s, a, r->branch_id, &keep_password, err) < 0)
-        return -1;
-    if (r->sealed && secret_open(s, a, r, &plain, err) < 0)
-        return -1;
-    /* Where passwords are not stored, what is sealed until now is the verifier. */
-    if (r->sealed && !keep_password)
-        verifier = plain;
-    else if (r->sealed && crypt_scram_verifier(a, plain, &verifier, err) < 0)
+    const char *verifier;
+    if (secret_open_verifier(s, a, r, &verifier, err) < 0)
         return -1;
     if (pg_admin_role_ensure(admin, r->name, verifier, r->no_login, err) < 0)
         return err_wrap(err, "role");
-    if (!keep_password)
-        r->sealed = NULL;
     return write_role(s, r, role_settle, err);
 }
 

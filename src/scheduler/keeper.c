@@ -7,6 +7,7 @@
  */
 #include "scheduler/internal.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/conf.h"
@@ -31,7 +32,7 @@
 struct keeper {
     struct sched *s;
     struct keeper_spec spec;
-    char *setup; /* protocol, host and TLS files as text, to tell another setup by */
+    char *setup; /* protocol, host and flags as text, to tell another setup by */
     int port;    /* what it listens on; 0 until the first HELLO */
     off_t log_from;
     struct proc_identity who;
@@ -52,15 +53,14 @@ static char *log_path(const struct keeper *p)
     return xasprintf("%s/logs/proxy.log", p->s->env.data_dir);
 }
 
-/* A renewed certificate has the same name: the time tells. */
+/* The certificate is no part of it: that of today is handed over. */
 static char *describe(const struct keeper_spec *spec)
 {
-    struct stat cert = { 0 }, key = { 0 };
-    (void)stat(spec->tls_cert, &cert);
-    (void)stat(spec->tls_key, &key);
-    return xasprintf("wake %d\n%s\n%s %jd.%09ld\n%s %jd.%09ld", WAKE_PROTOCOL, spec->listen_host,
-                     spec->tls_cert, (intmax_t)cert.st_mtim.tv_sec, cert.st_mtim.tv_nsec, spec->tls_key,
-                     (intmax_t)key.st_mtim.tv_sec, key.st_mtim.tv_nsec);
+    auto_buf text = { 0 };
+    buf_addf(&text, "wake %d\n%s", WAKE_PROTOCOL, spec->listen_host);
+    for (size_t i = 0; spec->flags[i]; i++)
+        buf_addf(&text, "\n%s", spec->flags[i]);
+    return xstrdup(buf_str(&text));
 }
 
 static void remember(struct keeper *p)
@@ -124,7 +124,7 @@ static int spawn(struct keeper *p, struct err *err)
 {
     auto_arena *a = arena_new(0);
     struct sched *s = p->s;
-    const char *argv[24];
+    const char *argv[48];
     size_t n = 0;
     bool v6 = strchr(p->spec.listen_host, ':') != NULL;
     argv[n++] = arena_printf(a, "%s/mere-proxy", s->env.bin_dir);
@@ -133,12 +133,16 @@ static int spawn(struct keeper *p, struct err *err)
                              p->port ? p->port : p->spec.listen_port);
     argv[n++] = "--wake-socket";
     argv[n++] = wake_socket_path(s, a);
-    argv[n++] = "--tls-cert";
-    argv[n++] = p->spec.tls_cert;
+    argv[n++] = "--tls-cert"; /* what was last found good, whatever the files hold by now */
+    argv[n++] = arena_printf(a, "/proc/%d/fd/%d", (int)getpid(), s->cert_fd);
     argv[n++] = "--tls-key";
-    argv[n++] = p->spec.tls_key;
+    argv[n++] = arena_printf(a, "/proc/%d/fd/%d", (int)getpid(), s->cert_key_fd);
     argv[n++] = "--reserved-user";
     argv[n++] = PG_ADMIN_ROLE;
+    argv[n++] = "--reserved-user";
+    argv[n++] = PG_REPLICA_ROLE;
+    for (size_t i = 0; p->spec.flags[i] && n < N_ELEMENTS(argv) - 5; i++)
+        argv[n++] = p->spec.flags[i];
     if (s->env.as_root) {
         argv[n++] = "--uid";
         argv[n++] = arena_printf(a, "%u", (unsigned)p->spec.uid);

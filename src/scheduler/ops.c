@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -503,6 +503,16 @@ void ops_free(struct sched *s)
     }
 }
 
+static const char *phases_text(const struct compute *c, struct arena *a)
+{
+    const struct start_phases *p = &c->phases;
+    json_auto_t *phases = json_pack("{s:I, s:I, s:I, s:I}", "wait_ms", (json_int_t)p->wait, "prepare_ms",
+                                    (json_int_t)p->prepare, "recover_ms", (json_int_t)p->recover, "ready_ms",
+                                    (json_int_t)p->ready);
+    auto_free char *text = json_dumps(phases, JSON_COMPACT);
+    return text ? arena_strdup(a, text) : NULL;
+}
+
 /* The operation of a wake by a client has no op of its own in the list: the compute carries its id. */
 static void finish_wake(struct compute *c, const char *status)
 {
@@ -514,6 +524,7 @@ static void finish_wake(struct compute *c, const char *status)
         goto failed;
     o.status = status;
     o.error = c->error[0] ? c->error : NULL;
+    o.phases = phases_text(c, a);
     if (operation_update(db, &o, clock_wall_us(), &err) < 0 || db_commit(db, &err) < 0)
         goto failed;
     sched_changed(c->s);
@@ -529,7 +540,10 @@ void ops_compute_changed(struct compute *c)
     if (settled && c->start_op[0]) {
         bool listed = false;
         for (struct op *op = c->s->ops; op; op = op->next)
-            listed = listed || strcmp(op->row.id, c->start_op) == 0;
+            if (strcmp(op->row.id, c->start_op) == 0) {
+                op->row.phases = phases_text(c, op->a);
+                listed = true;
+            }
         if (!listed)
             finish_wake(c, c->state == COMPUTE_RUNNING ? "finished" : "failed");
         c->start_op[0] = '\0';

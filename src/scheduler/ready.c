@@ -6,12 +6,15 @@
 
 #include "base/cgroup.h"
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "branch/materialise.h"
+#include "branch/volume.h"
 #include "pg/control.h"
 #include "pg/relmap.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -183,6 +186,7 @@ static void finish_done(struct task *t)
 static void server_ready(struct compute *c)
 {
     supervise_unwatch_data(c);
+    c->phases.up_ms = clock_mono_ms();
     if (!c->standby && !c->first && !c->pending_roles) {
         compute_event(c, EVENT_READY);
         return;
@@ -216,8 +220,33 @@ static bool is_ready(struct compute *c)
            control.state == (c->standby ? PG_STATE_ARCHIVE_RECOVERY : PG_STATE_PRODUCTION);
 }
 
+/* Its recovery is done but for this word; said once, and again by who adopts it. */
+static void promote_if_due(struct compute *c)
+{
+    auto_arena *a = arena_new(0);
+    struct err err = ERR_INIT;
+    struct pg_control control;
+    const struct env *env = &c->s->env;
+    const char *pgdata = env_pgdata(env, a, c->volume_id);
+    if (c->standby || !c->first || c->promoted || pg_control_read(pgdata, &control, &err) < 0 ||
+        control.state != PG_STATE_ARCHIVE_RECOVERY || !volume_awaits_promotion(pgdata))
+        return;
+    const char *path = arena_printf(a, "%s/" PG_PROMOTE_FILE, pgdata);
+    if (fs_write_plain(path, "", 0, 0600, env->uid, env->gid, &err) < 0) {
+        log_event(LOG_ERROR, "start", "cannot promote", "ep", c->id, "error", err.msg, "detail", err.detail,
+                  NULL);
+        compute_fail(c, err.code, err.msg);
+        compute_event(c, EVENT_ERROR);
+        return;
+    }
+    c->promoted = true;
+    (void)proc_signal(c->pidfd, SIGUSR1);
+}
+
 void supervise_look_at_status(struct compute *c)
 {
+    if (c->state == COMPUTE_STARTING)
+        promote_if_due(c);
     if (c->state == COMPUTE_STARTING && !c->finishing && !c->joining && is_ready(c))
         server_ready(c);
 }

@@ -13,19 +13,24 @@
 #include "branch/sweep.h"
 #include "branch/template.h"
 #include "meta/image.h"
+#include "pg/pooler.h"
 #include "scheduler/intent.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define HOUSEKEEPING_MS      2000
 #define SWEEP_EVERY          15 /* housekeepings */
 #define MEASURE_EVERY        3
+#define MEASURE_NICE         10
+#define MEASURE_REST         30 /* times as long as the last one took */
 #define WORKERS              6
 #define DEFAULT_MIN_CU       0.25
 #define DEFAULT_MAX_CU       2.0
@@ -140,7 +145,7 @@ int sched_ready(struct sched *s, struct err *err)
 struct sweep {
     struct task t;
     bool history; /* the rarer, slower part too */
-    bool sizes;
+    int64_t told; /* changes up to this one are no news to mere-proxy */
 };
 
 void sched_sweep_soon(struct sched *s)
@@ -180,22 +185,13 @@ static int sweep_temporaries(struct sweep *w, struct err *err)
     return 0;
 }
 
-static int prune_operations(struct sweep *w, struct err *err)
+static int prune_rows(struct sweep *w, struct err *err)
 {
     auto_dbc *c = NULL;
-    if (db_write(w->t.s->env.db, &c, err) < 0 ||
+    if (db_write(w->t.s->env.db, &c, err) < 0 || directory_forget_changes(c, w->told, err) < 0 ||
         operation_prune(c, clock_wall_us() - (int64_t)OPERATIONS_KEEP_DAYS * 86400 * 1000000, 1000, err) < 0)
         return -1;
     return db_commit(c, err);
-}
-
-/* What cannot be measured now is tried again; nothing depends on it. */
-static void measure(struct sweep *w)
-{
-    struct err err = ERR_INIT;
-    bool found;
-    if (measure_next(&w->t.s->env, w->t.a, &found, &err) < 0)
-        log_event(LOG_INFO, "sched", "cannot measure a branch", "error", err.msg, "detail", err.detail, NULL);
 }
 
 static void sweep_run(struct task *t)
@@ -214,10 +210,8 @@ static void sweep_run(struct task *t)
         t->rc = intent_sweep_ended(t->s, &t->err);
     if (t->rc == 0 && w->history)
         t->rc = intent_sweep_schedules(t->s, &t->err);
-    if (t->rc == 0 && w->history && (sweep_history(w, &t->err) < 0 || prune_operations(w, &t->err) < 0))
+    if (t->rc == 0 && w->history && (sweep_history(w, &t->err) < 0 || prune_rows(w, &t->err) < 0))
         t->rc = -1;
-    if (w->sizes)
-        measure(w);
 }
 
 static void sweep_done(struct task *t)
@@ -226,6 +220,60 @@ static void sweep_done(struct task *t)
     if (t->rc < 0)
         log_event(LOG_WARN, "sched", "housekeeping failed", "error", t->err.msg, "detail", t->err.detail,
                   NULL);
+}
+
+struct measure {
+    struct task t;
+    int64_t took_ms;
+};
+
+/* Looking at every extent of a large branch takes many seconds of a CPU: it steps back for all others. */
+static void *measure_politely(void *arg)
+{
+    struct task *t = arg;
+    bool found;
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), MEASURE_NICE);
+    t->rc = measure_next(&t->s->env, t->a, &found, &t->err);
+    return NULL;
+}
+
+/* A thread of its own, since who is no superuser cannot take its niceness back. */
+static void measure_run(struct task *t)
+{
+    struct measure *m = (struct measure *)t;
+    int64_t begun = clock_mono_ms();
+    pthread_t thread;
+    int rc = pthread_create(&thread, NULL, measure_politely, t);
+    if (rc == 0)
+        (void)pthread_join(thread, NULL);
+    else
+        t->rc = err_set(&t->err, ERR_UNAVAILABLE, "no thread to measure with: %s", strerror(rc));
+    m->took_ms = clock_mono_ms() - begun;
+}
+
+/* What cannot be measured now is tried again; nothing depends on it. */
+static void measure_done(struct task *t)
+{
+    struct measure *m = (struct measure *)t;
+    t->s->measuring = false;
+    t->s->measure_after_ms = clock_mono_ms() + m->took_ms * MEASURE_REST;
+    if (t->rc < 0)
+        log_event(LOG_INFO, "sched", "cannot measure a branch", "error", t->err.msg, "detail", t->err.detail,
+                  NULL);
+}
+
+static void measure(struct sched *s)
+{
+    struct measure *m = task_new(s, sizeof(*m), measure_run, measure_done);
+    m->t.slow = true;
+    s->measuring = true;
+    task_submit(&m->t);
+}
+
+static bool measure_is_due(const struct sched *s)
+{
+    return s->housekeepings % MEASURE_EVERY == 0 && s->n_starting == 0 && !s->measuring && !s->stopping &&
+           clock_mono_ms() >= s->measure_after_ms;
 }
 
 static void forget(struct compute *c, void *arg)
@@ -243,13 +291,15 @@ static void on_housekeeping(void *arg)
         images_look(s);
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
-        w->history = s->housekeepings++ % SWEEP_EVERY == 0 || s->sweep_asked;
-        w->sizes = s->housekeepings % MEASURE_EVERY == 0;
+        w->history = atomic_exchange(&s->sweep_asked, false) || s->housekeepings % SWEEP_EVERY == 0;
+        w->told = teller_told(s);
         w->t.slow = true;
-        s->sweep_asked = false;
         s->sweeping = true;
         task_submit(&w->t);
     }
+    s->housekeepings++;
+    if (measure_is_due(s))
+        measure(s);
     loop_timer_set(s->housekeeping, HOUSEKEEPING_MS);
 }
 
@@ -275,6 +325,14 @@ static void stop_when_quiet(struct sched *s)
         loop_stop(s->loop);
 }
 
+/* After all that has to be made in it. */
+static void session_free(struct compute *c, void *arg)
+{
+    (void)arg;
+    supervise_session_free(c);
+    catalog_look(c);
+}
+
 static void on_kick(void *arg)
 {
     struct sched *s = arg;
@@ -292,12 +350,36 @@ static void on_kick(void *arg)
         return;
     }
     ops_look(s);
+    compute_step_all(s); /* a branch may have been acknowledged */
+    compute_each(s, session_free, NULL);
+    if (atomic_exchange(&s->directory_changed, false))
+        teller_more(s);
 }
 
+/* On the thread that committed it. */
+static void on_directory_change(void *arg)
+{
+    struct sched *s = arg;
+    s->directory_changed = true;
+    sched_kick(s);
+}
+
+/* Once a terminal is hung up, none of those that were started on it has one. */
+static bool has_terminal(void)
+{
+    auto_fd fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    return fd >= 0;
+}
+
+/* SIGHUP has two meanings: the terminal was closed, or somebody asks to read the certificate again. */
 static void on_signal(void *arg, int signo)
 {
     struct sched *s = arg;
     log_event(LOG_INFO, "sched", "signal", "name", sigabbrev_np(signo), NULL);
+    if (signo == SIGHUP && !(s->hangup_ends && !has_terminal())) {
+        certs_reload(s);
+        return;
+    }
     pthread_mutex_lock(&s->change_mutex);
     s->signalled = true;
     s->changes++;
@@ -331,16 +413,19 @@ static void end(struct sched *s, bool keep, bool own_only)
     workers_stop(s);
     keeper_stop(s, own_only ? keeper_adopted(s) : keep);
     wake_stop(s);
+    certs_stop(s);
     ops_free(s);
     computes_free(s);
     cgroup_fini(); /* what is left of it by computes that live on stays */
     loop_fd_del(s->inotify_source);
     loop_timer_del(s->housekeeping);
     fd_close(&s->inotify_fd);
+    db_on_insert(s->env.db, NULL, NULL, NULL);
     loop_free(s->loop);
     pthread_cond_destroy(&s->change_cond);
     pthread_mutex_destroy(&s->change_mutex);
     pthread_rwlock_destroy(&s->history_lock);
+    pg_pooler_program_free(s->info.pooler);
     arena_free(s->arena);
     free(s);
 }
@@ -433,6 +518,8 @@ static int adopt(struct sched *s, struct err *err)
             log_event(LOG_ERROR, "sched", "cannot take over an endpoint", "ep", list[i].id, "error", why.msg,
                       "detail", why.detail, NULL);
     }
+    pooler_adopt(s);
+    follow_look(s);
     return 0;
 }
 
@@ -457,7 +544,8 @@ static void fill_info(struct sched *s, const struct sched_config *cfg)
                                    .suspend_default_seconds = cfg->suspend_default_seconds,
                                    .suspend_min_seconds = cfg->suspend_min_seconds,
                                    .default_min_cu = DEFAULT_MIN_CU,
-                                   .default_max_cu = DEFAULT_MAX_CU };
+                                   .default_max_cu = DEFAULT_MAX_CU,
+                                   .pooler = pg_pooler_program_new(cfg->pgbouncer) };
 }
 
 static struct sched *sched_new(const struct sched_config *cfg)
@@ -473,7 +561,9 @@ static struct sched *sched_new(const struct sched_config *cfg)
     s->env = cfg->env;
     s->arena = arena_new(0);
     s->reserve_bytes = cfg->reserve_bytes;
-    s->inotify_fd = -1;
+    s->inotify_fd = s->cert_fd = s->cert_key_fd = -1;
+    s->certs = cfg->certs;
+    s->hangup_ends = cfg->hangup_ends;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     s->max_starting = cfg->max_starting > 0 ? cfg->max_starting : (int)(cores > 0 ? 2 * cores : 2);
     memcpy(s->secret, cfg->secret, sizeof(s->secret));
@@ -486,8 +576,7 @@ static int start_loop(struct sched *s, const struct sched_config *cfg, struct er
     static const int SIGNALS[] = { SIGTERM, SIGINT, SIGHUP };
     struct keeper_spec proxy = { .listen_host = cfg->pg_host,
                                  .listen_port = cfg->pg_port,
-                                 .tls_cert = cfg->tls_cert,
-                                 .tls_key = cfg->tls_key,
+                                 .flags = cfg->proxy_flags,
                                  .uid = cfg->proxy_uid,
                                  .gid = cfg->proxy_gid };
     s->loop = loop_new(err);
@@ -500,8 +589,9 @@ static int start_loop(struct sched *s, const struct sched_config *cfg, struct er
     s->housekeeping = loop_timer_new(s->loop, on_housekeeping, s);
     loop_timer_set(s->housekeeping, HOUSEKEEPING_MS);
     loop_on_kick(s->loop, on_kick, s);
-    if (workers_start(s, WORKERS, err) < 0 || wake_start(s, err) < 0 || keeper_start(s, &proxy, err) < 0 ||
-        adopt(s, err) < 0)
+    db_on_insert(s->env.db, DIRECTORY_CHANGES, on_directory_change, s);
+    if (workers_start(s, WORKERS, err) < 0 || certs_start(s, err) < 0 || wake_start(s, err) < 0 ||
+        keeper_start(s, &proxy, err) < 0 || adopt(s, err) < 0)
         return -1;
     ops_look(s);
     if (pthread_create(&s->loop_thread, NULL, run_loop, s) != 0)

@@ -12,6 +12,7 @@
 #include "meta/db.h"
 
 struct sched;
+struct pg_pooler_program;
 
 /* What the daemon decided at start and everybody may read; constant while it runs.  Strings live as long as
  * the scheduler. */
@@ -29,6 +30,7 @@ struct sched_info {
     int64_t suspend_default_seconds;
     int64_t suspend_min_seconds;
     double default_min_cu, default_max_cu;
+    struct pg_pooler_program *pooler; /* pg/pooler.h */
 };
 
 const struct sched_info *sched_info(const struct sched *s);

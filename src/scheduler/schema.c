@@ -10,8 +10,7 @@
 #include "base/diff.h"
 #include "base/log.h"
 #include "pg/dump.h"
-#include "scheduler/intent.h"
-#include "scheduler/internal.h"
+#include "scheduler/intent_internal.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -102,21 +101,13 @@ static int stands_unclean(struct sched *s, struct arena *a, const struct branch 
     return 0;
 }
 
-/* What is said of the body that makes a branch is about parameters here. */
-static void rename_pointer(const struct schema_place *at, struct err *err)
-{
-    const char *pointer = strcmp(err->pointer, "/branch/parent_lsn") == 0         ? at->lsn_pointer
-                          : strcmp(err->pointer, "/branch/parent_timestamp") == 0 ? at->time_pointer
-                                                                                  : "";
-    snprintf(err->pointer, sizeof(err->pointer), "%s", pointer);
-}
-
 /* Makes the branch; its compute is on its way. */
 static int reader_open(struct reader *r, const struct schema_place *at, struct err *err)
 {
     int64_t least = r->s->info.suspend_min_seconds;
     struct endpoint_spec endpoint = { .suspend_timeout_seconds = SUSPEND_S > least ? SUSPEND_S : least,
-                                      .disabled = -1 };
+                                      .disabled = -1,
+                                      .park_sessions = -1 };
     struct branch_spec spec = { .kind = "temporary",
                                 .parent = at->branch->id,
                                 .hidden_parent = !branch_is_seen(at->branch),
@@ -136,8 +127,9 @@ static int reader_open(struct reader *r, const struct schema_place *at, struct e
     int rc = intent_branch_create(r->s, r->a, at->branch->project_id, &spec, &out, err);
     r->branch_id = out.branch.id;
     if (rc < 0) {
-        rename_pointer(at, err);
-        return -1;
+        const struct intent_pointer here[] = { { "/branch/parent_lsn", at->lsn_pointer },
+                                               { "/branch/parent_timestamp", at->time_pointer } };
+        return intent_point_here(err, here, N_ELEMENTS(here));
     }
     r->operation_id = out.operations[out.n_operations - 1].id;
     r->socket_dir = env_socket_dir(&r->s->env, r->a, out.endpoints[0].id);

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "branch/materialise.h"
+#include "branch/volume.h"
 #include "meta/image.h"
 #include "meta/project.h"
 #include "pg/conf.h"
@@ -189,6 +190,7 @@ static int configure(struct prepare *p, const struct project *project, struct er
                             .conf_dir = env_conf_dir(&s->env, a, p->id),
                             .os_user = s->env.os_user,
                             .first_start = p->first && !p->standby,
+                            .promoted = volume_awaits_promotion(env_pgdata(&s->env, a, p->volume_id)),
                             .fork_tli = (uint32_t)p->b.fork_tli,
                             .standby = p->standby,
                             .followed = view.followed,
@@ -244,13 +246,14 @@ static int raise_to_writer(struct prepare *p, struct err *err)
 static int make_volume(struct prepare *p, struct err *err)
 {
     const struct env *env = &p->t.s->env;
+    auto_moment *hold UNUSED = moment_hold(p->t.s); /* no row holds all of what it begins with */
     if (!p->standby)
         return materialise(env, p->t.a, &p->b, &p->first, err);
     p->pending_roles = false; /* nothing can be applied to it */
     if (!supervise_follows(&p->e, &p->b))
         return materialise_moment(env, p->t.a, &p->b, &p->needs, err);
-    auto_moment *hold UNUSED = moment_hold(p->t.s); /* no row holds what it begins with */
-    if (materialise_follower(env, p->t.a, &p->b, p->volume_id, &p->needs, &p->least, err) < 0)
+    if (materialise_follower(env, p->t.a, &p->b, p->volume_id, &p->needs, &p->least, err) < 0 ||
+        follow_write_password(p->t.s, p->t.a, p->b.project_id, p->volume_id, err) < 0)
         return -1;
     return raise_to_writer(p, err);
 }
@@ -298,6 +301,7 @@ static void prepare_done(struct task *t)
     c->lock_fd = p->lock_fd;
     if (p->volume_id)
         snprintf(c->volume_id, sizeof(c->volume_id), "%s", p->volume_id);
+    c->led_to[0] = '\0';
     c->least = p->least;
     c->generation = p->e.generation > c->generation ? p->e.generation : c->generation;
     if (p->start_op[0])
@@ -411,6 +415,7 @@ void supervise_spawn(struct compute *c)
         .argv = c->argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = c->lock_fd
     };
     c->wait_status = -1;
+    c->promoted = false;
     supervise_watch_data(c);
     int rc = proc_spawn(&spec, &c->who, &c->pidfd, &err);
     fd_close(&c->lock_fd); /* from here on it is Postgres's */
@@ -422,6 +427,7 @@ void supervise_spawn(struct compute *c)
         return;
     }
     CRASH_POINT("start.spawned");
+    cgroup_favour(c->id, true); /* somebody waits for it */
     supervise_join_group(c);
     loop_timer_set(c->timer, SUPERVISE_START_TIMEOUT_MS);
     supervise_watch(c);
@@ -450,6 +456,7 @@ void supervise_watch(struct compute *c)
 void supervise_release(struct compute *c)
 {
     int64_t now = clock_wall_us();
+    cgroup_favour(c->id, false);
     c->n_failures = 0;
     c->image_look_lsn = 0;
     idle_begin(&c->idle, now);

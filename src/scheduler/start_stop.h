@@ -5,6 +5,7 @@
 #define MERE_START_STOP_H
 
 #include "branch/env.h"
+#include "scheduler/certs.h"
 #include "scheduler/sched.h"
 
 struct sched_config {
@@ -13,8 +14,11 @@ struct sched_config {
     const char *version;
     const char *pg_host; /* mere-proxy listens here */
     int pg_port;
-    const char *host_suffix; /* NULL = none configured: "localhost" */
-    const char *tls_cert, *tls_key;
+    const char *host_suffix;        /* NULL = none configured: "localhost" */
+    struct certs certs;             /* opened */
+    const char *const *proxy_flags; /* more words for the command line of mere-proxy, ended by NULL */
+    bool hangup_ends;               /* SIGHUP ends it when the terminal is gone */
+    const char *pgbouncer;          /* the program; it need not be there */
     uid_t proxy_uid;
     gid_t proxy_gid;
     int64_t suspend_default_seconds, suspend_min_seconds;
@@ -27,7 +31,7 @@ struct sched_config {
  * thread; returns when mere-proxy has said where it listens.
  */
 int sched_start(const struct sched_config *cfg, struct sched **ret, struct err *err) MUST_CHECK;
-/* Blocks until SIGTERM, SIGINT or SIGHUP. */
+/* Blocks until SIGTERM, SIGINT, or the terminal is gone. */
 void sched_wait_signal(struct sched *s);
 /* Stops computes and proxy (unless keep), joins all threads, frees.  Accepts NULL. */
 void sched_stop(struct sched *s, bool keep);

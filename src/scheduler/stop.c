@@ -28,6 +28,10 @@
 #define LOCK_RETRY_MS      10
 #define ADMIN_OPEN_MS      5000
 #define LAST_LOOK_MS       2000 /* for a stop that waits for nobody */
+/* Some 20 ms of a CPU for each session; the first one that keeps the compute ends it, and so does a client.
+ */
+#define PARKED_TIMEOUT_MS 15000
+#define PARKED_FORCED_MS  5000
 
 /* ---- looks at the activity (worker) ---- */
 
@@ -104,17 +108,27 @@ void supervise_give_back(struct compute *c, struct pg_admin *admin)
         close_session(c);
 }
 
+/* Nothing speaks against a stop but what sessions may hold.  One that was asked for parks whom it can. */
+static void drain_end(struct compute *c)
+{
+    if (!c->parks || c->deleted || c->s->stopping || !c->idle_timer || !wake_connected(c->s)) {
+        compute_event(c, EVENT_IDLE);
+        return;
+    }
+    c->drain = DRAIN_PARK;
+    loop_timer_set(c->force ? c->idle_timer : c->timer, c->force ? PARKED_FORCED_MS : PARKED_TIMEOUT_MS);
+    wake_park(c);
+}
+
 static void drain_decided(struct compute *c, const struct look *l, bool active)
 {
     if (c->state != COMPUTE_DRAINING)
         return;
-    if (c->force) {
-        compute_event(c, EVENT_IDLE);
-        return;
-    }
     bool due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us()) == 0;
-    compute_event(c,
-                  l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run ? EVENT_IDLE : EVENT_BUSY);
+    if (c->force || (l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run))
+        drain_end(c);
+    else
+        compute_event(c, EVENT_BUSY);
 }
 
 static void look_done(struct task *t)
@@ -141,14 +155,17 @@ static void look_done(struct task *t)
         log_event(LOG_WARN, "catalog", "cannot bring roles and databases up to date", "ep", c->id, "error",
                   l->catalog_err.msg, "detail", l->catalog_err.detail, NULL);
     bool active = idle_update(&c->idle, &l->activity, clock_wall_us());
+    /* A password that nobody could read before the compute is gone would let nobody wake it.  More roles than
+     * we can read stay that many. */
+    bool unread = l->catalog_err.code != ERR_NONE && l->catalog_err.code != ERR_NOT_SUPPORTED;
     archiver_seen(c, &l->archiver, l->backlog);
     images_flushed(c, l->activity.flush_lsn);
     if (l->final) {
-        drain_decided(c, l, active);
+        drain_decided(c, l, active || unread);
         return;
     }
     int64_t due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us());
-    if (due == 0 && c->want_run && c->state == COMPUTE_RUNNING && c->pins == 0)
+    if (due == 0 && c->want_run && c->state == COMPUTE_RUNNING && c->pins == 0 && !c->waiters)
         compute_want(c, false, false);
     else
         supervise_look_at(c, idle_look_ms(c->suspend_timeout_ms, due));
@@ -162,6 +179,8 @@ static void look(struct compute *c, bool final)
     l->generation = c->generation;
     l->final = final;
     l->standby = c->standby;
+    if (final)
+        c->drain = DRAIN_LOOK;
     l->t.slow = true; /* it may wait for a server that hangs */
     snprintf(l->id, sizeof(l->id), "%s", c->id);
     snprintf(l->branch_id, sizeof(l->branch_id), "%s", c->branch_id);
@@ -199,16 +218,24 @@ void supervise_look_at(struct compute *c, int64_t after_ms)
 /* A stop that was asked for waits for nobody, and only a moment for a look at what SQL changed last. */
 static void last_look(struct compute *c)
 {
-    if (c->admin_busy || c->deleted || c->standby || c->s->stopping || !c->idle_timer) {
-        compute_event(c, EVENT_IDLE);
+    if (c->deleted || c->standby || c->s->stopping || !c->idle_timer) {
+        drain_end(c);
         return;
     }
     loop_timer_set(c->idle_timer, LAST_LOOK_MS);
-    look(c, true);
+    if (!c->admin_busy) /* else when it is given back */
+        look(c, true);
+}
+
+void supervise_session_free(struct compute *c)
+{
+    if (c->state == COMPUTE_DRAINING && c->force && c->drain != DRAIN_PARK && !c->admin_busy)
+        last_look(c);
 }
 
 void supervise_hold(struct compute *c)
 {
+    c->drain = DRAIN_HOLD;
     wake_hold(c);
     if (c->force)
         last_look(c);
@@ -220,14 +247,10 @@ void supervise_hold(struct compute *c)
 
 void supervise_held(struct compute *c, int64_t active)
 {
-    if (c->state != COMPUTE_DRAINING)
+    if (c->state != COMPUTE_DRAINING || c->drain == DRAIN_PARK)
         return;
     if (c->force) {
-        /* A last look is under way or its time is set. */
-        if (!c->admin_busy)
-            last_look(c);
-        else
-            loop_timer_set(c->idle_timer, LAST_LOOK_MS);
+        last_look(c);
     } else if (active > 0 || c->admin_busy) {
         idle_begin(&c->idle, clock_wall_us());
         compute_event(c, EVENT_BUSY);
@@ -236,8 +259,18 @@ void supervise_held(struct compute *c, int64_t active)
     }
 }
 
+/* An answer to an earlier question came before that one was taken back. */
+void supervise_parked(struct compute *c, int64_t active)
+{
+    if (c->state != COMPUTE_DRAINING || c->drain != DRAIN_PARK)
+        return;
+    compute_event(c, c->force || (active == 0 && c->pins == 0 && !c->want_run) ? EVENT_IDLE : EVENT_BUSY);
+}
+
 void supervise_reopen(struct compute *c)
 {
+    if (c->drain == DRAIN_PARK)
+        idle_begin(&c->idle, clock_wall_us()); /* what keeps it now may keep it long */
     wake_release(c);
     wake_answer(c); /* who named the branch has asked meanwhile */
     supervise_look_at(c, 1000);
@@ -253,6 +286,7 @@ void supervise_stop(struct compute *c)
     close_session(c);
     supervise_record(c, c->want_run ? NULL : "stopped");
     CRASH_POINT("stop.intended");
+    pooler_stop(c); /* the door is shut: mere-proxy tells its clients why, and better */
     c->rung = 0;
     if (c->pidfd >= 0)
         (void)proc_signal(c->pidfd, SIGINT);
@@ -476,6 +510,7 @@ void supervise_clear(struct compute *c)
     auto_arena *a = arena_new(0);
     struct err ignored = ERR_INIT;
     close_session(c);
+    pooler_stop(c);
     fd_close(&c->lock_fd);
     cgroup_remove(c->id);
     (void)!fs_remove_tree(env_socket_dir(&c->s->env, a, c->id), false, &ignored);
@@ -513,9 +548,9 @@ void supervise_stopped(struct compute *c)
 void supervise_crashed(struct compute *c)
 {
     log_event(LOG_WARN, "stop", "postgres ended by itself", "ep", c->id, NULL);
+    wake_gone(c); /* before the pooler ends, whose clients would be told less */
     reap_shared_memory(c);
     c->want_run = c->waiters != NULL;
     supervise_clear(c);
     supervise_record(c, c->want_run ? NULL : "stopped");
-    wake_gone(c);
 }

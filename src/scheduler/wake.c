@@ -1,16 +1,15 @@
 /*
  * wake.c - the unix socket where mere-proxy asks for computes (docs/wake-protocol.md is the contract)
  *
- * One proxy at a time; the newest HELLO wins.  Names are resolved here, and only here: an unknown or
- * ambiguous one is an error, never another branch.
+ * One proxy at a time; the newest HELLO wins.
  */
 #include "scheduler/internal.h"
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "pg/pooler.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,7 +21,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096
-#define OUT_MAX_BYTES  (1 << 20)
+#define OUT_MAX_BYTES  (4 << 20) /* room for the longest entry of the directory, and a lot beside it */
 #define MAX_WORDS      8
 
 struct wake {
@@ -34,6 +33,7 @@ struct wake {
     struct loop_fd *source;
     struct loop_timer *reopen; /* after a loss */
     bool hello;
+    bool cert_due; /* it is to go as soon as `out` is empty */
     struct buf in, out;
 };
 
@@ -54,15 +54,40 @@ uint64_t wake_connection(struct sched *s)
 
 /* ---- out ---- */
 
+struct waiter *waiters_add(struct waiter **list, int64_t request)
+{
+    struct waiter *w = xcalloc(1, sizeof(*w));
+    w->request = request;
+    while (*list)
+        list = &(*list)->next;
+    *list = w;
+    return w;
+}
+
+bool waiters_take(struct waiter **list, int64_t *ret_request)
+{
+    struct waiter *w = *list;
+    if (!w)
+        return false;
+    *ret_request = w->request;
+    *list = w->next;
+    free(w);
+    return true;
+}
+
+void waiters_drop(struct waiter **list)
+{
+    int64_t request;
+    while (waiters_take(list, &request))
+        ;
+}
+
 /* What it still waits for, it asks for again. */
 static void drop_waiters(struct compute *c, void *arg)
 {
     (void)arg;
-    while (c->waiters) {
-        struct waiter *w = c->waiters;
-        c->waiters = w->next;
-        free(w);
-    }
+    waiters_drop(&c->waiters);
+    waiters_drop(&c->lookers);
 }
 
 /*
@@ -77,11 +102,12 @@ static void lose_proxy(struct wake *w)
     loop_fd_del(w->source);
     w->source = NULL;
     fd_close(&w->fd);
-    w->hello = false;
+    w->hello = w->cert_due = false;
     w->connection++; /* what was asked on it is answered on no other */
     buf_clear(&w->in);
     buf_clear(&w->out);
     compute_each(w->s, drop_waiters, NULL);
+    teller_end(w->s);
     loop_timer_set(w->reopen, 0);
 }
 
@@ -113,24 +139,31 @@ static void flush(struct wake *w)
             break;
         buf_consume(&w->out, (size_t)n);
     }
-    loop_fd_set(w->source, w->out.len > 0 ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    if (w->cert_due && w->out.len == 0) /* between two lines, and never inside an entry of the directory */
+        w->cert_due = !certs_pass(w->s, w->fd);
+    loop_fd_set(w->source, w->out.len > 0 || w->cert_due ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    if (w->out.len == 0)
+        teller_more(w->s);
 }
 
-static void say(struct sched *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void say(struct sched *s, const char *fmt, ...)
+void wake_certificate(struct sched *s)
+{
+    s->wake->cert_due = wake_connected(s);
+    if (s->wake->cert_due)
+        flush(s->wake);
+}
+
+size_t wake_backlog(struct sched *s)
+{
+    return s->wake->out.len;
+}
+
+void wake_send(struct sched *s, const struct buf *lines)
 {
     struct wake *w = s->wake;
-    va_list ap;
-    char *line = NULL;
     if (w->fd < 0)
         return;
-    va_start(ap, fmt);
-    int n = vasprintf(&line, fmt, ap);
-    va_end(ap);
-    if (n < 0)
-        abort();
-    buf_add(&w->out, line, (size_t)n);
-    free(line);
+    buf_add(&w->out, lines->data, lines->len);
     if (w->out.len > OUT_MAX_BYTES) {
         log_event(LOG_ERROR, "wake", "mere-proxy does not read; hanging up", NULL);
         lose_proxy(w);
@@ -139,11 +172,28 @@ static void say(struct sched *s, const char *fmt, ...)
     flush(w);
 }
 
+static void say(struct sched *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void say(struct sched *s, const char *fmt, ...)
+{
+    va_list ap;
+    auto_buf line = { 0 };
+    char *text = NULL;
+    va_start(ap, fmt);
+    int n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        abort();
+    buf_adds(&line, text);
+    free(text);
+    wake_send(s, &line);
+}
+
 static void say_ok(struct compute *c, int64_t request)
 {
     auto_free char *socket = text_url_encode(c->socket);
-    say(c->s, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 "\n", request, c->id, c->generation, socket,
-        c->max_clients);
+    auto_free char *pooler = pooler_socket(c) ? text_url_encode(pooler_socket(c)) : xstrdup("-");
+    say(c->s, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 " %s\n", request, c->id, c->generation, socket,
+        c->max_clients, pooler);
 }
 
 void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint)
@@ -153,29 +203,48 @@ void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const 
     say(s, "ERR %" PRId64 " %s %s %s\n", request, sqlstate, m, hint && hint[0] ? h : "-");
 }
 
+/* The first one that needs the pooler, or does not. */
+static bool take_waiter(struct compute *c, bool pooled, int64_t *ret_request)
+{
+    struct waiter **p = &c->waiters;
+    while (*p && (*p)->pooled != pooled)
+        p = &(*p)->next;
+    return waiters_take(p, ret_request);
+}
+
 void wake_answer(struct compute *c)
 {
-    while (c->waiters) {
-        struct waiter *w = c->waiters;
-        c->waiters = w->next;
-        say_ok(c, w->request);
-        free(w);
-    }
+    int64_t request;
+    while (take_waiter(c, false, &request))
+        say_ok(c, request);
+    while (pooler_socket(c) && take_waiter(c, true, &request))
+        say_ok(c, request);
+    if (c->waiters)
+        pooler_start(c);
 }
 
 void wake_refuse(struct compute *c, const char *sqlstate, const char *msg, const char *hint)
 {
-    while (c->waiters) {
-        struct waiter *w = c->waiters;
-        c->waiters = w->next;
-        wake_say_err(c->s, w->request, sqlstate, msg, hint);
-        free(w);
-    }
+    int64_t request;
+    while (waiters_take(&c->waiters, &request))
+        wake_say_err(c->s, request, sqlstate, msg, hint);
+}
+
+void wake_refuse_pooled(struct compute *c, const char *sqlstate, const char *msg, const char *hint)
+{
+    int64_t request;
+    while (take_waiter(c, true, &request))
+        wake_say_err(c->s, request, sqlstate, msg, hint);
 }
 
 void wake_hold(struct compute *c)
 {
     say(c->s, "HOLD %s %" PRId64 "\n", c->id, c->generation);
+}
+
+void wake_park(struct compute *c)
+{
+    say(c->s, "PARK %s %" PRId64 " %s\n", c->id, c->generation, c->force ? "all" : "-");
 }
 
 void wake_release(struct compute *c)
@@ -193,110 +262,12 @@ void wake_drop(struct compute *c)
     say(c->s, "DROP %s\n", c->id);
 }
 
-/* ---- names ---- */
-
-struct route_error {
-    const char *sqlstate, *msg, *hint;
-};
-
-static bool is_reachable(const struct branch *b)
-{
-    return branch_is_seen(b) && !branch_has_expired(b, clock_wall_us());
-}
-
-static int find_branch(struct dbc *db, struct arena *a, const char *name, struct branch *ret,
-                       struct route_error *why, struct err *err)
-{
-    struct branch *list;
-    size_t n;
-    if (id_looks_like_branch(name) && branch_get_id(db, a, name, ret, err) == 0 && is_reachable(ret))
-        return 0;
-    if (branch_find_name(db, a, name, &list, &n, err) < 0)
-        return -1;
-    if (n == 1)
-        *ret = list[0];
-    else
-        *why = n == 0
-                   ? (struct route_error){ "3D000", arena_printf(a, "there is no branch \"%s\"", name),
-                                           "Check the name, or name the endpoint: options=endpoint=ep-..." }
-                   : (struct route_error){ "3D000",
-                                           arena_printf(a, "%zu projects have a branch \"%s\"", n, name),
-                                           "Name the branch by its id (options=branch=br-...) or the "
-                                           "endpoint (options=endpoint=ep-...)." };
-    return 0;
-}
-
-static int find_writer(struct dbc *db, struct arena *a, const struct branch *b, const char *name,
-                       struct endpoint *ret, struct route_error *why, struct err *err)
-{
-    bool found;
-    if (endpoint_find_writer(db, a, b->id, ret, &found, err) < 0)
-        return -1;
-    if (!found)
-        *why = (struct route_error){ "55000", arena_printf(a, "branch \"%s\" has no compute endpoint", name),
-                                     "Add one: POST /api/v2/projects/{project_id}/endpoints" };
-    return 0;
-}
-
-static void check_endpoint(struct arena *a, const struct endpoint *e, struct route_error *why)
-{
-    if (strcmp(e->desired, "deleted") == 0)
-        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", e->id),
-                                     "It was deleted." };
-    else if (e->disabled)
-        *why =
-            (struct route_error){ "55000", arena_printf(a, "endpoint \"%s\" is disabled", e->id),
-                                  "Enable it: PATCH /api/v2/projects/{project_id}/endpoints/{endpoint_id}" };
-}
-
-/* One of a branch that nobody sees is not there. */
-static int find_endpoint(struct dbc *db, struct arena *a, const char *id, struct endpoint *ret,
-                         struct branch *ret_branch, struct route_error *why, struct err *err)
-{
-    int rc = endpoint_get_id(db, a, id, ret, err);
-    if (rc == 0)
-        rc = branch_get_id(db, a, ret->branch_id, ret_branch, err);
-    if (rc < 0 && err->code != ERR_NOT_FOUND)
-        return -1;
-    if (rc < 0 || !is_reachable(ret_branch))
-        *why = (struct route_error){ "3D000", arena_printf(a, "there is no endpoint \"%s\"", id),
-                                     "Check the endpoint id in the host name, or in options=endpoint=..." };
-    else
-        check_endpoint(a, ret, why);
-    return 0;
-}
-
-/* What a client named.  The present of a branch is served by its writer; its past needs no endpoint. */
-struct place {
-    struct branch branch;
-    struct endpoint endpoint;
-};
-
-static int resolve(struct sched *s, struct arena *a, const char *kind, const char *name, bool past,
-                   struct place *ret, struct route_error *why, struct err *err)
-{
-    auto_dbc *db = NULL;
-    if (db_read(s->env.db, &db, err) < 0)
-        return -1;
-    if (strcmp(kind, "branch") != 0)
-        return find_endpoint(db, a, name, &ret->endpoint, &ret->branch, why, err);
-    if (find_branch(db, a, name, &ret->branch, why, err) < 0)
-        return -1;
-    if (why->msg || past)
-        return 0;
-    if (find_writer(db, a, &ret->branch, name, &ret->endpoint, why, err) < 0)
-        return -1;
-    if (!why->msg)
-        check_endpoint(a, &ret->endpoint, why);
-    return 0;
-}
-
 /* ---- in ---- */
 
-void wake_join(struct sched *s, const struct endpoint *e, int64_t request)
+void wake_join(struct sched *s, const struct endpoint *e, int64_t request, bool pooled)
 {
     struct compute *c = compute_get(s, e);
-    if (c->state == COMPUTE_RUNNING) {
+    if (c->state == COMPUTE_RUNNING && (!pooled || pooler_socket(c))) {
         say_ok(c, request);
         return;
     }
@@ -305,33 +276,65 @@ void wake_join(struct sched *s, const struct endpoint *e, int64_t request)
                      c->error);
         return;
     }
-    struct waiter *w = xcalloc(1, sizeof(*w)), **tail = &c->waiters;
-    w->request = request;
-    while (*tail)
-        tail = &(*tail)->next;
-    *tail = w;
+    waiters_add(&c->waiters, request)->pooled = pooled;
+    if (c->state == COMPUTE_RUNNING)
+        pooler_start(c);
     compute_want(c, true, false);
 }
 
-static void on_wake(struct sched *s, int64_t request, const char *kind, const char *name, const char *moment)
+static void cannot_resolve(struct sched *s, int64_t request, const struct err *err)
+{
+    log_event(LOG_ERROR, "wake", "cannot resolve", "error", err->msg, "detail", err->detail, NULL);
+    wake_say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
+}
+
+/* Nothing is woken for a client that cannot come in. */
+static bool refuse_pooled(struct sched *s, int64_t request)
+{
+    if (pg_pooler_is_there(s->info.pooler))
+        return false;
+    wake_say_err(
+        s, request, "0A000", "pooled connections need PgBouncer, which is not installed on the server",
+        "Install the package " PG_POOLER_PACKAGE " there, or leave \"-pooler\" out and connect directly.");
+    return true;
+}
+
+static void on_wake(struct sched *s, int64_t request, const char *kind, const char *name, const char *moment,
+                    bool pooled)
 {
     auto_arena *a = arena_new(0);
-    struct place at;
-    struct route_error why = { 0 };
+    struct wake_place at;
+    struct wake_error why = { 0 };
     struct err err = ERR_INIT;
     bool past = strcmp(moment, "-") != 0;
     ops_look(s); /* a branch committed a moment ago may still have work that must come first */
     if (!wake_connected(s))
         return; /* that told the proxy something, and it was not there any more */
-    if (resolve(s, a, kind, name, past, &at, &why, &err) < 0) {
-        log_event(LOG_ERROR, "wake", "cannot resolve", "error", err.msg, "detail", err.detail, NULL);
-        wake_say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
+    if (wake_resolve(s, a, kind, name, past, &at, &why, &err) < 0)
+        cannot_resolve(s, request, &err);
+    else if (why.msg)
+        wake_say_err(s, request, why.sqlstate, why.msg, why.hint);
+    else if (past)
+        wake_moment(s, request, at.branch.id, moment);
+    else if (!pooled || !refuse_pooled(s, request))
+        wake_join(s, &at.endpoint, request, pooled);
+}
+
+static void on_find(struct sched *s, int64_t request, const char *name)
+{
+    auto_arena *a = arena_new(0);
+    auto_buf lines = { 0 };
+    struct wake_found found;
+    struct wake_error why = { 0 };
+    struct err err = ERR_INIT;
+    if (wake_find(s, a, name, &found, &why, &err) < 0) {
+        cannot_resolve(s, request, &err);
     } else if (why.msg) {
         wake_say_err(s, request, why.sqlstate, why.msg, why.hint);
-    } else if (past) {
-        wake_moment(s, request, at.branch.id, moment);
     } else {
-        wake_join(s, &at.endpoint, request);
+        buf_addf(&lines, "FOUND %" PRId64, request);
+        teller_write(s, a, &found.listed, found.roles, found.n_roles, &lines);
+        wake_send(s, &lines);
     }
 }
 
@@ -351,64 +354,125 @@ static void drop_waiter(struct compute *c, void *arg)
         }
 }
 
-static void on_held(struct sched *s, const char *ep, int64_t generation, int64_t active)
+static struct compute *current(struct sched *s, const char *ep, int64_t generation)
 {
     struct compute *c = compute_find(s, ep);
-    if (c && c->generation == generation)
-        supervise_held(c, active);
+    return c && c->generation == generation ? c : NULL;
 }
 
 /* What the proxy still has from before we started: a generation that is over is told so. */
 static void on_sessions(struct sched *s, const char *ep, int64_t generation)
 {
     struct compute *c = compute_find(s, ep);
-    bool current =
+    bool serves =
         c && c->generation == generation && (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING);
-    if (!current)
+    if (!serves)
         say(s, "GONE %s %" PRId64 "\n", ep, generation);
 }
 
-static bool numbers_ok(char **word, const int *at, size_t n, int64_t *ret)
+static bool numbers_ok(char **word, const int *at, int64_t *ret)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; at[i] != 0; i++)
         if (!text_to_i64(word[at[i]], 0, INT64_MAX, &ret[i]))
             return false;
     return true;
 }
 
+static bool on_hello_line(struct wake *w, char **word, const int64_t *v)
+{
+    auto_free char *host = text_url_decode(word[3], strlen(word[3]));
+    if (w->hello)
+        return false;
+    w->hello = true;
+    keeper_hello(w->s, v[1], host ? host : word[3], (int)v[2]);
+    if (v[0] != WAKE_PROTOCOL)
+        return false;
+    teller_begin(w->s);
+    wake_certificate(w->s);
+    return true;
+}
+
+static bool on_wake_line(struct wake *w, char **word, const int64_t *v)
+{
+    auto_free char *name = text_url_decode(word[3], strlen(word[3]));
+    auto_free char *moment = text_url_decode(word[5], strlen(word[5]));
+    bool pooled = strcmp(word[6], "pooled") == 0;
+    if (!name || !moment || (!pooled && strcmp(word[6], "-") != 0))
+        return false;
+    on_wake(w->s, v[0], word[2], name, moment, pooled);
+    return true;
+}
+
+static bool on_find_line(struct wake *w, char **word, const int64_t *v)
+{
+    auto_free char *name = text_url_decode(word[2], strlen(word[2]));
+    if (name)
+        on_find(w->s, v[0], name);
+    return name != NULL;
+}
+
+static bool on_look_line(struct wake *w, char **word, const int64_t *v)
+{
+    teller_look(w->s, v[0], word[2]);
+    return true;
+}
+
+static bool on_cancel_line(struct wake *w, char **word UNUSED, const int64_t *v)
+{
+    struct cancelled x = { v[0] };
+    compute_each(w->s, drop_waiter, &x);
+    return true;
+}
+
+static bool on_held_line(struct wake *w, char **word, const int64_t *v)
+{
+    struct compute *c = current(w->s, word[1], v[0]);
+    if (c)
+        supervise_held(c, v[1]);
+    return true;
+}
+
+static bool on_parked_line(struct wake *w, char **word, const int64_t *v)
+{
+    struct compute *c = current(w->s, word[1], v[0]);
+    if (c)
+        supervise_parked(c, v[1]);
+    return true;
+}
+
+static bool on_sessions_line(struct wake *w, char **word, const int64_t *v)
+{
+    on_sessions(w->s, word[1], v[0]);
+    return true;
+}
+
+static bool on_synced_line(struct wake *w UNUSED, char **word UNUSED, const int64_t *v UNUSED)
+{
+    return true;
+}
+
+static const struct verb {
+    const char *word;
+    size_t n_words;
+    int numbers[4]; /* which words are numbers */
+    bool (*act)(struct wake *w, char **word, const int64_t *v);
+} VERBS[] = {
+    { "HELLO", 5, { 1, 2, 4 }, on_hello_line }, { "SESSIONS", 4, { 2, 3 }, on_sessions_line },
+    { "SYNCED", 1, { 0 }, on_synced_line },     { "LOOK", 3, { 1 }, on_look_line },
+    { "FIND", 3, { 1 }, on_find_line },         { "WAKE", 7, { 1 }, on_wake_line },
+    { "CANCEL", 2, { 1 }, on_cancel_line },     { "HELD", 4, { 2, 3 }, on_held_line },
+    { "PARKED", 4, { 2, 3 }, on_parked_line },
+};
+
+/* HELLO comes first. */
 static bool handle(struct wake *w, char **word, size_t n)
 {
-    struct sched *s = w->s;
     int64_t v[3];
-    if (n == 5 && strcmp(word[0], "HELLO") == 0 && numbers_ok(word, (int[]){ 1, 2, 4 }, 3, v)) {
-        auto_free char *host = text_url_decode(word[3], strlen(word[3]));
-        w->hello = true;
-        keeper_hello(s, v[1], host ? host : word[3], (int)v[2]);
-        return v[0] == WAKE_PROTOCOL;
-    }
-    if (!w->hello)
-        return false;
-    if (n == 6 && strcmp(word[0], "WAKE") == 0 && numbers_ok(word, (int[]){ 1 }, 1, v)) {
-        auto_free char *name = text_url_decode(word[3], strlen(word[3]));
-        auto_free char *moment = text_url_decode(word[5], strlen(word[5]));
-        if (name && moment)
-            on_wake(s, v[0], word[2], name, moment);
-        return name && moment;
-    }
-    if (n == 2 && strcmp(word[0], "CANCEL") == 0 && numbers_ok(word, (int[]){ 1 }, 1, v)) {
-        struct cancelled x = { v[0] };
-        compute_each(s, drop_waiter, &x);
-        return true;
-    }
-    if (n == 4 && strcmp(word[0], "HELD") == 0 && numbers_ok(word, (int[]){ 2, 3 }, 2, v)) {
-        on_held(s, word[1], v[0], v[1]);
-        return true;
-    }
-    if (n == 4 && strcmp(word[0], "SESSIONS") == 0 && numbers_ok(word, (int[]){ 2, 3 }, 2, v)) {
-        on_sessions(s, word[1], v[0]);
-        return true;
-    }
-    return n == 1 && strcmp(word[0], "SYNCED") == 0;
+    for (const struct verb *verb = VERBS; verb < VERBS + N_ELEMENTS(VERBS); verb++)
+        if (n == verb->n_words && strcmp(word[0], verb->word) == 0)
+            return (w->hello || verb->act == on_hello_line) && numbers_ok(word, verb->numbers, v) &&
+                   verb->act(w, word, v);
+    return false;
 }
 
 static bool handle_line(struct wake *w, char *line)
@@ -481,6 +545,7 @@ int wake_start(struct sched *s, struct err *err)
     s->wake = w;
     w->s = s;
     w->reopen = loop_timer_new(s->loop, on_reopen, w);
+    teller_start(s);
     w->fd = w->listen_fd = -1;
     if (strlen(path) >= sizeof(addr.sun_path))
         return err_set(err, ERR_INTERNAL, "the socket path %s is too long", path);
@@ -501,6 +566,7 @@ void wake_stop(struct sched *s)
     if (!w)
         return;
     lose_proxy(w);
+    teller_stop(s);
     loop_timer_del(w->reopen);
     loop_fd_del(w->listen_source);
     fd_close(&w->listen_fd);

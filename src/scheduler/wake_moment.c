@@ -63,7 +63,7 @@ static void ask_done(struct task *t)
     if (k->connection != wake_connection(s))
         return;
     if (t->rc == 0)
-        wake_join(s, &k->endpoint, k->request);
+        wake_join(s, &k->endpoint, k->request, false);
     else
         refuse(k);
 }

@@ -115,12 +115,15 @@ def test_change_a_project(api):
     path = "/projects/" + api.ok("POST", "/projects", {"project": {}})["project"]["id"]
     window = {"weekdays": [6, 7], "start_time": "01:00", "end_time": "05:30"}
     body = api.ok("PATCH", path, {"project": {"name": "renamed", "history_retention_seconds": 0,
-                                              "settings": {"maintenance_window": window, "allowed_ips": {"ips": []}, "hipaa": False},
+                                              "settings": {"maintenance_window": window, "allowed_ips": {"ips": ["10.0.0.0/8", "::1"]}, "hipaa": False},
                                               "default_endpoint_settings": {"suspend_timeout_seconds": 3600}}}, expect=(200,))
     assert body["operations"] == []
     project = api.ok("GET", path)["project"]
     assert project == body["project"] and project["name"] == "renamed" and project["history_retention_seconds"] == 0
-    assert project["settings"]["maintenance_window"] == window and project["settings"]["allowed_ips"]["protected_branches_only"] is False
+    assert project["settings"]["maintenance_window"] == window
+    assert project["settings"]["allowed_ips"] == {"ips": ["10.0.0.0/8", "::1"], "protected_branches_only": False}
+    body = api.ok("PATCH", path, {"project": {"settings": {"allowed_ips": {"ips": [], "protected_branches_only": True}}}})
+    assert body["project"]["settings"]["allowed_ips"] == {"ips": [], "protected_branches_only": True}
     api.ok("PATCH", path, {"project": {"settings": {"audit_log_level": "base"}, "default_endpoint_settings": {"pg_settings": {"work_mem": "8MB"}}}})
     project = api.ok("GET", path)["project"]
     assert project["settings"]["maintenance_window"] == window and project["settings"]["audit_log_level"] == "base"
@@ -433,7 +436,7 @@ def test_connection_uri(api, p, mere):
         assert api.ok("GET", path + query) == {"uri": want}
     got = subprocess.run(["psql", "-X", "-A", "-t", "-c", "SELECT 7 * 6", want], capture_output=True, text=True, timeout=60, check=False)
     assert got.stdout == "42\n", got.stderr
-    api.refused("GET", path + "?pooled=true", status=422, code="not_supported")
+    assert api.ok("GET", path + "?pooled=true") == {"uri": want + "-pooler"}
     api.refused("GET", path + "?pooled=maybe", status=400)
     api.refused("GET", path + "?branch_id=nope", status=404, text='branch not found: "nope"')
     api.refused("GET", path + "?endpoint_id=ep-no-such-endpoint", status=404, text="endpoint not found")
@@ -474,14 +477,18 @@ def test_passwords_that_are_not_stored(api, mere):
 
 
 def test_a_password_that_is_not_stored_is_not_even_kept_for_a_while(api, mere):
-    """Opened with the server's own key, what waits for the first start is a verifier."""
+    """What is kept for the first start is a verifier, whichever way; the password beside it only where that was asked for."""
     cipher = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead").AESGCM((mere.data / "secret.key").read_bytes())
     for stored in (False, True):
         body = api.ok("POST", "/projects", {"project": {"store_passwords": stored}})
         branch, role = body["branch"]["id"], body["roles"][0]
-        sealed = mere.rows("SELECT sealed FROM role WHERE branch_id = ? AND name = ?", branch, role["name"])[0]["sealed"]
-        plain = cipher.decrypt(sealed[:12], sealed[12:], f"role/{branch}/{role['name']}".encode()).decode()
-        assert plain == role["password"] if stored else plain.startswith("SCRAM-SHA-256$")
+        row = mere.rows("SELECT sealed, verifier FROM role WHERE branch_id = ? AND name = ?", branch, role["name"])[0]
+
+        def opened(what, blob, branch=branch, role=role):
+            return cipher.decrypt(blob[:12], blob[12:], f"{what}/{branch}/{role['name']}".encode()).decode()
+
+        assert (row["sealed"] is not None) == stored and (not stored or opened("role", row["sealed"]) == role["password"])
+        assert opened("verifier", row["verifier"]).startswith("SCRAM-SHA-256$4096:")
         api.ok("DELETE", "/projects/" + body["project"]["id"])
 
 
@@ -580,6 +587,9 @@ SPECS = [
     ("POST", "P/branches/main/databases", {"database": {"name": "x"}}, "/database/owner_name"),
     ("POST", "P/branches/main/databases", {"database": {"name": "template0", "owner_name": "neondb_owner"}}, "/database/name"),
     ("PATCH", "P/branches/main/databases/neondb", {"database": {"id": 1}}, "/database/id"),
+    ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.0/8", "10.0.0.256"]}}}}, "/project/settings/allowed_ips/ips/1"),
+    ("PATCH", "P", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.9-10.0.0.1"]}}}}, "/project/settings/allowed_ips/ips/0"),
+    ("PATCH", "P", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.1"] * 400}}}}, "/project/settings/allowed_ips/ips"),
     ("POST", "/projects", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}}, "/project/settings/preload_libraries/enabled_libraries"),
     ("PATCH", "P", {"project": {"settings": {"preload_libraries": {"enabled_libraries": ["pg_prewarm", "timescaledb"]}}}},
      "/project/settings/preload_libraries/enabled_libraries"),
@@ -587,21 +597,17 @@ SPECS = [
     ("POST", "P/branches", {"endpoints": [{"type": "read_write", "settings": {"preload_libraries": {"enabled_libraries": ["x"]}}}]},
      "/endpoints/0/settings/preload_libraries/enabled_libraries")]
 NOT_SUPPORTED = [
-    ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"ips": ["10.0.0.0/8"]}}}}, "/project/settings/allowed_ips/ips"),
     ("POST", "/projects", {"project": {"settings": {"quota": {"logical_size_bytes": 1}}}}, "/project/settings/quota/logical_size_bytes"),
     ("POST", "/projects", {"project": {"settings": {"enable_logical_replication": True}}}, "/project/settings/enable_logical_replication"),
     ("PATCH", "P", {"project": {"settings": {"block_public_connections": True}}}, "/project/settings/block_public_connections"),
     ("PATCH", "P", {"project": {"settings": {"hipaa": True}}}, "/project/settings/hipaa"),
     ("POST", "P/branches", {"branch": {"archived": True}}, "/branch/archived"),
     ("POST", "P/branches", {"branch": {"init_source": "schema-only"}}, "/branch/init_source"),
-    ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "pooler_enabled": True}}, "/endpoint/pooler_enabled"),
     ("PATCH", "E", {"endpoint": {"passwordless_access": False}}, "/endpoint/passwordless_access"),
     ("PATCH", "E", {"endpoint": {"branch_id": NONE}}, "/endpoint/branch_id"),
     ("POST", "P/endpoints", {"endpoint": {"branch_id": "dev/1", "type": "read_write", "passwordless_access": False}}, "/endpoint/passwordless_access"),
-    ("PATCH", "E", {"endpoint": {"pooler_enabled": True}}, "/endpoint/pooler_enabled"),
     ("PATCH", "E", {"endpoint": {"settings": {"pgbouncer_settings": {"pool_mode": "session"}}}}, "/endpoint/settings/pgbouncer_settings"),
     ("POST", "/projects", {"project": {"provisioner": "k8s-pod"}}, "/project/provisioner"),
-    ("POST", "/projects", {"project": {"settings": {"allowed_ips": {"protected_branches_only": True}}}}, "/project/settings/allowed_ips/protected_branches_only"),
     ("PATCH", "P", {"project": {"settings": {"block_vpc_connections": True}}}, "/project/settings/block_vpc_connections"),
     *(("PATCH", "P", {"project": {"settings": {"quota": {name: 1}}}}, f"/project/settings/quota/{name}")
       for name in ("active_time_seconds", "compute_time_seconds", "written_data_bytes", "data_transfer_bytes"))]

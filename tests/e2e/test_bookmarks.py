@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from harness.server import until
+from harness.server import Branch, until
 from test_keep import delete, gone, recover, refused, stamp
 
 
@@ -110,3 +110,44 @@ def test_a_place_that_is_out_of_reach(new_mere):
     reply = refused(p, 422, "POST", "/branches", {"branch": {"parent_bookmark": "loose"}}, pointer="/branch/parent_bookmark")
     assert reply["earliest_lsn"]
     p.delete()
+
+
+def restore(branch, source, **body):
+    answer = branch.project.call("POST", branch.path("/restore"), {"source_branch_id": source.id, **body})
+    branch.mere.wait_operations(branch.project.id, answer)
+
+
+def test_a_restore_takes_those_along_that_it_goes_back_behind(project):
+    """Before the moment they stay with the branch, after it they go with the state they are of: all can be reached."""
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT 1 AS n")
+    for n in (2, 3):
+        put(b, f"before-{n}")
+        b.query("INSERT INTO t VALUES (%s)", n)
+    put(b, "held", hold=True)
+    restore(b, b, source_lsn=project.call("GET", b.path("/bookmarks/before-3"))["bookmark"]["lsn"], preserve_under_name="old")
+    assert [m["name"] for m in marks(b)] == ["before-2", "before-3"]
+    old = project.call("GET", "/branches/old/bookmarks")["bookmarks"]
+    assert [m["name"] for m in old] == ["held"] and old[0]["hold"] is True
+    for parent, name, rows in (("main", "before-2", 1), ("main", "before-3", 2), ("old", "held", 3)):
+        body = {"branch": {"parent_id": parent, "parent_bookmark": name, "name": f"at-{name}"}, "endpoints": [{"type": "read_write"}]}
+        answer = project.call("POST", "/branches", body)
+        child = Branch(project, answer["branch"], answer["endpoints"][0]["id"])
+        assert child.value("SELECT count(*) FROM t") == rows, name
+        child.delete()
+    assert b.value("SELECT count(*) FROM t") == 2
+
+
+def test_a_reset_asks_for_a_name_where_a_bookmark_holds_what_it_would_leave(project):
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT 1 AS n")
+    child = project.branch(b, name="child")
+    put(child, "of-the-parent")
+    child.query("INSERT INTO t VALUES (2)")
+    put(child, "loose")
+    put(child, "held", hold=True)
+    refused(project, 422, "POST", child.path("/reset_to_parent"), {}, pointer="/preserve_under_name")
+    put(child, "held", hold=False)
+    project.mere.wait_operations(project.id, project.call("POST", child.path("/reset_to_parent"), {}))
+    assert [m["name"] for m in marks(child)] == ["of-the-parent"]
+    assert child.value("SELECT count(*) FROM t") == 1

@@ -19,7 +19,7 @@ def roles(branch):
 
 def in_postgres(branch):
     """(roles, {database: owner}) as the catalogue has them, of users only."""
-    have = branch.query("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> 'mere_admin'")
+    have = branch.query("SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_|mere_)'")
     dbs = branch.query("SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')")
     return {r for (r,) in have}, dict(dbs)
 

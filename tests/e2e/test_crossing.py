@@ -141,6 +141,7 @@ def test_a_subscription_stays_with_the_parent(mere, project, publisher, parent_i
     b = project.main
     subscribe(b, publisher)
     admin(b, "SELECT pg_create_physical_replication_slot('kept', true)")
+    b.query("CREATE TABLE behind_the_copy ()")  # the worker's commit is not flushed by itself at once; this one takes it along
     at = b.value("SELECT pg_current_wal_flush_lsn()")
     if parent_is == "suspended":
         b.suspend()

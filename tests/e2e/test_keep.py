@@ -83,7 +83,7 @@ def test_a_deleted_branch_comes_back_as_it_was(project, running):
     refused(project, 404, "DELETE", b.path())
     refused(project, 404, "PATCH", b.path(), {"branch": {"name": "x"}})
     refused(project, 404, "POST", "/branches", {"branch": {"parent_id": b.id}}, pointer="/branch/parent_id")
-    assert "no endpoint" in unreachable(b)
+    assert "password authentication failed" in unreachable(b)
     assert "no branch" in unreachable(b, endpoint=None, branch="dev")
     assert "no branch" in unreachable(b, endpoint=None, branch=b.id)
     assert [x["name"] for x in project.branches()] == ["main"]
@@ -213,7 +213,7 @@ def test_an_expired_branch_is_not_touched(new_mere):
         refused(p, 404, method, b.path(rest), body, text="expired")
     refused(p, 404, "POST", "/branches", {"branch": {"parent_id": b.id}}, pointer="/branch/parent_id")
     refused(p, 404, "POST", "/endpoints", {"endpoint": {"branch_id": b.id, "type": "read_write"}}, pointer="/endpoint/branch_id")
-    assert "no endpoint" in unreachable(b)
+    assert "password authentication failed" in unreachable(b)
     assert "no branch" in unreachable(b, endpoint=None, branch="late")
     assert row(b) == before
     m.stop()

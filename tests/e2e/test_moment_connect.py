@@ -200,7 +200,7 @@ def test_what_is_no_moment(mere, steps):
             psycopg2.connect(**steps.dsn(options=words))
     place = steps.places[3]
     for d, what in ((steps.dsn(endpoint=None, branch="no-such", options=f"neon_lsn:{place}"), 'there is no branch "no-such"'),
-                    (steps.dsn(endpoint="ep-no-such-one", options=f"neon_lsn:{place}"), "there is no endpoint"),
+                    (steps.dsn(endpoint="ep-no-such-one", options=f"neon_lsn:{place}"), "password authentication failed"),
                     (at(steps, place, password="wrong"), "password authentication failed"), (at(steps, place, database="nowhere"), "does not exist")):
         with pytest.raises(psycopg2.OperationalError, match=what):
             psycopg2.connect(**d)
@@ -216,7 +216,7 @@ def test_before_the_branch_itself_its_ancestor_answers(mere, steps):
 
 
 def test_roles_and_settings_are_those_of_the_moment(mere, project):
-    """Passwords too: what was changed later does not open the past, and what is gone does."""
+    """But the password is the present one."""
     b = project.main
     b.query("CREATE TABLE t (n int)")
     place = b.value("SELECT pg_current_wal_flush_lsn()::text")
@@ -225,9 +225,15 @@ def test_roles_and_settings_are_those_of_the_moment(mere, project):
     mere.wait_operations(project.id, new)
     project.password = new["role"]["password"]
     assert b.value("SELECT 1") == 1
-    assert "password authentication failed" in refusal(b, place)
-    with contextlib.closing(open_at(b, place, password=old)):
-        pass
+    with contextlib.closing(open_at(b, place)) as conn, conn.cursor() as cur:
+        cur.execute("SELECT current_user")
+        assert cur.fetchone() == (project.role,)
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):  # what is revoked opens nothing
+        open_at(b, place, password=old)
+    mere.wait_operations(project.id, project.call("POST", b.path("/roles"), {"role": {"name": "late"}}))
+    late = mere.wait_operations(project.id, project.call("POST", b.path("/roles/late/reset_password")))["role"]["password"]
+    with pytest.raises(psycopg2.OperationalError, match='role "late" does not exist'):
+        open_at(b, place, user="late", password=late)
 
 
 def test_more_connections_than_now(mere, project):

@@ -13,31 +13,14 @@ import pytest
 
 from harness import procs
 from harness.history import PAGE, History
+from harness.recording import write
 from harness.server import ApiError, lsn, until
 
-WRITERS = 4
 SEGMENT = 1 << 20
 
 
 def text(n):
     return f"{n >> 32:X}/{n & 0xFFFFFFFF:X}"
-
-
-def write(branch, rounds, writers=WRITERS, pad=300):
-    """Concurrent transactions of different sizes; each row knows the transaction it came with."""
-    def one(k):
-        r = random.Random(k)
-        with contextlib.closing(branch.connect()) as conn, conn.cursor() as cur:
-            for i in range(rounds):
-                cur.execute("BEGIN")
-                for _ in range(r.randint(1, 3)):
-                    cur.execute("INSERT INTO h (xid, pad) VALUES (pg_current_xact_id()::text::bigint, repeat('x', %s))", (r.randint(0, pad),))
-                cur.execute("ROLLBACK" if r.random() < 0.1 else "COMMIT")
-    threads = [threading.Thread(target=one, args=(k,)) for k in range(writers)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
 
 
 @pytest.fixture(scope="module")

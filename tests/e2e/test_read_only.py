@@ -2,6 +2,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -9,6 +10,7 @@ import psycopg2
 import pytest
 
 from harness import procs
+from harness.cluster import BINDIR
 from harness.server import ApiError, Branch, gone, lsn, until
 
 
@@ -192,6 +194,109 @@ def test_crashes(b):
     until(lambda: not r.postmaster(), 20, "it to be gone")
     b.query("INSERT INTO t VALUES (1)")
     until(lambda: count(r) == 1, 30, "the row to come over")
+
+
+def streams(r):
+    """The compute it receives WAL from, by its socket, or None."""
+    with contextlib.closing(r.admin()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT sender_host FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+        row = cur.fetchone()
+        return row and row[0]
+
+
+def log_of(x):
+    return (x.mere.data / "logs" / f"{x.endpoint_id}.log").read_text(errors="replace")
+
+
+def test_it_receives_from_the_branch_while_that_runs(b):
+    r = reader(b)
+    assert count(r) == 0
+    until(lambda: streams(r) == b.socket_dir(), 30, "it to stream")
+    took = []
+    with contextlib.closing(r.connect()) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        for n in range(1, 21):
+            b.query("INSERT INTO t VALUES (%s)", n)
+            wrote = time.monotonic()
+            while True:
+                cur.execute("SELECT count(*) FROM t")
+                if cur.fetchone()[0] == n:
+                    break
+            took.append(time.monotonic() - wrote)
+        assert sorted(took)[10] < 0.1, f"{took}: by files it takes half a second at the median"
+        b.suspend()
+        until(lambda: streams(r) is None, 30, "it to know that there is nobody")
+        time.sleep(0.6)
+        tries = log_of(r).count("FATAL")
+        time.sleep(3)
+        assert log_of(r).count("FATAL") == tries, "it goes on trying to reach a branch that sleeps"
+        b.query("INSERT INTO t VALUES (0)")
+        until(lambda: streams(r) == b.socket_dir(), 30, "it to stream again")
+        cur.execute("SELECT count(*) FROM t")
+        assert cur.fetchone()[0] == 21
+    print(f"lag p50 {sorted(took)[10]:.4f} s, worst {max(took):.4f} s")
+
+
+def test_a_second_start_of_the_branch_writes_nothing_for_it(b):
+    """The role is there: what a follower needs is no reason for an image."""
+    r = reader(b)
+    assert count(r) == 0
+    until(lambda: streams(r), 30, "it to stream")
+    b.suspend()
+    images = "SELECT count(*) AS n FROM image WHERE branch_id = ?"
+    before = b.mere.rows(images, b.id)[0]["n"]
+    b.query("SELECT 1")
+    until(lambda: streams(r), 30, "it to stream again")
+    b.suspend()
+    assert b.mere.rows(images, b.id)[0]["n"] == before
+
+
+def test_the_branch_does_not_wait_for_one_that_hangs(b):
+    r = reader(b)
+    assert count(r) == 0
+    until(lambda: streams(r), 30, "it to stream")
+    receiver, = (p for p in r.compute() if "walreceiver" in p.cmdline)
+    os.kill(receiver.pid, signal.SIGSTOP)
+    try:
+        b.query("INSERT INTO t SELECT generate_series(1, 1000)")
+        began = time.monotonic()
+        b.suspend()
+        took = time.monotonic() - began
+        assert took < 15, f"the suspend took {took:.1f} s"
+        assert "in production" not in log_of(b) and "was not properly shut down" not in log_of(b)
+    finally:
+        os.kill(receiver.pid, signal.SIGCONT)
+    until(lambda: count(r) == 1000, 20, "the rows to come over")
+
+
+def test_its_password_opens_nothing_else(b):
+    """It replicates: no session in a database, not through the proxy, and not in another project."""
+    r = reader(b)
+    assert count(r) == 0
+    until(lambda: streams(r), 30, "it to stream")
+    path = r.volume() / "pgdata" / "mere_replica.pass"
+    assert path.stat().st_mode & 0o777 == 0o600
+    password = path.read_text().strip().rsplit(":", 1)[1]
+    with pytest.raises(psycopg2.Error):
+        psycopg2.connect(host=b.socket_dir(), port=5432, user="mere_replica", password=password, dbname="neondb")
+    with pytest.raises(psycopg2.Error):
+        b.connect(user="mere_replica", password=password)
+
+    def replicate(branch):
+        argv = [f"{BINDIR}/pg_receivewal", "-h", branch.socket_dir(), "-p", "5432", "-U", "mere_replica", "-D", str(b.mere.base), "--endpos", "0/1", "-n"]
+        return subprocess.run(argv, env={"PGPASSWORD": password, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=30)
+    assert replicate(b).returncode == 0, "the password is right"
+    stranger = b.mere.create_project()
+    other = reader(stranger.main)
+    stranger.main.query("SELECT 1")
+    assert other.value("SELECT 1") == 1
+    until(lambda: streams(other), 30, "it to stream")
+    assert "password authentication failed" in replicate(stranger.main).stderr
+    stranger.delete()
+    assert "mere_replica" not in {x["name"] for x in b.project.call("GET", b.path("/roles"))["roles"]}
+    with pytest.raises(ApiError) as e:
+        b.project.call("POST", b.path("/roles"), {"role": {"name": "mere_replica"}})
+    assert e.value.status == 422 and "reserved" in str(e.value)
 
 
 @pytest.mark.expect_log(r"mere-proxy")

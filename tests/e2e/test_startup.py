@@ -492,32 +492,7 @@ def test_a_failed_start_leaves_nothing_outside(new_mere, expect_log, what):
         held.close()
 
 
-def test_a_certificate_that_is_none(new_mere, expect_log):
-    expect_log("certificate|PEM|tls")
-    m = new_mere().start()
-    m.stop()
-    good = (m.data / "tls.crt").read_text()
-    (m.data / "tls.crt").write_text("nonsense\n")
-    begun = time.monotonic()
-    with pytest.raises(StartFailed) as e:
-        m.start()
-    one_sentence(e.value, "mere-proxy ended", "tls.crt", "proxy.log")
-    assert time.monotonic() - begun < 10 and traces(m) == []
-    (m.data / "tls.crt").write_text("")
-    with pytest.raises(StartFailed) as e:
-        m.start()
-    one_sentence(e.value, "cannot read", "tls.crt", "empty")
-    (m.data / "tls.crt").unlink()
-    (m.data / "tls.crt").mkdir()
-    with pytest.raises(StartFailed) as e:
-        m.start()
-    one_sentence(e.value, "cannot read", "tls.crt")
-    (m.data / "tls.crt").rmdir()
-    (m.data / "tls.crt").write_text(good)
-    m.start()
-
-
-@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_proxy_does_not_come_up(new_mere, signo):
     m = new_mere()
     m.start().stop()
@@ -558,22 +533,6 @@ def test_a_proxy_that_listens_elsewhere_is_replaced(new_mere):
     assert refused("127.0.0.2", port) and project.main.value("SELECT n FROM t") == 42
 
 
-def test_a_renewed_certificate_is_used(new_mere):
-    m = new_mere(args=["--keep-computes"]).start()
-    project = works(m)
-    proxy = m.proxy_pid()
-    m.stop()
-    os.utime(m.data / "tls.crt", (1, 1))
-    m.start()
-    assert m.proxy_pid() != proxy and not procs.alive(proxy)
-    assert project.main.value("SELECT n FROM t") == 42
-    proxy = m.proxy_pid()
-    m.stop()
-    m.args = []
-    m.start()
-    assert m.proxy_pid() == proxy
-
-
 def test_addresses_of_version_6_are_printed_in_brackets(new_mere):
     try:
         with socket.socket(socket.AF_INET6) as s:
@@ -589,22 +548,7 @@ def test_addresses_of_version_6_are_printed_in_brackets(new_mere):
     works(m)
 
 
-# --- the terminal, the keys ----------------------------------------------------------------------------------------------------
-
-
-def test_a_closed_terminal_ends_it(new_mere):
-    m = new_mere().start()
-    works(m)
-    assert m.stop(signal.SIGHUP) == 0
-    assert m.processes() == [] and traces(m) == []
-
-
-def test_started_with_nohup_it_outlives_the_terminal(new_mere):
-    m = new_mere().start(wrap=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"])
-    m.proc.send_signal(signal.SIGHUP)
-    assert m.call("GET", "/users/me")["id"]
-    with pytest.raises(subprocess.TimeoutExpired):
-        m.proc.wait(1)
+# --- the keys -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_lost_key_of_stored_passwords_is_no_new_key(new_mere):

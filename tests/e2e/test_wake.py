@@ -4,7 +4,6 @@ import os
 import random
 import re
 import signal
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 import pytest
 
-from harness import procs, wire
+from harness import crowd, procs, wire
+from harness.fakeproxy import fake_proxy  # noqa: F401
 from harness.server import until
 
 CROWD = 200
@@ -42,6 +42,58 @@ def test_a_crowd_causes_one_start(mere, project):
     assert b.generation() == generation + 1
 
 
+@pytest.mark.expect_log("cannot see the activity")  # a look at a compute whose backlog is full of clients
+@pytest.mark.parametrize("n", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_many_sleepers_at_once(mere, project, n):
+    """Catalogue E2: ten clients each.  No more starts at a time than may be, one for each endpoint, and all in bounded memory."""
+    sleepers, each, cores = [project.branch(project.main) for _ in range(n)], 10, os.cpu_count()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda b: b.value("SELECT 1"), sleepers))
+        list(pool.map(lambda b: b.suspend(), sleepers))
+    alone = timed(sleepers[0])
+    sleepers[0].suspend()
+    before = [b.generation() for b in sleepers]
+    rss = {pid: memory(pid) for pid in (mere.proc.pid, mere.proxy_pid())}
+    most, halt = [0], threading.Event()
+
+    def watch():
+        while not halt.wait(0.02):
+            starting = mere.rows("SELECT count(*) AS n FROM endpoint WHERE observed IN ('PREPARING', 'STARTING')")[0]["n"]
+            most[0] = max(most[0], starting)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    everybody, begun = crowd.Crowd(), time.monotonic()
+    for b in sleepers * each:
+        everybody.connect((mere.pg_host, mere.pg_port), crowd.client(project.password, "SELECT 1", user=project.role, database="neondb",
+                                                                     options=f"endpoint={b.endpoint_id}"))
+        everybody.turn(0)
+    while everybody.live and time.monotonic() < begun + 300:
+        everybody.turn(1)
+    took = time.monotonic() - begun
+    halt.set()
+    watcher.join()
+    problems = [s.problem for s in everybody.over if s.problem]
+    everybody.close()
+    print(f"{took:.1f} s for {len(sleepers)}, {alone:.2f} s for one; at most {most[0]} starting at a time")
+    assert not problems and len(everybody.over) == each * len(sleepers), problems[:5]
+    assert [b.generation() for b in sleepers] == [g + 1 for g in before]
+    assert 1 < most[0] <= 2 * cores
+    if n >= 100:  # of few it is the logins that take the time
+        assert took <= n / cores * alone * 1.5
+    assert all(memory(pid) - size < 100 << 20 for pid, size in rss.items()), (rss, {pid: memory(pid) for pid in rss})
+
+
+def timed(b):
+    begun = time.monotonic()
+    b.value("SELECT 1")
+    return time.monotonic() - begun
+
+
+def memory(pid):
+    return int(re.search(r"VmRSS:\s+(\d+) kB", procs.read(f"/proc/{pid}/status")).group(1)) << 10
+
+
 def test_more_clients_than_connections_wait(mere, project):
     """Beyond max_connections they wait in the proxy instead of being refused."""
     b = project.main
@@ -55,6 +107,24 @@ def test_more_clients_than_connections_wait(mere, project):
 
     with ThreadPoolExecutor(100) as pool:
         assert list(pool.map(client, range(100))) == list(range(100))
+
+
+def test_where_the_time_of_a_start_went(mere, project):
+    """Of one that a client causes, and of one that is asked for."""
+    b = project.main
+    for ask in (lambda: b.value("SELECT 1"), lambda: b.act("start")):
+        b.suspend()
+        ask()
+
+        def started():
+            o = next(o for o in project.call("GET", "/operations")["operations"] if o["action"] == "start_compute")
+            return o if o["status"] == "finished" else None
+
+        o = until(started, 10, "the operation's end")
+        assert set(o["phases"]) == {"wait_ms", "prepare_ms", "recover_ms", "ready_ms"}, o
+        assert o["phases"]["recover_ms"] > 0 and 0 < sum(o["phases"].values()) <= o["total_duration_ms"] + 50, o
+    suspends = [o for o in project.call("GET", "/operations")["operations"] if o["action"] == "suspend_compute"]
+    assert suspends and not any("phases" in o for o in suspends)
 
 
 def test_suspends_when_idle_and_wakes(mere, project):
@@ -195,9 +265,12 @@ def test_wrong_password(mere, project):
 
 
 def test_unknown_names(mere, project):
+    """An endpoint that is not there is as a password that is wrong; a name that means nothing is told."""
     good = {"user": project.role, "database": "neondb", "password": project.password}
-    for words in ({"options": "endpoint=ep-no-such-00000000"}, {"options": "branch=no-such-branch"}, {},
-                  {"database": "neondb@ep-no-such-00000000"}):
+    for words in ({"options": "endpoint=ep-no-such-00000000"}, {"database": "neondb@ep-no-such-00000000"}):
+        e = refused(mere, **{**good, **words})
+        assert e.sqlstate == "28P01" and "endpoint" in e.fields["H"], (words, e)
+    for words in ({"options": "branch=no-such-branch"}, {}):
         e = refused(mere, **{**good, **words})
         assert e.sqlstate and e.sqlstate != "28P01" and len(e.message) > 10, (words, e)
     e = refused(mere, **good, options=f"endpoint={project.main.endpoint_id} branch=no-such-branch")
@@ -242,18 +315,19 @@ def test_clients_are_told_when_a_start_fails(mere, project):
     b.suspend()
     broken = b.pgdata() / "postgresql.auto.conf"
     good = broken.read_bytes()
+    named = {"user": project.role, "password": project.password, "database": "neondb", "options": f"endpoint={b.endpoint_id}"}
     broken.write_bytes(b"this is = not ' a configuration\n")
     try:
         begun = time.monotonic()
         with ThreadPoolExecutor(10) as pool:
-            told = list(pool.map(lambda _: refused(mere, user=project.role, database="neondb", options=f"endpoint={b.endpoint_id}"), range(10)))
+            told = list(pool.map(lambda _: refused(mere, **named), range(10)))
         took = time.monotonic() - begun
         assert all(e.sqlstate and e.sqlstate not in ("28P01", "08006") for e in told), told
         assert took < 30, f"it took {took:.1f} s to be told"
         # The next one is told at once or after one more attempt: no storm of starts.
         generation = b.generation()
         for _ in range(10):
-            refused(mere, user=project.role, database="neondb", options=f"endpoint={b.endpoint_id}")
+            refused(mere, **named)
         assert b.generation() <= generation + 3
     finally:
         broken.write_bytes(good)
@@ -309,49 +383,6 @@ def test_cancel_with_a_wrong_key_hits_nobody(mere, project):
 # --- mere-proxy comes and goes ---------------------------------------------------------------------------------------------------------
 
 
-class FakeProxy:
-    """Speaks on mered's wake socket as the proxy's user; the newest connection is the one that mered listens to."""
-
-    def __init__(self, mere, uid):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
-        path = next(p for d in mere.runtime_dirs() if os.path.exists(p := os.path.join(d, "wake.sock")))
-        os.seteuid(uid)  # what the other side is told is who connected
-        try:
-            self.sock.connect(path)
-        finally:
-            os.seteuid(os.getuid())
-        self.say(f"HELLO 2 1 {mere.pg_host} {mere.pg_port}", "SYNCED")
-
-    def say(self, *lines):
-        self.sock.sendall("".join(f"{line}\n" for line in lines).encode())
-
-    def lines(self):
-        return self.sock.makefile("r", encoding="ascii", newline="\n")
-
-    def close(self):
-        self.sock.close()
-
-
-@pytest.fixture
-def fake_proxy(mere):
-    """Makes fake proxies while the real one is stopped."""
-    real, made = mere.proxy_pid(), []
-    uid = int(re.search(r"^Uid:\s+(\d+)", procs.read(f"/proc/{real}/status"), re.M).group(1))
-
-    def make():
-        made.append(FakeProxy(mere, uid))
-        return made[-1]
-
-    os.kill(real, signal.SIGSTOP)
-    try:
-        yield make
-    finally:
-        for f in made:
-            f.close()
-        os.kill(real, signal.SIGCONT)  # finds its connection closed, and makes another
-
-
 @pytest.mark.expect_log("the wake socket is lost", "not in the protocol")
 @pytest.mark.parametrize("way", ["unread answer", "replaced", "nonsense", "endless line", "closed"])
 def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
@@ -362,9 +393,9 @@ def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
     project.main.act("start")
     old = fake_proxy()
     if way == "unread answer":
-        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - -", f"WAKE 8 endpoint {project.main.endpoint_id} - -")
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - - -", f"WAKE 8 endpoint {project.main.endpoint_id} - - -")
     else:
-        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - -")
+        old.say(f"WAKE 7 endpoint {cold.endpoint_id} - - -")
     if way == "nonsense":
         old.say("FROB")
     elif way == "endless line":
@@ -373,10 +404,10 @@ def test_no_proxy_gets_the_answer_to_another(mere, project, fake_proxy, way):
         old.close()
     until(lambda: cold.endpoint()["current_state"] != "idle", 10, "mered to read the question", pause=0.005)
     new = fake_proxy()
-    new.say(f"WAKE 7 endpoint {mine.endpoint_id} - -")
+    new.say(f"WAKE 7 endpoint {mine.endpoint_id} - - -")
     for b in (cold, mine):
         b.await_state("active")
-    new.say(f"WAKE 9 endpoint {cold.endpoint_id} - -")  # answered last
+    new.say(f"WAKE 9 endpoint {cold.endpoint_id} - - -")  # answered last
     answers = []
     for line in new.lines():
         if line.startswith(("OK", "ERR")):

@@ -25,6 +25,10 @@ CREATE TABLE bookmark (
 ) STRICT;
 CREATE INDEX bookmark_expiry ON bookmark (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX bookmark_hold ON bookmark (hold_id);
+CREATE TRIGGER door_branch_changed AFTER UPDATE OF kind, state, is_protected, expires_at ON branch
+    WHEN (OLD.kind, OLD.state, OLD.is_protected, OLD.expires_at) IS NOT (NEW.kind, NEW.state, NEW.is_protected, NEW.expires_at) BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = NEW.id;
+END;
 CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
@@ -91,6 +95,20 @@ CREATE TABLE database (
     updated_at INTEGER NOT NULL,
     UNIQUE (branch_id, name)
 ) STRICT;
+CREATE TABLE door_change (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint_id TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TRIGGER door_endpoint_changed AFTER UPDATE OF branch_id, desired, park_sessions ON endpoint
+    WHEN (OLD.branch_id, OLD.desired = 'deleted', OLD.park_sessions) IS NOT (NEW.branch_id, NEW.desired = 'deleted', NEW.park_sessions) BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (NEW.id);
+END;
+CREATE TRIGGER door_endpoint_gone AFTER DELETE ON endpoint BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (OLD.id);
+END;
+CREATE TRIGGER door_endpoint_made AFTER INSERT ON endpoint BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) VALUES (NEW.id);
+END;
 CREATE TABLE endpoint (
     id                      TEXT PRIMARY KEY,
     project_id              TEXT NOT NULL REFERENCES project (id),
@@ -101,6 +119,7 @@ CREATE TABLE endpoint (
     observed                TEXT NOT NULL DEFAULT 'STOPPED',
     disabled                INTEGER NOT NULL DEFAULT 0,
     suspend_timeout_seconds INTEGER NOT NULL DEFAULT 0,
+    park_sessions           INTEGER NOT NULL DEFAULT 0,
     min_cu                  REAL NOT NULL,
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
@@ -165,12 +184,16 @@ CREATE TABLE operation (
     failures_count    INTEGER NOT NULL DEFAULT 0,
     retry_at          INTEGER,
     total_duration_ms INTEGER NOT NULL DEFAULT 0,
+    phases            TEXT, -- of a start: JSON, milliseconds by phase
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX operation_closed ON operation (updated_at) WHERE status NOT IN ('scheduling', 'running');
 CREATE INDEX operation_open ON operation (seq) WHERE status IN ('scheduling', 'running');
 CREATE UNIQUE INDEX operation_project ON operation (project_id, created_at);
+CREATE TRIGGER door_project_changed AFTER UPDATE OF settings ON project WHEN OLD.settings IS NOT NEW.settings BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE project_id = NEW.id;
+END;
 CREATE TABLE project (
     id                        TEXT PRIMARY KEY,
     name                      TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
@@ -184,14 +207,27 @@ CREATE TABLE project (
     created_at                INTEGER NOT NULL,
     updated_at                INTEGER NOT NULL
 ) STRICT;
+CREATE TRIGGER door_role_changed AFTER UPDATE OF branch_id, name, verifier, valid_until, no_login, state ON role
+    WHEN (OLD.branch_id, OLD.name, OLD.verifier, OLD.valid_until, OLD.no_login, OLD.state = 'dropping')
+        IS NOT (NEW.branch_id, NEW.name, NEW.verifier, NEW.valid_until, NEW.no_login, NEW.state = 'dropping') BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id IN (OLD.branch_id, NEW.branch_id);
+END;
+CREATE TRIGGER door_role_gone AFTER DELETE ON role BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = OLD.branch_id;
+END;
+CREATE TRIGGER door_role_made AFTER INSERT ON role BEGIN
+    INSERT OR REPLACE INTO door_change (endpoint_id) SELECT id FROM endpoint WHERE branch_id = NEW.branch_id;
+END;
 CREATE TABLE role (
-    branch_id  TEXT NOT NULL REFERENCES branch (id),
-    name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
-    sealed     BLOB,
-    no_login   INTEGER NOT NULL DEFAULT 0,
-    made_name  TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    branch_id   TEXT NOT NULL REFERENCES branch (id),
+    name        TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
+    sealed      BLOB,
+    verifier    BLOB,
+    valid_until INTEGER,
+    no_login    INTEGER NOT NULL DEFAULT 0,
+    made_name   TEXT,
+    state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
     PRIMARY KEY (branch_id, name)
 ) STRICT;

@@ -191,8 +191,8 @@ START_TEST(a_project_with_everything_that_works)
         "{\"project\": {\"name\": \"p\", \"pg_version\": 15, \"org_id\": \"" VIEW_ORG_ID
         "\", \"provisioner\": \"k8s-neonvm\","
         " \"store_passwords\": false, \"history_retention_seconds\": 0,"
-        " \"settings\": {\"quota\": {\"active_time_seconds\": 0}, \"allowed_ips\": {\"ips\": [], "
-        "\"protected_branches_only\": false},"
+        " \"settings\": {\"quota\": {\"active_time_seconds\": 0}, \"allowed_ips\": {\"ips\": [\"10.0.0.1\", "
+        "\"10.0.0.0/8\", \"::1-::9\"], \"protected_branches_only\": true},"
         "   \"enable_logical_replication\": false, \"block_public_connections\": false, "
         "\"block_vpc_connections\": false,"
         "   \"hipaa\": false, \"audit_log_level\": \"extended\", \"preload_libraries\": {\"use_defaults\": "
@@ -265,7 +265,7 @@ START_TEST(a_branch_as_clients_ask_for_it)
            "false,"
            " \"init_source\": \"parent-data\", \"expires_at\": null, \"durability\": \"relaxed\"},"
            " \"endpoints\": [{\"type\": \"read_write\", \"provisioner\": \"k8s-neonvm\", "
-           "\"suspend_timeout_seconds\": 0,"
+           "\"suspend_timeout_seconds\": 0, \"park_sessions\": true,"
            "   \"settings\": {\"pg_settings\": {\"work_mem\": \"4MB\"}, \"preload_libraries\": "
            "{\"enabled_libraries\": []}}}],"
            " \"annotation_value\": {}}");
@@ -277,6 +277,7 @@ START_TEST(a_branch_as_clients_ask_for_it)
     ck_assert_str_eq(branch.endpoints[0].type, "read_write");
     ck_assert_int_eq(branch.endpoints[0].suspend_timeout_seconds, 0);
     ck_assert_int_eq(branch.endpoints[0].disabled, -1);
+    ck_assert_int_eq(branch.endpoints[0].park_sessions, 1);
     ck_assert_str_eq(branch.endpoints[0].pg_settings, "{\"work_mem\":\"4MB\"}");
     ck_assert_str_eq(branch.annotations, "{}");
     accept(BRANCH_UPDATE, "{\"branch\": {\"expires_at\": null, \"protected\": false}}");
@@ -329,14 +330,19 @@ static const struct {
       "/project/settings/quota/logical_size_bytes" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"quota\": []}}}", ERR_INVALID,
       "/project/settings/quota" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"10.0.0.1\"]}}}}",
-      ERR_NOT_SUPPORTED, "/project/settings/allowed_ips/ips" },
+    { PROJECT_CREATE,
+      "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"10.0.0.1\", \"10.0.0.1/33\"]}}}}",
+      ERR_INVALID, "/project/settings/allowed_ips/ips/1" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"example.org\"]}}}}",
+      ERR_INVALID, "/project/settings/allowed_ips/ips/0" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [\"\"]}}}}", ERR_INVALID,
+      "/project/settings/allowed_ips/ips/0" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": [1]}}}}", ERR_INVALID,
       "/project/settings/allowed_ips/ips" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"ips\": {}}}}}", ERR_INVALID,
       "/project/settings/allowed_ips/ips" },
-    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"protected_branches_only\": true}}}}",
-      ERR_NOT_SUPPORTED, "/project/settings/allowed_ips/protected_branches_only" },
+    { PROJECT_CREATE, "{\"project\": {\"settings\": {\"allowed_ips\": {\"protected_branches_only\": 1}}}}",
+      ERR_INVALID, "/project/settings/allowed_ips/protected_branches_only" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"enable_logical_replication\": true}}}",
       ERR_NOT_SUPPORTED, "/project/settings/enable_logical_replication" },
     { PROJECT_CREATE, "{\"project\": {\"settings\": {\"block_public_connections\": true}}}",
@@ -405,9 +411,6 @@ static const struct {
     { BRANCH_CREATE, "{\"branch\": {\"ttl_seconds\": \"1h\"}}", ERR_INVALID, "/branch/ttl_seconds" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"type\": \"read_write\"}}", ERR_INVALID, "/endpoint/branch_id" },
     { ENDPOINT_CREATE, "{\"endpoint\": {\"branch_id\": \"b\"}}", ERR_INVALID, "/endpoint/type" },
-    { ENDPOINT_CREATE,
-      "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_enabled\": true}}",
-      ERR_NOT_SUPPORTED, "/endpoint/pooler_enabled" },
     { ENDPOINT_CREATE,
       "{\"endpoint\": {\"branch_id\": \"b\", \"type\": \"read_write\", \"pooler_mode\": \"session\"}}",
       ERR_INVALID, "/endpoint/pooler_mode" },
@@ -625,6 +628,8 @@ START_TEST(view_of_an_endpoint)
     ck_assert_str_eq(text_of(v, "host"), "ep-a-b-c.localhost:7433");
     ck_assert_str_eq(text_of(v, "proxy_host"), "localhost:7433");
     ck_assert_str_eq(text_of(v, "pooler_mode"), "transaction");
+    ck_assert_str_eq(text_of(v, "pooler_host"), "ep-a-b-c-pooler.localhost:7433");
+    ck_assert(json_is_false(json_object_get(v, "pooler_enabled"))); /* info.pooler is none */
     ck_assert_str_eq(text_of(v, "name"), "n");
     ck_assert_double_eq(json_real_value(json_object_get(v, "autoscaling_limit_min_cu")), 0.25);
     ck_assert_str_eq(text_of(json_object_get(json_object_get(v, "settings"), "pg_settings"), "work_mem"),
@@ -666,6 +671,12 @@ START_TEST(connection_strings)
     ck_assert_str_eq(text_of(p, "host"), "ep-a-b-c.localhost:7433");
     ck_assert_str_eq(text_of(p, "pooler_host"), "ep-a-b-c-pooler.localhost:7433");
     ck_assert_str_eq(text_of(p, "password"), "npg_x");
+    c.pooled = true;
+    check_uri(&c, "postgresql://neondb_owner:npg_x@127.0.0.1:7433/"
+                  "neondb?sslmode=require&options=endpoint%3Dep-a-b-c-pooler");
+    info.has_domain = true;
+    check_uri(&c, "postgresql://neondb_owner:npg_x@ep-a-b-c-pooler.localhost:7433/neondb?sslmode=require");
+    info.has_domain = c.pooled = false;
     info.pg_host = "::1";
     check_uri(
         &c, "postgresql://neondb_owner:npg_x@[::1]:7433/neondb?sslmode=require&options=endpoint%3Dep-a-b-c");

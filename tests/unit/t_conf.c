@@ -116,6 +116,32 @@ START_TEST(commands_come_through_the_shell)
 }
 END_TEST
 
+START_TEST(whom_a_follower_receives_from)
+{
+    auto_free char *dir = xstrdup("/tmp/mere-conf-XXXXXX");
+    char *text;
+    size_t len;
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    const char *path = arena_printf(arena, "%s/primary.conf", dir);
+    const struct {
+        const char *socket_dir, *passfile, *want;
+    } CASES[] = {
+        { NULL, NULL, "''\n" },
+        { "/s", "/p", "'port=5432 user=mere_replica host=\\'/s\\' passfile=\\'/p\\''\n" },
+        { "/it's", "/p", "'port=5432 user=mere_replica host=\\'/it\\\\\\'s\\' passfile=\\'/p\\''\n" },
+    };
+    for (size_t i = 0; i < N_ELEMENTS(CASES); i++) {
+        ck_assert_int_eq(pg_conf_write_primary(dir, CASES[i].socket_dir, CASES[i].passfile, &err), 0);
+        ck_assert_int_eq(fs_read(arena, path, 4096, &text, &len, &err), 0);
+        const char *value = strstr(text, "primary_conninfo = ");
+        ck_assert_ptr_nonnull(value);
+        ck_assert_str_eq(value + strlen("primary_conninfo = "), CASES[i].want);
+    }
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 /* Postgres does not let readers in, or stops replaying, where a standby has less than its primary had. */
 START_TEST(a_standby_has_what_it_needs)
 {
@@ -144,7 +170,13 @@ START_TEST(a_standby_has_what_it_needs)
     ck_assert_str_eq(setting(argv, "max_locks_per_transaction"), "65");
     ck_assert_str_eq(setting(argv, "default_transaction_isolation"), "repeatable read");
     ck_assert_str_eq(setting(argv, "hot_standby"), "on");
-    ck_assert_str_eq(setting(argv, "restore_command"), "exit 1");
+    ck_assert_str_eq(setting(argv, "restore_command"), "");
+    struct pg_conf first = conf;
+    first.standby = false;
+    first.first_start = true;
+    ck_assert_str_eq(setting(pg_conf_argv(arena, &first), "restore_command"), "exit 1");
+    first.promoted = true;
+    ck_assert_str_eq(setting(pg_conf_argv(arena, &first), "restore_command"), "");
     ck_assert_str_eq(setting(argv, "recovery_target_timeline"), "7");
     conf.followed = "/f";
     ck_assert_str_eq(setting(pg_conf_argv(arena, &conf), "recovery_target_timeline"), "latest");
@@ -160,6 +192,7 @@ Suite *t_conf_suite(void)
     tcase_add_test(t, paths_that_are_refused);
     tcase_add_test(t, paths_that_pass);
     tcase_add_test(t, commands_come_through_the_shell);
+    tcase_add_test(t, whom_a_follower_receives_from);
     tcase_add_test(t, a_standby_has_what_it_needs);
     suite_add_tcase(s, t);
     return s;

@@ -5,9 +5,9 @@
 #include "pg/control.h"
 
 #include "base/fs.h"
-#include "base/proc.h"
 #include "base/text.h"
 #include "pg/install.h"
+#include "pg_bed.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -239,17 +239,6 @@ END_TEST
 
 /* ---- a real cluster ---- */
 
-/* Postgres refuses to run as root; then the user its package brought runs it. */
-static int as_postgres(const char *const *argv, const char **ret_out)
-{
-    const char *all[24] = { "/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups" };
-    size_t n = geteuid() == 0 ? 4 : 0;
-    for (size_t i = 0; argv[i]; i++)
-        all[n++] = argv[i];
-    all[n] = NULL;
-    return proc_run(arena, all, 60000, ret_out, &err);
-}
-
 static const char *after(const char *report, const char *label)
 {
     const char *p = strstr(report, label);
@@ -269,6 +258,8 @@ static void compare(const char *pgdata, const char *report, enum pg_state state)
     ck_assert_str_eq(after(report, "Latest checkpoint location"), text_lsn(c.checkpoint, text));
     ck_assert_str_eq(after(report, "Latest checkpoint's REDO location"), text_lsn(c.redo, text));
     ck_assert_str_eq(after(report, "Latest checkpoint's TimeLineID"), arena_printf(arena, "%u", c.tli));
+    ck_assert_str_eq(after(report, "Min recovery ending loc's timeline"),
+                     arena_printf(arena, "%u", c.min_recovery_tli));
     ck_assert_int_eq(c.state, state);
     const struct {
         const char *label;
@@ -304,15 +295,15 @@ START_TEST(as_pg_controldata_has_it)
                                      "--locale=C",
                                      NULL };
         const char *const tell[] = { arena_printf(arena, "%s/pg_controldata", bin), pgdata, NULL };
-        ck_assert_msg(as_postgres(init, &out) == 0, "%s %s", err.msg, err.detail);
-        ck_assert_msg(as_postgres(tell, &out) == 0, "%s %s", err.msg, err.detail);
+        ck_assert_msg(pg_bed_run(arena, init, &out, &err) == 0, "%s %s", err.msg, err.detail);
+        ck_assert_msg(pg_bed_run(arena, tell, &out, &err) == 0, "%s %s", err.msg, err.detail);
         ck_assert_str_eq(after(out, "Database cluster state"), "shut down");
         compare(pgdata, out, PG_STATE_SHUT_DOWN);
         const char *const reset[] = {
             arena_printf(arena, "%s/pg_resetwal", bin), "-l", "000000050000000A0000000B", "-f", pgdata, NULL
         };
-        ck_assert_msg(as_postgres(reset, &out) == 0, "%s %s", err.msg, err.detail);
-        ck_assert_msg(as_postgres(tell, &out) == 0, "%s %s", err.msg, err.detail);
+        ck_assert_msg(pg_bed_run(arena, reset, &out, &err) == 0, "%s %s", err.msg, err.detail);
+        ck_assert_msg(pg_bed_run(arena, tell, &out, &err) == 0, "%s %s", err.msg, err.detail);
         ck_assert_str_eq(after(out, "Latest checkpoint's TimeLineID"), "5");
         compare(pgdata, out, PG_STATE_SHUT_DOWN);
     }

@@ -59,7 +59,13 @@ static void gone(struct door_guest *g)
     door_leave(g);
 }
 
-static const struct door_ops OPS = { seat, ask, hold, resume, gone };
+static void make_way(struct door_guest *g)
+{
+    person(g)->what = ENDED;
+    door_leave(g);
+}
+
+static const struct door_ops OPS = { seat, ask, hold, resume, gone, make_way };
 
 static void setup(void)
 {
@@ -246,6 +252,34 @@ START_TEST(wake_socket_breaks)
 }
 END_TEST
 
+START_TEST(an_early_guest)
+{
+    ck_assert(!door_sit(doors, EP, &people[0].guest)); /* nobody knows where */
+    door_learn(doors, EP, 1, "/s", 2);
+    ck_assert(door_sit(doors, EP, &people[0].guest));
+    ck_assert(door_sit(doors, EP, &people[1].guest));
+    ck_assert_int_eq(people[0].what, NOTHING);         /* nobody calls back */
+    ck_assert(!door_sit(doors, EP, &people[2].guest)); /* full */
+    door_stay(&people[0].guest);                       /* has proved itself */
+    join(3, 4);
+    ck_assert_int_eq(people[1].what, ENDED); /* made way */
+    ck_assert_int_eq(people[3].what, SEATED);
+    ck_assert_int_eq(people[0].what, NOTHING);
+    join(4, 5);
+    ck_assert_int_eq(people[4].what, NOTHING); /* all seats are somebody's */
+    door_leave(&people[0].guest);
+    ck_assert_int_eq(people[4].what, SEATED);
+    join(5, 6);
+    door_leave(&people[3].guest);
+    ck_assert(!door_sit(doors, EP, &people[6].guest));
+    door_leave(&people[4].guest);
+    ck_assert(door_sit(doors, EP, &people[6].guest));
+    ck_assert_int_eq(door_hold(doors, EP, 1), 0);
+    ck_assert(!door_sit(doors, EP, &people[7].guest)); /* shut */
+    door_leave(&people[6].guest);
+}
+END_TEST
+
 Suite *t_door_suite(void)
 {
     Suite *s = suite_create("door");
@@ -261,6 +295,7 @@ Suite *t_door_suite(void)
     tcase_add_test(t, shut_and_unknown);
     tcase_add_test(t, shut_for_an_older_generation);
     tcase_add_test(t, wake_socket_breaks);
+    tcase_add_test(t, an_early_guest);
     suite_add_tcase(s, t);
     return s;
 }

@@ -47,6 +47,7 @@ START_TEST(endpoint_round_trip)
     e.name = "n";
     e.disabled = true;
     e.suspend_timeout_seconds = -1;
+    e.park_sessions = true;
     e.pg_settings = "{\"work_mem\":\"8MB\"}";
     e.generation = 3;
     e.process = (struct proc_identity){ .pid = 10,
@@ -67,6 +68,7 @@ START_TEST(endpoint_round_trip)
     ck_assert_str_eq(got.observed, "STOPPED");
     ck_assert(got.disabled);
     ck_assert_int_eq(got.suspend_timeout_seconds, -1);
+    ck_assert(got.park_sessions);
     ck_assert_double_eq(got.min_cu, 0.25);
     ck_assert_double_eq(got.max_cu, 2);
     ck_assert_str_eq(got.pg_settings, e.pg_settings);
@@ -82,6 +84,7 @@ START_TEST(endpoint_round_trip)
     e.name = NULL;
     e.disabled = false;
     e.suspend_timeout_seconds = 60;
+    e.park_sessions = false;
     e.min_cu = 1;
     e.max_cu = 1.5;
     e.pg_settings = NULL;
@@ -90,7 +93,7 @@ START_TEST(endpoint_round_trip)
     e.generation = 99;
     OK(endpoint_update(c, &e, &E));
     OK(endpoint_get_id(c, A, "ep-1", &got, &E));
-    ck_assert(got.name == NULL && !got.disabled && got.suspend_timeout_seconds == 60 &&
+    ck_assert(got.name == NULL && !got.disabled && got.suspend_timeout_seconds == 60 && !got.park_sessions &&
               got.pg_settings == NULL);
     ck_assert_double_eq(got.min_cu, 1);
     ck_assert_double_eq(got.max_cu, 1.5);
@@ -181,11 +184,14 @@ END_TEST
 
 START_TEST(role_life)
 {
-    static const uint8_t SECRET[] = { 0, 1, 0, 255, 7 };
+    static const uint8_t SECRET[] = { 0, 1, 0, 255, 7 }, VERIFIER[] = { 0, 9 };
     struct role r = { .branch_id = "br-1",
                       .name = "own\"er",
                       .sealed = SECRET,
                       .sealed_len = sizeof(SECRET),
+                      .verifier = VERIFIER,
+                      .verifier_len = sizeof(VERIFIER),
+                      .valid_until = 8,
                       .no_login = true,
                       .state = "creating",
                       .created_at = 1,
@@ -206,6 +212,9 @@ START_TEST(role_life)
     OK(role_get(c, A, "br-1", r.name, &got, &E));
     ck_assert_uint_eq(got.sealed_len, sizeof(SECRET));
     ck_assert_mem_eq(got.sealed, SECRET, sizeof(SECRET));
+    ck_assert_uint_eq(got.verifier_len, sizeof(VERIFIER));
+    ck_assert_mem_eq(got.verifier, VERIFIER, sizeof(VERIFIER));
+    ck_assert_int_eq(got.valid_until, 8);
     ck_assert(got.no_login);
     ck_assert_str_eq(got.state, "creating");
     ck_assert(got.created_at == 1 && got.updated_at == 2);
@@ -213,11 +222,13 @@ START_TEST(role_life)
     ck_assert(pending);
     r.sealed = NULL;
     r.sealed_len = 0;
+    r.valid_until = 0;
     r.state = "ready";
     r.updated_at = 9;
     OK(role_update(c, &r, &E));
     OK(role_get(c, A, "br-1", r.name, &got, &E));
     ck_assert(got.sealed == NULL && got.sealed_len == 0 && got.updated_at == 9);
+    ck_assert(got.verifier_len == sizeof(VERIFIER) && got.valid_until == 0);
     OK(role_any_pending(c, "br-1", &pending, &E));
     ck_assert(!pending);
     r.name = arena_printf(A, "%064d", 1);
@@ -452,12 +463,10 @@ START_TEST(a_copy_for_the_past_inherits)
     OK(role_any_pending(c, "br-2", &pending, &E));
     ck_assert(pending);
 
-    roles[0].sealed = NULL;
-    roles[0].sealed_len = 0;
     OK(role_settle(c, &roles[0], 80, &E));
     OK(role_get(c, A, "br-2", roles[0].name, &got, &E));
     ck_assert_str_eq(got.state, "ready");
-    ck_assert(got.sealed == NULL);
+    ck_assert_mem_eq(got.sealed, "br-2:pw", 7);
     OK(role_delete(c, &got, &E));
     FAILS(ERR_NOT_FOUND, role_get(c, A, "br-2", roles[0].name, &got, &E));
     OK(database_delete(c, &databases[0], &E));

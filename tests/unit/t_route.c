@@ -114,6 +114,12 @@ START_TEST(by_database)
     ck_assert_str_eq(seen("database"), "shop@main");
     ck_assert_int_eq(FIND(.database = EP2 "@x", .sni = EP1 ".x"), 0);
     ck_assert_str_eq(seen("database"), EP2 "@x");
+    /* none, and an empty one: Postgres takes the user's name */
+    ck_assert_int_eq(FIND(.user = "ann", .sni = EP1 ".x"), 0);
+    ck_assert_str_eq(route.database, "ann");
+    ck_assert_int_eq(FIND(.user = "ann", .database = "", .sni = EP1 ".x"), 0);
+    ck_assert_str_eq(route.database, "ann");
+    ck_assert_str_eq(seen("database"), "");
 }
 END_TEST
 
@@ -212,15 +218,59 @@ END_TEST
 
 START_TEST(pooled)
 {
-    ck_assert_int_eq(FIND(.sni = EP1 "-pooler.localhost"), -1);
-    ck_assert_str_eq(error.sqlstate, "0A000");
-    ck_assert_ptr_nonnull(strstr(error.message, "\"" EP1 "\""));
-    ck_assert_int_eq(FIND(.options = "endpoint=" EP1 "-pooler"), -1);
-    ck_assert_str_eq(error.sqlstate, "0A000");
-    ck_assert_int_eq(FIND(.database = "d@" EP1 "-pooler"), -1);
-    ck_assert_str_eq(error.sqlstate, "0A000");
+    static const struct given GOOD[] = {
+        { .sni = EP1 "-pooler.localhost" },
+        { .options = "endpoint=" EP1 "-pooler" },
+        { .options = "project=" EP1 "-pooler" },
+        { .database = "d@" EP1 "-pooler" },
+        { .sni = EP1 "-pooler.localhost", .options = "endpoint=" EP1 },
+        { .sni = EP1 ".localhost", .options = "endpoint=" EP1 "-pooler" },
+    };
+
+    for (size_t i = 0; i < N_ELEMENTS(GOOD); i++) {
+        ck_assert_msg(find(&GOOD[i]) == 0, "case %zu: %s", i, error.message);
+        ck_assert(route.pooled);
+        ck_assert_int_eq(route.kind, ROUTE_ENDPOINT);
+        ck_assert_str_eq(route.name, EP1);
+    }
+    ck_assert_int_eq(FIND(.sni = EP1 ".localhost"), 0);
+    ck_assert(!route.pooled);
     ck_assert_int_eq(FIND(.sni = "ep-pooler.localhost"), -1);
     ck_assert_str_eq(error.sqlstate, "08004");
+    ck_assert_int_eq(FIND(.sni = EP1 "-pooler.localhost", .options = "endpoint=" EP2), -1);
+    ck_assert_str_eq(error.sqlstate, "08004");
+    ck_assert_int_eq(FIND(.sni = EP1 "-pooler.localhost", .options = "branch=main"), -1);
+    ck_assert_str_eq(error.sqlstate, "08004");
+}
+END_TEST
+
+/* What many would share, or nobody would get; each refusal names the direct host. */
+START_TEST(pooled_refuses)
+{
+    static const struct given BAD[] = {
+        { .sni = EP1 "-pooler.localhost", .options = "-c geqo=off" },
+        { .options = "endpoint=" EP1 "-pooler -c search_path=x" },
+        { .options = "-c endpoint=" EP1 "-pooler endpoint=" EP1 "-pooler" },
+        { .sni = EP1 "-pooler.localhost", .options = "neon_lsn:0/16B3748" },
+        { .sni = EP1 "-pooler.localhost", .database = "pgbouncer" },
+        { .database = "pgbouncer@" EP1 "-pooler" },
+        { .sni = EP1 "-pooler.localhost", .more = "search_path=x" },
+        { .sni = EP1 "-pooler.localhost", .more = "Options=" },
+        { .sni = EP1 "-pooler.localhost", .more = "USER=x" },
+    };
+    static const char *const KEPT_APART[] = { "application_name=x", "timezone=x", "DATESTYLE=x",
+                                              "extra_float_digits=3", "_pq_.x=y" };
+
+    for (size_t i = 0; i < N_ELEMENTS(BAD); i++) {
+        ck_assert_msg(find(&BAD[i]) == -1, "case %zu", i);
+        ck_assert_str_eq(error.sqlstate, "0A000");
+        ck_assert_msg(strstr(error.hint, "\"" EP1 "\"") != NULL, "case %zu: %s", i, error.hint);
+    }
+    for (size_t i = 0; i < N_ELEMENTS(KEPT_APART); i++)
+        ck_assert_int_eq(FIND(.sni = EP1 "-pooler.localhost", .more = KEPT_APART[i]), 0);
+    /* the same things are Postgres's own business where nothing is pooled */
+    ck_assert_int_eq(FIND(.sni = EP1 ".localhost", .more = "search_path=x"), 0);
+    ck_assert_int_eq(FIND(.sni = EP1 ".localhost", .database = "pgbouncer"), 0);
 }
 END_TEST
 
@@ -388,6 +438,7 @@ Suite *t_route_suite(void)
     tcase_add_test(t, not_named);
     tcase_add_test(t, malformed);
     tcase_add_test(t, pooled);
+    tcase_add_test(t, pooled_refuses);
     tcase_add_test(t, other_words_stay);
     tcase_add_test(t, points_in_time);
     tcase_add_test(t, no_points_in_time);

@@ -127,6 +127,98 @@ START_TEST(copy_in)
     client("Q");
     server("CI");
     ck_assert(session_is_idle(&session));
+    /* a client that waits for nothing: what it asked behind a COPY that fails still runs */
+    client("QdcQ");
+    server("GEI");
+    ck_assert(!session_is_idle(&session));
+    server("CI");
+    ck_assert(session_is_idle(&session));
+}
+END_TEST
+
+/* Extended protocol, without waiting for CopyInResponse. */
+START_TEST(copy_in_ahead)
+{
+    client("PBESddcS");
+    server("12G");
+    ck_assert(!session_is_idle(&session));
+    server("C");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(session_is_idle(&session));
+    client("PBESdcSQ"); /* and a query behind it */
+    server("12GCI");
+    ck_assert(!session_is_idle(&session));
+    server("CI");
+    ck_assert(session_is_idle(&session));
+    client("PBEPBESd"); /* the answer crosses the data */
+    server("12C12G");
+    client("dc");
+    server("C");
+    ck_assert(!session_is_idle(&session)); /* nothing is committed before the Sync */
+    client("S");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(session_is_idle(&session));
+    client("PBESdcS"); /* fails before it copies */
+    server("EI");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(session_is_idle(&session));
+    client("PBES"); /* Sync in the data */
+    server("12G");
+    client("dSdc");
+    server("C");
+    client("S");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(session_is_idle(&session));
+    client("PBESdcSPBES");
+    server("12GCI");
+    ck_assert(!session_is_idle(&session));
+    server("12CI");
+    ck_assert(session_is_idle(&session));
+}
+END_TEST
+
+/* A Sync that was answered after all: the COPY failed before it read anything. */
+START_TEST(copy_in_fails_at_once)
+{
+    client("PBES");
+    server("12G");
+    ck_assert(!session_is_idle(&session));
+    server("E");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(session_is_idle(&session));
+    client("PBES");
+    server("12G");
+    client("d");
+    server("EI");
+    ck_assert(session_is_idle(&session));
+    client("PBES");
+    server("12G");
+    client("d");
+    server("E"); /* or not: then Postgres waits for the next one */
+    ck_assert(!session_is_idle(&session));
+    client("S");
+    server("I");
+    ck_assert(session_is_idle(&session));
+}
+END_TEST
+
+/* What cannot be known from outside is never called idle. */
+START_TEST(copy_in_unknown)
+{
+    client("PBESdcSPBESdcS");
+    server("12GCI12GCI");
+    ck_assert(!session_is_idle(&session));
+    open_session();
+    client("PBESdcSQ");
+    server("12GEI");
+    ck_assert(!session_is_idle(&session));
+    server("I");
+    ck_assert(!session_is_idle(&session)); /* the Query runs */
 }
 END_TEST
 
@@ -240,7 +332,7 @@ static enum greet_step step(struct greet *g, const char *bytes, size_t len)
 
 START_TEST(greeting_order)
 {
-    struct greet g = { .loopback = true };
+    struct greet g = { .plain = true };
 
     ck_assert_int_eq(step(&g, SSL, 7), GREET_MORE);
     ck_assert_int_eq(step(&g, GSS, 8), GREET_NO_GSS);
@@ -256,7 +348,7 @@ END_TEST
 
 START_TEST(greeting_injection)
 {
-    struct greet g = { .loopback = true };
+    struct greet g = { .plain = true };
 
     ck_assert_int_eq(step(&g, "\0\0\0\x08\x04\xd2\x16\x2fX", 9), GREET_DROP);
     ck_assert_int_eq(step(&g, "\0\0\0\x08\x04\xd2\x16\x30X", 9), GREET_DROP);
@@ -266,7 +358,7 @@ END_TEST
 
 START_TEST(greeting_in_the_clear)
 {
-    struct greet far = { .loopback = false }, near = { .loopback = true };
+    struct greet far = { .plain = false }, near = { .plain = true };
     static const char CANCEL[] = "\0\0\0\x10\x04\xd2\x16\x2e"
                                  "abcdefgh";
 
@@ -287,6 +379,9 @@ Suite *t_session_suite(void)
     tcase_add_test(t, pipelines);
     tcase_add_test(t, half_a_message_is_activity);
     tcase_add_test(t, copy_in);
+    tcase_add_test(t, copy_in_ahead);
+    tcase_add_test(t, copy_in_fails_at_once);
+    tcase_add_test(t, copy_in_unknown);
     tcase_add_test(t, function_call_and_terminate);
     tcase_add_test(t, hostile_servers);
     tcase_add_test(t, broken_clients_are_never_idle);

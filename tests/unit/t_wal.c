@@ -346,9 +346,10 @@ static int follow(const char *name)
 {
     const char *const argv[] = { helper, "follow", in("archive"), in("live"), name, in("got"), NULL };
     int status = 0;
-    pid_t pid = fork();
+    pid_t pid;
 
     (void)unlink(in("got"));
+    pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         execv(helper, (char *const *)argv);

@@ -292,6 +292,81 @@ START_TEST(build_cancel)
 }
 END_TEST
 
+/* --- SASL
+ * ------------------------------------------------------------------------------------------------------- */
+
+static const char INITIAL[] = "SCRAM-SHA-256\0\0\0\0\x07n,,n=,r";
+
+START_TEST(sasl_initial_response)
+{
+    struct wire_sasl_initial got;
+    struct wire_error e;
+    size_t len = sizeof(INITIAL) - 1;
+
+    ck_assert_int_eq(wire_sasl_initial_parse(INITIAL, len, &got, &e), 0);
+    ck_assert_str_eq(got.mechanism, "SCRAM-SHA-256");
+    ck_assert_uint_eq(got.len, 7);
+    ck_assert_mem_eq(got.data, "n,,n=,r", 7);
+    for (size_t n = 0; n < len; n++) {
+        ck_assert_int_eq(wire_sasl_initial_parse(INITIAL, n, &got, &e), -1);
+        ck_assert_str_eq(e.sqlstate, "08P01");
+    }
+    ck_assert_int_eq(wire_sasl_initial_parse(INITIAL, len + 1, &got, &e), -1);
+    ck_assert_int_eq(wire_sasl_initial_parse("X\0\xff\xff\xff\xff", 6, &got, &e), 0);
+    ck_assert(got.data == NULL && got.len == 0);
+    ck_assert_int_eq(wire_sasl_initial_parse("X\0\0\0\0\0", 6, &got, &e), 0);
+    ck_assert(got.data != NULL && got.len == 0);
+    ck_assert_int_eq(wire_sasl_initial_parse("\0\0\0\0\0", 5, &got, &e), 0);
+    ck_assert_str_eq(got.mechanism, "");
+}
+END_TEST
+
+START_TEST(sasl_initial_response_hostile)
+{
+    static const char *const BAD[] = { "X\0\xff\xff\xff\xff:", "X\0\xff\xff\xff\xfe:", "X\0\x80\0\0\0:",
+                                       "X\0\0\0\0\0:",         "X\0\0\0\0\2:",         "XXXXXXX" };
+    struct wire_sasl_initial got;
+    struct wire_error e;
+
+    for (size_t i = 0; i < N_ELEMENTS(BAD); i++)
+        ck_assert_msg(wire_sasl_initial_parse(BAD[i], 7, &got, &e) == -1, "case %zu", i);
+}
+END_TEST
+
+START_TEST(build_sasl)
+{
+    static const char *const BOTH[] = { "AB", "C" };
+    auto_buf b = { 0 };
+    struct wire_sasl_initial got;
+    struct wire_auth auth;
+    struct wire_error e;
+
+    wire_sasl_offer_add(&b, BOTH, 2);
+    wire_sasl_continue_add(&b, "r=", 2);
+    wire_sasl_final_add(&b, "v=", 2);
+    wire_sasl_response_add(&b, "c=", 2);
+    ck_assert_uint_eq(b.len, 15 + 11 + 11 + 7);
+    ck_assert_mem_eq(b.data,
+                     "R\0\0\0\x0e\0\0\0\x0a"
+                     "AB\0C\0\0"
+                     "R\0\0\0\x0a\0\0\0\x0br="
+                     "R\0\0\0\x0a\0\0\0\x0cv="
+                     "p\0\0\0\6c=",
+                     b.len);
+    ck_assert(wire_auth_parse(b.data + 15 + 5, 6, &auth));
+    ck_assert_uint_eq(auth.code, WIRE_AUTH_SASL_CONTINUE);
+    ck_assert_uint_eq(auth.len, 2);
+    ck_assert_mem_eq(auth.data, "r=", 2);
+    ck_assert(!wire_auth_parse(b.data, 3, &auth));
+    buf_clear(&b);
+    wire_sasl_initial_add(&b, "SCRAM-SHA-256", "n,,n=,r", 7);
+    ck_assert_int_eq(wire_sasl_initial_parse(b.data + 5, b.len - 5, &got, &e), 0);
+    ck_assert_uint_eq(b.len - 5, sizeof(INITIAL) - 1);
+    ck_assert_mem_eq(b.data, "p\0\0\0\x1d", 5);
+    ck_assert_mem_eq(b.data + 5, INITIAL, b.len - 5);
+}
+END_TEST
+
 /* --- framing
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -390,6 +465,9 @@ Suite *t_wire_suite(void)
     tcase_add_test(t, build_error_and_read_it);
     tcase_add_test(t, error_bodies_of_others);
     tcase_add_test(t, build_cancel);
+    tcase_add_test(t, sasl_initial_response);
+    tcase_add_test(t, sasl_initial_response_hostile);
+    tcase_add_test(t, build_sasl);
     tcase_add_test(t, scan_every_cut);
     tcase_add_test(t, scan_broken);
     tcase_add_test(t, scan_largest);

@@ -101,7 +101,9 @@ class Ledger:
 
     def _processes(self, now):
         postmasters = {r["pid"] for r in self._running_rows()}
+        running = {r["id"] for r in self._running_rows()}
         allowed = {self.mere.proc.pid, *(pid for _, pid in self._daemons())}
+        allowed |= {pid for pid, ep in self.mere.poolers().items() if ep in running}
         found = []
         for p in now:
             if p.state == "Z":
@@ -184,6 +186,8 @@ class Ledger:
         endpoints = {r["id"] for r in self.mere.rows("SELECT id FROM endpoint")}
         found = []
         for top in self.mere.runtime_dirs():
+            running = {r["id"] for r in self._running_rows()}
+            found += [f"left in {top}/pool: {n}" for n in sorted(names(os.path.join(top, "pool")) - running)]
             for place in ("s", "conf"):
                 found += [f"left in {top}/{place}: {n}" for n in sorted(names(os.path.join(top, place)) - endpoints)]
             for ep in sorted(names(os.path.join(top, "s")) - now):

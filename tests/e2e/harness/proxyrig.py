@@ -1,5 +1,8 @@
 """What surrounds mere-proxy when it is tested by itself: a wake socket, a compute that misbehaves, clients that speak by hand."""
+import base64
 import contextlib
+import hashlib
+import hmac
 import os
 import re
 import shutil
@@ -20,6 +23,7 @@ from .cluster import BINDIR, Cluster
 from .server import binaries, scratch
 
 EP, OTHER, BRANCH = "ep-misty-sea-a5833nbi", "ep-other-sun-b6944ocj", "br-noisy-breeze-a5e59rrb"
+BEGIN = "DIRECTORY " + "5eed" * 16
 USER, PASSWORD, DATABASE = "ann", "correct horse", "shop"
 PROXY = binaries() / "mere-proxy"
 SANITIZED = PROXY.exists() and b"__asan_init" in PROXY.read_bytes()  # then freed memory is kept, and says nothing
@@ -30,11 +34,20 @@ SSL_REQUEST, GSS_REQUEST = struct.pack("!II", 8, 80877103), struct.pack("!II", 8
 # --- the other side of the wake socket -----------------------------------------------------------------------------------------------
 
 
+def word(text):
+    return "-" if text is None else urllib.parse.quote(str(text), safe="") or "-"
+
+
 class FakeMered:
-    """Listens, notes every line, and answers WAKE from a table.  answers: {name: line without R, or None for silence}."""
+    """Listens, notes every line, and answers from tables.  answers to WAKE: {name: line without R, or None for silence}; branches, to
+    FIND: {name: endpoint id, or such a line}; logins, the directory: {endpoint id: {role: verifier, or (verifier, until)}}; ips: {endpoint
+    id: list}; parks: ids of those whose sessions outlive a suspend.  LOOK sends the endpoint anew, if look is True, and all that has not been sent yet; where silent holds its first word,
+    nothing is answered."""
 
     def __init__(self, path):
         self.path, self.lines, self.answers = str(path), [], {}
+        self.branches, self.logins, self.ips, self.told, self.look, self.silent = {}, {}, {}, set(), True, set()
+        self.parks = set()
         self.conn, self.listener, self.lock = None, None, threading.Condition()
 
     def start(self):
@@ -67,14 +80,49 @@ class FakeMered:
         with self.lock:
             self.lines.append((time.monotonic(), line))
             self.lock.notify_all()
-        if words[0] == "WAKE" and len(words) == 6:
-            answer = self.answers.get(urllib.parse.unquote(words[3]))
-            if answer:
-                kind, rest = answer.split(" ", 1)
-                self.say(f"{kind} {words[1]} {rest}")
+        if words[0] in self.silent:
+            return
+        if words[0] == "HELLO":
+            self.say(BEGIN)
+            self.tell(*self.logins)
+            self.say("COMPLETE")
+        elif words[0] == "LOOK":
+            self.tell(*[ep for ep in self.logins if ep not in self.told or (ep == words[2] and self.look)])
+            self.say(f"LOOKED {words[1]}")
+        elif words[0] == "FIND":
+            self._find(words[1], self.branches.get(urllib.parse.unquote(words[2])))
+        elif words[0] == "WAKE" and len(words) == 7:
+            self._answer(words[1], self.answers.get(urllib.parse.unquote(words[3])))
+
+    def _answer(self, number, answer):
+        if answer:
+            kind, rest = answer.split(" ", 1)
+            self.say(f"{kind} {number} {rest}")
+
+    def _find(self, number, answer):
+        if answer and " " not in answer:
+            self.say("\n".join([f"FOUND {number} {self.head(answer)}", *self.roles(answer)]))
+        else:
+            self._answer(number, answer)
+
+    def head(self, ep):
+        return f"{ep} {len(self.logins[ep])} {self.ips.get(ep, '-')} {'park' if ep in self.parks else '-'}"
+
+    def roles(self, ep):
+        pairs = [(role, *(v if isinstance(v, tuple) else (v, None))) for role, v in self.logins[ep].items()]
+        return [f"LOGIN {word(role)} {word(verifier)} {word(until)}" for role, verifier, until in pairs]
+
+    def tell(self, *endpoints):
+        for ep in endpoints:
+            self.told.add(ep)
+            self.say("\n".join([f"ENDPOINT {self.head(ep)}", *self.roles(ep)]))
 
     def say(self, line):
         self.conn.sendall(line.encode() + b"\n")
+
+    def certify(self, cert, key):
+        with open(cert, "rb") as c, open(key, "rb") as k:
+            socket.send_fds(self.conn, [b"CERT\n"], [c.fileno(), k.fileno()])
 
     def seen(self, pattern):
         with self.lock:
@@ -102,28 +150,44 @@ class FakeMered:
         os.unlink(self.path)
 
 
-def serves(cluster_socket, g=1, most=50, ep=EP):
-    return f"OK {ep} {g} {urllib.parse.quote(str(cluster_socket), safe='')} {most}"
+def serves(cluster_socket, g=1, most=50, ep=EP, pooler=None):
+    return f"OK {ep} {g} {urllib.parse.quote(str(cluster_socket), safe='')} {most} {word(pooler)}"
+
+
+SALT = b"salt of the rigs"
+
+
+def verifier(password, salt=SALT, iterations=4096):
+    """As pg_authid has it."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    b64 = [base64.b64encode(x).decode() for x in (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return f"SCRAM-SHA-256${iterations}:{b64[0]}${b64[1]}:{b64[2]}"
+
+
+def verifier_parts(text):
+    salt, keys = text.split(":", 1)[1].split("$")
+    return salt, int(text.split("$")[1].split(":")[0]), *(base64.b64decode(k) for k in keys.split(":"))
 
 
 class Proxy:
     """mere-proxy and its fake mered."""
 
-    def __init__(self, base, *flags, prefix=(), inherit=()):
-        self.base, self.flags, self.prefix, self.inherit = base, list(flags), list(prefix), inherit
+    def __init__(self, base, *flags, prefix=(), inherit=(), listen="127.0.0.1"):
+        self.base, self.flags, self.prefix, self.inherit, self.listen = base, list(flags), list(prefix), inherit, listen
         self.mered = FakeMered(base / "wake").start()
         self.log = base / "proxy.log"
         self.proc = None
 
     def start(self):
-        argv = [*self.prefix, str(PROXY), "--listen", "127.0.0.1:0", "--wake-socket", self.mered.path, "--tls-cert", str(self.base / "crt"),
+        argv = [*self.prefix, str(PROXY), "--listen", f"{self.listen}:0", "--wake-socket", self.mered.path, "--tls-cert", str(self.base / "crt"),
                 "--tls-key", str(self.base / "key"), "--reserved-user", "mere_admin", "--reserved-user", "root", *self.flags]
         if os.getuid() == 0:
             argv += ["--uid", "65534"]
         with open(self.log, "ab") as log:
             self.proc = subprocess.Popen(argv, stderr=log, stdout=log, stdin=subprocess.DEVNULL, start_new_session=True,
                                          pass_fds=self.inherit)
-        hello = self.mered.wait(r"HELLO 2 \d+ 127\.0\.0\.1 \d+")[0].split(" ")
+        hello = self.mered.wait(r"HELLO 3 \d+ " + re.escape(self.listen) + r" \d+")[0].split(" ")
         self.mered.wait("SYNCED")
         self.pid, self.port = int(hello[2]), int(hello[4])
         return self
@@ -166,6 +230,12 @@ class Proxy:
         w.login(PASSWORD, user=USER, database=DATABASE, options=options)
         return w
 
+    def waiting(self, options=f"endpoint={EP}", tls=False):
+        """Has proved who it is, and waits for its compute."""
+        w = wire.Wire("127.0.0.1", self.port, tls=tls)
+        w.prove(PASSWORD, user=USER, database=DATABASE, options=options)
+        return w
+
     def raw(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
@@ -174,6 +244,9 @@ class Proxy:
 
     def log_text(self):
         return procs.read(self.log)
+
+    def log_count(self, text):
+        return self.log_text().count(text)
 
 
 def ended(w):
@@ -208,6 +281,42 @@ def startup_packet(version=196608, **params):
 
 
 GOOD = startup_packet(user=USER, database=DATABASE, options=f"endpoint={EP}")
+
+
+def recv_exactly(conn, n):
+    data = b""
+    while len(data) < n:
+        more = conn.recv(n - len(data))
+        if not more:
+            raise OSError("closed")
+        data += more
+    return data
+
+
+def recv_message(conn):
+    kind, size = struct.unpack("!cI", recv_exactly(conn, 5))
+    return kind, recv_exactly(conn, size - 4)
+
+
+def auth(code, data=b""):
+    return b"R" + struct.pack("!II", 8 + len(data), code) + data
+
+
+def scram(conn, password=PASSWORD, spoil=lambda step, data: data):
+    """Plays Postgres's side of SCRAM-SHA-256 up to AuthenticationOk, which is not sent."""
+    salt, iterations, stored, server = verifier_parts(verifier(password))
+    conn.sendall(spoil("offer", auth(10, b"SCRAM-SHA-256\0\0")))
+    first = recv_message(conn)[1].split(b"n,,", 1)[1].decode()
+    challenge = f"{first.split(',')[1]}{base64.b64encode(os.urandom(18)).decode()},s={salt},i={iterations}"
+    conn.sendall(spoil("challenge", auth(11, challenge.encode())))
+    final = recv_message(conn)[1].decode()
+    signed = f"{first},{challenge},{final.rpartition(',p=')[0]}".encode()
+    proof = base64.b64decode(final.rpartition(",p=")[2])
+    key = bytes(a ^ b for a, b in zip(proof, hmac.digest(stored, signed, "sha256")))
+    if hashlib.sha256(key).digest() != stored:
+        conn.sendall(error("28P01"))
+        raise OSError("denied")
+    conn.sendall(spoil("final", auth(12, b"v=" + base64.b64encode(hmac.digest(server, signed, "sha256")))))
 
 
 class FakePostgres:
@@ -258,10 +367,11 @@ def later(fn, *args, **kw):
 def pg():
     base = scratch("mere-proxy-pg-")
     hba = base / "hba"
-    hba.write_text("local all super trust\nlocal all all scram-sha-256\n")
+    hba.write_text("local all super,past trust\nlocal all all scram-sha-256\n")
     hba.chmod(0o644)
     cluster = Cluster(base, "pg", conf=[f"hba_file={hba}", "max_connections=60", "fsync=off"]).initdb().start()
-    cluster.query(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+    cluster.query(f"CREATE ROLE {USER} LOGIN PASSWORD '{verifier(PASSWORD)}'")
+    cluster.query("CREATE ROLE past LOGIN")
     cluster.query(f"CREATE DATABASE {DATABASE} OWNER {USER}")
     cluster.query(f"GRANT pg_monitor TO {USER}")
     yield cluster
@@ -283,14 +393,17 @@ def make(pg, certificate):
     """make(*flags): a started proxy; after the test it must still run, or have ended with status 0, and say nothing odd."""
     made = []
 
-    def build(*flags, **more):
+    def build(*flags, prepare=lambda base: None, silent=(), **more):
         base = scratch("mere-proxy-")
         base.chmod(0o755)
         for name in ("crt", "key"):
             shutil.copy(certificate / name, base / name)
+        prepare(base)
         (base / "key").chmod(0o600)
         p = Proxy(base, *flags, **more)
+        p.mered.silent = set(silent)
         p.mered.answers[EP] = serves(pg.socket / ".s.PGSQL.5432")
+        p.mered.logins = {ep: {USER: verifier(PASSWORD)} for ep in (EP, OTHER)}
         made.append(p)
         return p.start()
 
@@ -302,7 +415,7 @@ def make(pg, certificate):
         shutil.rmtree(p.base, ignore_errors=True)
         assert ended in (None, 0) and status == 0, f"ended with {ended}, {status}: {text[-3000:]}"
         assert "Sanitizer" not in text and "runtime error" not in text, text[-6000:]
-        assert PASSWORD not in text and "SCRAM" not in text
+        assert PASSWORD not in text and "SCRAM-SHA-256$" not in text
 
 
 @pytest.fixture

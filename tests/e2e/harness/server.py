@@ -239,6 +239,13 @@ class Mere:
                 found[p.pid] = m.group(1)
         return found
 
+    def poolers(self):
+        """{pid: endpoint id} of every pgbouncer; the lock that it holds is its endpoint's."""
+        found = {}
+        for p in self.processes_named("pgbouncer"):
+            found[p.pid] = next((m.group(1) for m in (re.search(r"/pool/(ep-[^/]+)/lock$", t) for t in procs.links(p.pid)) if m), None)
+        return found
+
     def proxy_pid(self):
         pids = [p.pid for p in self.processes_named("mere-proxy")]
         return pids[0] if pids else 0
@@ -461,8 +468,12 @@ class Branch:
         """The pid of its compute, or 0."""
         return next((pid for pid, ep in self.mere.postmasters().items() if ep == self.endpoint_id), 0)
 
+    def pooler(self):
+        """The pid of its pgbouncer, or 0."""
+        return next((pid for pid, ep in self.mere.poolers().items() if ep == self.endpoint_id), 0)
+
     def compute(self):
-        """Every process of its compute."""
+        """Every process of its Postgres."""
         pid = self.postmaster()
         return [p for p in procs.everybody() if pid and (p.pid == pid or p.session == pid or p.ppid == pid)]
 
@@ -476,7 +487,8 @@ class Branch:
 
     def admin(self, database=None):
         """A superuser session over the compute's own socket: peer authentication knows mered's user."""
-        conn = psycopg2.connect(host=self.socket_dir(), port=5432, user=ADMIN_ROLE, dbname=database or self.project.database)
+        conn = psycopg2.connect(host=self.socket_dir(), port=5432, user=ADMIN_ROLE, dbname=database or self.project.database,
+                                options="-c statement_timeout=0")
         conn.autocommit = True
         return conn
 

@@ -23,6 +23,7 @@ class Wire:
 
     def __init__(self, host, port, tls=True, sni=None, timeout=60):
         self.sock = socket.create_connection((host, port), timeout=timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as every driver does
         if tls:
             self.sock.sendall(struct.pack("!II", 8, SSL_REQUEST))
             answer = self.sock.recv(1)
@@ -70,12 +71,14 @@ class Wire:
 
     def login(self, password, **params):
         """Startup and SCRAM-SHA-256 to the first ReadyForQuery; returns the server's parameters."""
-        self.startup(**params)
+        self.prove(password, **params)
         kind, payload = self.message()
-        code = struct.unpack("!I", payload[:4])[0]
-        assert kind == b"R", kind
-        if code == 10:
-            self._scram(password, payload[4:])
+        assert kind == b"R" and payload[:4] == struct.pack("!I", 12), (kind, payload)
+        assert self.message() == (b"R", struct.pack("!I", 0))
+        return self.settle()
+
+    def settle(self):
+        """To ReadyForQuery."""
         told = {}
         while True:
             kind, payload = self.message()
@@ -87,13 +90,21 @@ class Wire:
             elif kind == b"Z":
                 return told
 
-    def _scram(self, password, offered):
-        assert b"SCRAM-SHA-256\0" in offered, offered
-        nonce = base64.b64encode(os.urandom(18)).decode()
-        bare = f"n=,r={nonce}"
+    def prove(self, password, **params):
+        """Startup and SCRAM-SHA-256 up to the proof, which nobody has answered yet."""
+        self.startup(**params)
+        kind, payload = self.message()
+        assert kind == b"R" and payload[:4] == struct.pack("!I", 10) and b"SCRAM-SHA-256\0" in payload, (kind, payload)
+        self.proof(password, *self.first())
+
+    def first(self):
+        """client-first-message; what was said, and the challenge."""
+        bare = f"n=,r={base64.b64encode(os.urandom(18)).decode()}"
         first = ("n,," + bare).encode()
         self.send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first)
-        server = self.message()[1][4:].decode()
+        return bare, self.message()[1][4:].decode()
+
+    def proof(self, password, bare, server):
         got = dict(p.split("=", 1) for p in server.split(","))
         salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(got["s"]), int(got["i"]))
         key = hmac.digest(salted, b"Client Key", "sha256")
@@ -101,9 +112,6 @@ class Wire:
         said = f"{bare},{server},{final}".encode()
         proof = bytes(a ^ b for a, b in zip(key, hmac.digest(hashlib.sha256(key).digest(), said, "sha256")))
         self.send(b"p", f"{final},p={base64.b64encode(proof).decode()}".encode())
-        kind, payload = self.message()
-        assert kind == b"R" and payload[:4] == struct.pack("!I", 12), (kind, payload)
-        assert self.message() == (b"R", struct.pack("!I", 0))
 
     def query(self, sql):
         """Rows of text by the simple protocol."""
@@ -115,6 +123,10 @@ class Wire:
             except Refused as e:
                 problem = e
                 continue
+            except EOFError:
+                if problem:  # a FATAL is the last word
+                    raise problem from None
+                raise
             if kind == b"D":
                 rows.append(_row(payload))
             elif kind == b"Z":
