@@ -10,6 +10,7 @@ MERE_BENCH_ROWS        names from ROWS below, separated by commas; all when not 
 MERE_BENCH_SIZES       megabytes of the parents under load, 400,5000
 MERE_BENCH_DIR         where the data directory goes (a temporary one).  MERE_STORE: the driver; as root a disk file by default.
 """
+import contextlib
 import glob
 import os
 import pathlib
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ sys.path[:0] = [str(ROOT / "tests/e2e"), str(ROOT / "tests/bench")]
 import stock  # noqa: E402
 from harness.cluster import BINDIR  # noqa: E402
 from harness.recording import Recording, inversions, text  # noqa: E402
-from harness.server import Mere, lsn  # noqa: E402
+from harness.server import ApiError, Mere, lsn  # noqa: E402
 from table import Table  # noqa: E402
 
 QUICK = os.environ.get("MERE_BENCH_QUICK") == "1"
@@ -53,11 +55,15 @@ def vacuum(branch):
 
 
 def filled(mere, megabytes):
-    """A project whose default branch holds about so much, suspended once, so that there is an image."""
+    """A project whose default branch holds about so much, suspended once, so that there is an image.  The filling leaves no history: it takes room."""
     project = mere.create_project()
+    usual = project.call("GET", "")["project"]["history_retention_seconds"]
     pgbench_init_long(project.main, max(1, round(megabytes / MB_PER_SCALE)))
     vacuum(project.main)
     project.main.suspend(timeout=300)
+    for seconds in (0, usual):
+        project.call("PATCH", "", {"project": {"history_retention_seconds": seconds}})  # asks for a sweep, too
+        time.sleep(pick(2, 20))
     return project
 
 
@@ -111,6 +117,114 @@ def measure_moments(r, table, rng):
     table.row(f"{n} moments: forks elsewhere than a reference scan says, or with a transaction extra or missing", wrong, "", "= 0")
 
 
+# --- what goes while branches are made ----------------------------------------------------------------------------------------------
+
+
+SEGMENT = 1 << 20
+
+
+class Growing:
+    """A branch that gets a numbered megabyte again and again, is suspended now and then, and swept all the time."""
+
+    def __init__(self, project, keep_seconds):
+        self.project, self.branch, self.seconds = project, project.main, keep_seconds
+        self.places, self.stop = [], threading.Event()
+        self.branch.query("CREATE TABLE t (n int, pad text)")
+        self.threads = [threading.Thread(target=f) for f in (self.grow, self.sweep)]
+
+    def keep(self, seconds):
+        self.project.call("PATCH", "", {"project": {"history_retention_seconds": seconds}})  # asks for a sweep, too
+
+    def write(self, n):
+        self.branch.query("INSERT INTO t SELECT %s, repeat('x', 200) FROM generate_series(1, 4000)", n)
+        self.places.append((lsn(self.branch.value("SELECT pg_current_wal_flush_lsn()")), n))
+
+    def grow(self):
+        n = len(self.places)
+        while not self.stop.wait(0.3):
+            n += 1
+            self.write(n)
+            if n % 4 == 0:
+                with contextlib.suppress(ApiError):  # a fork is under way
+                    self.branch.suspend()
+
+    def sweep(self):
+        while not self.stop.wait(0.2):
+            self.keep(self.seconds)
+
+    def end(self):
+        self.stop.set()
+        for t in self.threads:
+            t.join()
+
+
+def wrong_rows(child, at, places):
+    """Complete numbers from 1 on, up to the last one written before the place (or the one that was being written)."""
+    have = child.query("SELECT n, count(*) FROM t GROUP BY n ORDER BY n")
+    last = max((n for place, n in places if place <= at), default=0)
+    return have not in ([(n, 4000) for n in range(1, last + 1)], [(n, 4000) for n in range(1, last + 2)])
+
+
+def unneeded(mere, branch):
+    """Bytes of a branch without children and without a window: all beside its newest image and the WAL from that on."""
+    images = mere.rows("SELECT id, lsn FROM image WHERE branch_id = ? ORDER BY lsn", branch.id)
+    row, = mere.rows("SELECT volume_id, tli FROM branch WHERE id = ?", branch.id)
+    archive = mere.data / "wal" / row["volume_id"] / "archive"
+    old = [e for e in os.scandir(archive) if len(e.name) == 24 and int(e.name[:8], 16) == row["tli"]
+           and (int(e.name[8:16], 16) * 4096 + int(e.name[16:], 16) + 1) * SEGMENT <= images[-1]["lsn"]]
+    volumes = sum(disk_of_tree(mere.data / "volumes" / i["id"]) for i in images[:-1])
+    return volumes + sum(e.stat().st_size for e in old)
+
+
+def disk_of_tree(top):
+    return sum(os.lstat(os.path.join(where, f)).st_blocks * 512 for where, _, files in os.walk(top) for f in files)
+
+
+def measure_garbage(mere, table):
+    project = mere.create_project()
+    g = Growing(project, 20)
+    for n in range(1, 9):
+        g.write(n)
+        if n % 2:
+            g.branch.suspend()
+    for t in g.threads:
+        t.start()
+    made, failed, gone = [], [], []
+
+    def fork(seed):
+        rng = random.Random(seed)
+        for _ in range(5):
+            lo, hi = g.places[-min(len(g.places), 6)][0], g.places[-1][0]
+            at = rng.randrange(lo, hi)
+            try:
+                made.append((at, project.branch(g.branch, parent_lsn=text(at))))
+            except ApiError as e:
+                (gone if "earliest_lsn" in (e.body or {}) else failed).append(e)
+
+    forks = [threading.Thread(target=fork, args=(seed,)) for seed in range(10)]
+    for t in forks:
+        t.start()
+    for t in forks:
+        t.join()
+    g.end()
+    wrong = sum(wrong_rows(child, at, g.places) for at, child in made)
+    table.row("forks at random LSNs from 10 threads, while the branch grows and is swept", len(made), "", ">= 45")
+    table.row("  refused because the window had passed their LSN", len(gone), "")
+    table.row("  failed", len(failed), "", "= 0")
+    table.row("  branches with other rows than were there", wrong, "", "= 0")
+    for _, child in made:
+        child.delete()
+    g.branch.suspend()
+    g.keep(0)
+    time.sleep(2)
+    before = unneeded(mere, g.branch)
+    g.keep(0)
+    time.sleep(3)
+    table.row("bytes that nothing needs, after the window was closed", before, "B")
+    table.row("bytes that nothing needs, after one more pass", unneeded(mere, g.branch), "B", "= 0")
+    project.delete(timeout=300)
+
+
 # --- a busy parent ------------------------------------------------------------------------------------------------------------------
 
 
@@ -158,17 +272,25 @@ def fork_and_write(parent):
     return answered - begun, done - begun
 
 
+def settle():
+    """What the run before has left to be written and freed is not the next one's."""
+    for _ in range(2):
+        os.sync()
+        time.sleep(pick(1, 4))
+
+
 def against_base_backup(table, by_hand, parent, megabytes):
     post, ours, copied, theirs = [], [], [], []
     by_hand.allow_backups(parent)
     for _ in range(pick(3, 9)):
+        settle()
         one, all_of_it = fork_and_write(parent)
         post.append(one)
         ours.append(all_of_it)
+        settle()
         one, all_of_it = by_hand.base_backup(parent)
         copied.append(one)
         theirs.append(all_of_it)
-        time.sleep(2)
     name = f"parent of {megabytes} MB under pgbench -c {CLIENTS}"
     table.series(f"{name}: POST until a session has written", ours)
     table.series("  of which the POST", post)
@@ -178,24 +300,30 @@ def against_base_backup(table, by_hand, parent, megabytes):
 
 
 def undisturbed(table, parent, megabytes, base):
+    """Around forks, and by turns around moments at which nothing is done: what the load does by itself."""
     load = Busy(parent, base)
-    forks, children = [], []
+    moments, children = {"fork": [], "nothing": []}, []
     time.sleep(pick(15, 30))
-    for _ in range(pick(2, 6)):
-        forks.append(time.time())
-        children.append(parent.project.branch(parent, wait=False))
-        time.sleep(22)
+    for i in range(2 * pick(2, 9)):
+        what = "nothing" if i % 2 else "fork"
+        moments[what].append(time.time())
+        if what == "fork":
+            children.append(parent.project.branch(parent, wait=False))
+        time.sleep(21)
     ends = load.stop()
     for child in children:
         parent.mere.wait_operations(parent.project.id, child.answer, 300)
         child.delete(timeout=300)
-    ratios = [rate(ends, t - 1, t + 9) / rate(ends, t - 11, t - 1) for t in forks]
+    ratios = {what: [rate(ends, t - 1, t + 9) / rate(ends, t - 11, t - 1) for t in times] for what, times in moments.items()}
+    stalls = {what: max(stall(ends, t - 1, t + 9) for t in times) for what, times in moments.items()}
     name = f"parent of {megabytes} MB under pgbench -c {CLIENTS}"
-    table.row(f"{name}: transactions a second before forks", statistics.mean(rate(ends, t - 11, t - 1) for t in forks), "1/s")
-    table.row(f"{name}: throughput of the 10 s around a fork against the 10 s before, p50 of {len(forks)}", statistics.median(ratios), "x", ">= 0.9")
-    table.row("  the worst of them", min(ratios), "x")
-    table.row(f"{name}: longest time without a commit, around forks", max(stall(ends, t - 1, t + 9) for t in forks), "s", "<= 0.5")
-    table.row("  the same before forks", max(stall(ends, t - 11, t - 1) for t in forks), "s")
+    table.row(f"{name}: transactions a second before forks", statistics.mean(rate(ends, t - 11, t - 1) for t in moments["fork"]), "1/s")
+    table.row(f"{name}: throughput of the 10 s around a fork against the 10 s before, p50 of {len(children)}", statistics.median(ratios["fork"]), "x", ">= 0.9")
+    table.row("  the worst of them", min(ratios["fork"]), "x")
+    table.row("  the same around nothing, p50", statistics.median(ratios["nothing"]), "x")
+    table.row("  the worst of these", min(ratios["nothing"]), "x")
+    table.row(f"{name}: longest time without a commit, around forks", stalls["fork"], "s", "<= 0.5")
+    table.row("  the same around nothing", stalls["nothing"], "s")
 
 
 def measure_busy(mere, table):
@@ -212,6 +340,28 @@ def measure_busy(mere, table):
             project.delete(timeout=600)
     finally:
         by_hand.close()
+
+
+def measure_images(mere, table):
+    """A busy branch of which an image is taken in the background every 48 MB of WAL, against the time before."""
+    project = filled(mere, 400)
+    b = project.main
+    load = Busy(b, mere.base)
+    time.sleep(pick(15, 40))
+    begun = time.time()
+    project.call("PATCH", "", {"project": {"settings": {"image_wal_bytes": 48 * MB}}})
+    time.sleep(pick(40, 120))
+    end = time.time()
+    ends = load.stop()
+    taken = [r["created_at"] / 1e6 for r in mere.rows("SELECT created_at FROM image WHERE branch_id = ? AND state = 'ready'", b.id)]
+    taken = [t for t in taken if begun < t < end - 9]
+    name = "parent of 400 MB under pgbench -c 4, an image every 48 MB of WAL"
+    table.row(f"{name}: images taken while it ran", len(taken), "", ">= 2")
+    table.row("  transactions a second before", rate(ends, begun - 20, begun), "1/s")
+    table.row("  transactions a second meanwhile, against before", rate(ends, begun, end) / rate(ends, begun - 20, begun), "x")
+    table.row("  longest time without a commit, around images", max((stall(ends, t - 1, t + 9) for t in taken), default=99), "s", "<= 0.5")
+    table.row("  the same before", stall(ends, begun - 20, begun), "s")
+    project.delete(timeout=600)
 
 
 # --- suspended parents of different sizes -------------------------------------------------------------------------------------------
@@ -336,8 +486,8 @@ def disk(path):
     return sum(e.stat(follow_symlinks=False).st_blocks * 512 for e in os.scandir(path))
 
 
-# In this order; the row of collecting garbage against forks belongs behind "exact".
-ROWS = {"exact": measure_exact, "busy": measure_busy, "sizes": measure_sizes, "chain": measure_chain, "replay": measure_replay, "suspends": measure_suspends}
+# In this order.
+ROWS = {"exact": measure_exact, "garbage": measure_garbage, "busy": measure_busy, "images": measure_images, "sizes": measure_sizes, "chain": measure_chain, "replay": measure_replay, "suspends": measure_suspends}
 
 
 def main():
