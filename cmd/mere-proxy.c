@@ -26,6 +26,7 @@
 #define DESCRIPTORS_ROOT   65536 /* what root may raise its own limit to */
 #define CONNECT_TIMEOUT_MS 30000
 #define LOGINS_MAX         100000
+#define HAND_FD            3
 #define PER_ADDRESS        "500,300,200"
 #define PER_ENDPOINT       "2000,300,200"
 
@@ -36,6 +37,7 @@ static const char USAGE[] =
     "  --wake-socket PATH         the socket of mered\n"
     "  --tls-cert FILE            certificate chain, PEM\n"
     "  --tls-key FILE             its private key, PEM, not encrypted\n"
+    "  --successor                take the listening sockets of the mere-proxy before, over descriptor 3\n"
     "  --uid N, --gid N           as root: who to become once the port and the key are open\n"
     "  --connect-timeout-ms N     how long a client may wait for its compute (30000)\n"
     "  --max-clients N            sessions at once (10000, or what the limit on open files allows)\n"
@@ -67,6 +69,7 @@ enum option_id {
     OPT_WAKE_SOCKET,
     OPT_TLS_CERT,
     OPT_TLS_KEY,
+    OPT_SUCCESSOR,
     OPT_UID,
     OPT_GID,
     OPT_CONNECT_TIMEOUT,
@@ -86,6 +89,7 @@ static const struct option OPTIONS[] = {
     { "wake-socket", required_argument, NULL, OPT_WAKE_SOCKET },
     { "tls-cert", required_argument, NULL, OPT_TLS_CERT },
     { "tls-key", required_argument, NULL, OPT_TLS_KEY },
+    { "successor", no_argument, NULL, OPT_SUCCESSOR },
     { "uid", required_argument, NULL, OPT_UID },
     { "gid", required_argument, NULL, OPT_GID },
     { "connect-timeout-ms", required_argument, NULL, OPT_CONNECT_TIMEOUT },
@@ -132,6 +136,9 @@ static int take_option(struct options *o, int option, struct err *err)
     case OPT_TLS_KEY:
         o->proxy.tls_key = optarg;
         return 0;
+    case OPT_SUCCESSOR:
+        o->proxy.hand_fd = HAND_FD;
+        return 0;
     case OPT_UID:
         return take_number("uid", 1, UINT32_MAX - 1, &o->uid, err);
     case OPT_GID:
@@ -170,7 +177,9 @@ static int take_options(struct options *o, struct arena *a, int argc, char **arg
 {
     int option;
 
-    *o = (struct options){ .uid = -1, .gid = -1, .proxy.connect_timeout_ms = CONNECT_TIMEOUT_MS };
+    *o = (struct options){
+        .uid = -1, .gid = -1, .proxy.connect_timeout_ms = CONNECT_TIMEOUT_MS, .proxy.hand_fd = -1
+    };
     o->proxy.reserved_users = o->reserved;
     (void)rate_parse(PER_ADDRESS, &o->proxy.limits.per_address);
     (void)rate_parse(PER_ENDPOINT, &o->proxy.limits.per_endpoint);

@@ -33,6 +33,8 @@ struct conn_env {
     struct cancel_table *cancels;
     struct limits *limits;
     struct list conns, dead; /* dead: freed at the next turn, when no event of theirs can be on its way */
+    int64_t others;          /* proxies that serve sessions beside us */
+    struct list strays;      /* cancels for other proxies' clients, on their way (conn_greet.c) */
     struct list parkings;    /* endpoints whose sessions are being examined (conn_park.c) */
     struct loop_timer *reaper;
     size_t n_conns, n_sessions; /* all; those that got past their startup packet */
@@ -61,9 +63,15 @@ void conns_drain(struct conn_env *env, bool force);
 /* Examines the sessions of a door that is shut; waker_parked follows.  What has passed is parked when its
  * generation is gone.  whole: it will be gone in any case, so that one that may not be parked keeps no other
  * from it. */
-void conns_park(struct conn_env *env, const char *ep, uint64_t g, bool whole);
+void conns_park(struct conn_env *env, const char *ep, uint64_t g, uint64_t question, bool whole);
+/* So many other proxies have sessions of which nothing is seen here: while there are some, what is open is
+ * not parked, nor later. */
+void conns_others(struct conn_env *env, int64_t n);
+/* A CancelRequest that came to another proxy: served when the key is one of ours. */
+void conns_cancel(struct conn_env *env, const uint8_t key[WIRE_KEY_SIZE]);
 /* The endpoint is no more: its parked sessions end. */
 void conns_drop_parked(struct conn_env *env, const char *ep);
+void conns_free_strays(struct conn_env *env);
 /* Closes what is left, without a word. */
 void conns_free(struct conn_env *env);
 

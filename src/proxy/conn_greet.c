@@ -81,6 +81,12 @@ static void take_startup(struct conn *c, const struct wire_first *first)
     conn_begin(c);
 }
 
+/* A cancel on its way, whose client went to another proxy. */
+struct stray {
+    struct list link; /* env->strays */
+    struct cancel_call *call;
+};
+
 static void cancel_delivered(void *arg)
 {
     struct conn *c = arg;
@@ -89,17 +95,59 @@ static void cancel_delivered(void *arg)
     conn_event(c, EV_END);
 }
 
+/* NULL: nobody has that key here, or nothing can be sent. */
+static struct cancel_call *call_for(struct conn_env *env, const uint8_t bytes[WIRE_KEY_SIZE], bool *ret_known,
+                                    cancel_done_fn done, void *arg)
+{
+    struct cancel_key *key = cancel_key_find(env->cancels, bytes);
+    struct conn *target = key != NULL ? LIST_OWNER(key, struct conn, key) : NULL;
+
+    *ret_known = target != NULL;
+    if (target == NULL || door_generation(target->guest.door) != target->guest.g)
+        return NULL;
+    return cancel_call_new(env->loop, door_socket(target->guest.door), target->session.server_key, done, arg);
+}
+
 /* Whether the key was right shows in nothing but what happens to the query. */
 void conn_act_cancel(struct conn *c)
 {
-    struct cancel_key *key = cancel_key_find(c->env->cancels, c->key.bytes);
-    struct conn *target = key != NULL ? LIST_OWNER(key, struct conn, key) : NULL;
+    bool known;
 
-    if (target != NULL && door_generation(target->guest.door) == target->guest.g)
-        c->call = cancel_call_new(c->env->loop, door_socket(target->guest.door), target->session.server_key,
-                                  cancel_delivered, c);
+    c->call = call_for(c->env, c->key.bytes, &known, cancel_delivered, c);
+    if (!known)
+        waker_stray(c->env->waker, c->key.bytes);
     if (c->call == NULL)
         conn_event(c, EV_END);
+}
+
+static void stray_delivered(void *arg)
+{
+    struct stray *s = arg;
+
+    list_remove(&s->link);
+    free(s);
+}
+
+void conns_cancel(struct conn_env *env, const uint8_t key[WIRE_KEY_SIZE])
+{
+    struct stray *s = xcalloc(1, sizeof(*s));
+    bool known;
+
+    s->call = call_for(env, key, &known, stray_delivered, s);
+    if (s->call == NULL)
+        free(s);
+    else
+        list_push_back(&env->strays, &s->link);
+}
+
+void conns_free_strays(struct conn_env *env)
+{
+    while (!list_is_empty(&env->strays)) {
+        struct stray *s = LIST_OWNER(env->strays.next, struct stray, link);
+
+        cancel_call_free(s->call);
+        stray_delivered(s);
+    }
 }
 
 /* Deals with the packets in c->in until one is incomplete or the state is another. */

@@ -23,7 +23,7 @@ struct parking {
     struct list link; /* env->parkings */
     struct conn_env *env;
     char ep[ID_MAX + 1];
-    uint64_t g;
+    uint64_t g, question;
     struct list line, under_way;
     bool whole; /* the compute stops in any case: each one counts for himself */
     int active;
@@ -51,7 +51,9 @@ void conn_park_begin(struct conn *c)
     c->park = xcalloc(1, sizeof(*c->park));
     c->park->c = c;
     list_init(&c->park->link);
-    c->park->scan.stays = c->pooled; /* never parked itself, but what it defines counts for the others */
+    /* Never parked themselves: who is pooled, though what it defines counts for the others, and who comes
+     * while others define what nobody here reads. */
+    c->park->scan.stays = c->pooled || c->env->others > 0;
 }
 
 static struct parking *find(struct conn_env *env, const char *ep)
@@ -70,6 +72,17 @@ static void spoil(struct conn_env *env, const char *ep)
         struct conn *c = LIST_OWNER(l, struct conn, all);
 
         if (c->park != NULL && strcmp(c->ep, ep) == 0)
+            c->park->scan.stays = true;
+    }
+}
+
+void conns_others(struct conn_env *env, int64_t n)
+{
+    env->others = n;
+    for (struct list *l = env->conns.next; n > 0 && l != &env->conns; l = l->next) {
+        struct conn *c = LIST_OWNER(l, struct conn, all);
+
+        if (c->park != NULL)
             c->park->scan.stays = true;
     }
 }
@@ -140,7 +153,7 @@ static void step(struct parking *all)
     }
     if (!decided && !list_is_empty(&all->under_way))
         return;
-    waker_parked(all->env->waker, all->ep, all->g, all->active);
+    waker_parked(all->env->waker, all->ep, all->g, all->question, all->active);
     parking_free(all);
 }
 
@@ -184,7 +197,7 @@ static bool anybody_unread(const struct conn_env *env, const char *ep)
     return false;
 }
 
-void conns_park(struct conn_env *env, const char *ep, uint64_t g, bool whole)
+void conns_park(struct conn_env *env, const char *ep, uint64_t g, uint64_t question, bool whole)
 {
     struct parking *all = find(env, ep);
 
@@ -197,6 +210,7 @@ void conns_park(struct conn_env *env, const char *ep, uint64_t g, bool whole)
     all->whole = whole;
     snprintf(all->ep, sizeof(all->ep), "%s", ep);
     all->g = g;
+    all->question = question;
     list_init(&all->line);
     list_init(&all->under_way);
     list_push_back(&env->parkings, &all->link);

@@ -1,5 +1,5 @@
 /*
- * proxy.c - accepting, limits, drain
+ * proxy.c - accepting, limits, succession, drain
  *
  * Limits: max_clients sessions that got past their startup packet: whoever comes on top of them is told so in
  * a session of its own.  Those whom limits.c does not let in hear why likewise while they are few; from then
@@ -17,10 +17,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pass.h"
 #include "proxy/conn.h"
 #include "proxy/relay.h"
 
-#define LISTENERS_MAX    8
+#define LISTENERS_MAX    PASS_MAX
 #define BACKLOG          4096
 #define ACCEPTS_PER_TURN 64
 #define ACCEPT_PAUSE_MS  100 /* when descriptors are out: the listener stays readable, and would spin */
@@ -28,6 +29,7 @@
 #define LAST_WORDS_MS    1000 /* for final errors to leave */
 #define SPARE_CLIENTS    64
 #define SPARE_FDS        64
+#define HAND_OVER_MS     10000
 #define REFUSALS_LOG_MS  10000 /* one line for all of this time */
 
 #define KEEPALIVE_IDLE_S     60
@@ -253,7 +255,7 @@ static void on_conn_closed(void *arg)
 {
     struct proxy *p = arg;
 
-    if (p->env.draining && p->env.n_conns == 0)
+    if (p->n_listeners == 0 && p->env.n_conns == 0)
         loop_stop(p->env.loop);
 }
 
@@ -284,15 +286,66 @@ static bool listens_on(const struct proxy *p, const char *host)
     return false;
 }
 
+/* With any port when none is asked for. */
+static bool address_same(const union address *is, const union address *wanted)
+{
+    if (is->any.sa_family != wanted->any.sa_family ||
+        (address_port(wanted) != 0 && address_port(is) != address_port(wanted)))
+        return false;
+    if (is->any.sa_family == AF_INET)
+        return is->v4.sin_addr.s_addr == wanted->v4.sin_addr.s_addr;
+    return memcmp(&is->v6.sin6_addr, &wanted->v6.sin6_addr, sizeof(is->v6.sin6_addr)) == 0;
+}
+
+/* Listening sockets that another proxy has given; those that are left are closed. */
+struct inherited {
+    int fds[PASS_MAX];
+    size_t n;
+};
+
+static void inherited_fini(struct inherited *in)
+{
+    for (size_t i = 0; i < in->n; i++)
+        fd_close(&in->fds[i]);
+}
+
+#define auto_inherited CLEANUP(inherited_fini) struct inherited
+
+/* The one that listens there, with any port when none is asked for; or -1. */
+static int take_inherited(struct inherited *in, const union address *at, socklen_t len)
+{
+    for (size_t i = 0; i < in->n; i++) {
+        union address is = { 0 };
+        socklen_t is_len = sizeof(is);
+
+        if (in->fds[i] < 0 || getsockname(in->fds[i], &is.any, &is_len) < 0 || is_len != len)
+            continue;
+        if (address_same(&is, at))
+            return TAKE_FD(in->fds[i]);
+    }
+    return -1;
+}
+
+static int open_listener(const union address *at, socklen_t len)
+{
+    auto_fd fd = socket(at->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    set_options(fd, at->any.sa_family);
+    if (bind(fd, &at->any, len) < 0 || listen(fd, BACKLOG) < 0)
+        return -1;
+    return TAKE_FD(fd);
+}
+
 /* One address of the host.  A name with several gets the same port on each: the first one chooses. */
-static int listen_on(struct proxy *p, const struct addrinfo *ai)
+static int listen_on(struct proxy *p, struct inherited *in, const struct addrinfo *ai)
 {
     struct listener *l = &p->listeners[p->n_listeners];
     union address bound;
     socklen_t len = sizeof(bound);
-    auto_fd fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || ai->ai_addrlen > sizeof(bound))
+    if (ai->ai_addrlen > sizeof(bound))
         return -1;
     memcpy(&bound, ai->ai_addr, ai->ai_addrlen);
     address_text(&bound, l->host);
@@ -302,9 +355,10 @@ static int listen_on(struct proxy *p, const struct addrinfo *ai)
         bound.v4.sin_port = htons((uint16_t)p->port);
     else if (p->port != 0)
         bound.v6.sin6_port = htons((uint16_t)p->port);
-    set_options(fd, ai->ai_family);
-    if (bind(fd, &bound.any, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0 ||
-        getsockname(fd, &bound.any, &len) < 0)
+    auto_fd fd = take_inherited(in, &bound, ai->ai_addrlen);
+    if (fd < 0)
+        fd = open_listener(&bound, ai->ai_addrlen);
+    if (fd < 0 || getsockname(fd, &bound.any, &len) < 0)
         return -1;
     p->port = address_port(&bound);
     l->proxy = p;
@@ -322,7 +376,7 @@ static int listen_error(const struct proxy_config *cfg, int error, struct err *e
 
 /* Every address the host name has; one that this machine does not have (often IPv6) is no error beside
  * another. */
-static int listen_all(struct proxy *p, struct err *err)
+static int listen_all(struct proxy *p, struct inherited *in, struct err *err)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE },
                     *all;
@@ -337,13 +391,61 @@ static int listen_all(struct proxy *p, struct err *err)
     for (const struct addrinfo *ai = all; ai != NULL && p->n_listeners < LISTENERS_MAX; ai = ai->ai_next) {
         if (ai->ai_family != AF_INET && ai->ai_family != AF_INET6)
             continue;
-        if (listen_on(p, ai) == 0 || errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT)
+        if (listen_on(p, in, ai) == 0 || errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT)
             continue;
         error = errno;
         break;
     }
     freeaddrinfo(all);
     return p->n_listeners > 0 && error == EADDRNOTAVAIL ? 0 : listen_error(p->cfg, error, err);
+}
+
+static void stop_listening(struct proxy *p)
+{
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        loop_fd_del(TAKE(p->listeners[i].source));
+        fd_close(&p->listeners[i].fd);
+    }
+    p->n_listeners = 0;
+    loop_timer_clear(p->accept_timer);
+}
+
+/* --- succession
+ * ------ */
+
+/* What listens, from the one before us, who has let go of it when the pair ends.  Closes hand_fd. */
+static int inherit(int hand_fd, struct inherited *in, struct err *err)
+{
+    struct timeval limit = { .tv_sec = HAND_OVER_MS / 1000 };
+    char byte = 0, more;
+    auto_fd fd = hand_fd;
+
+    if (fd < 0)
+        return 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || pass_receive(fd, &byte, 1, in->fds, &in->n) != 1 ||
+        recv(fd, &more, 1, 0) != 0)
+        return err_set(err, ERR_UNAVAILABLE, "no listening sockets came from the mere-proxy before");
+    return 0;
+}
+
+/* Whoever is in the backlog is the successor's. */
+static void mered_retire(void *arg, int fd)
+{
+    struct proxy *p = arg;
+    int fds[LISTENERS_MAX];
+
+    for (size_t i = 0; i < p->n_listeners; i++)
+        fds[i] = p->listeners[i].fd;
+    if (p->n_listeners == 0 || pass_send(fd, "", 1, fds, p->n_listeners) != 1) {
+        log_event(LOG_WARN, "proxy", "the successor is gone; going on", NULL);
+        return;
+    }
+    log_event(LOG_INFO, "proxy", "retired: a successor takes new clients", NULL);
+    stop_listening(p);
+    waker_retired(p->env.waker);
+    if (p->env.n_conns == 0)
+        loop_stop(p->env.loop);
 }
 
 /* --- what mered says
@@ -377,11 +479,11 @@ static int mered_hold(void *arg, const char *ep, uint64_t g)
     return active < 0 ? active : active + door_hold(p->env.doors, id, g);
 }
 
-static void mered_park(void *arg, const char *ep, uint64_t g, bool whole)
+static void mered_park(void *arg, const char *ep, uint64_t g, uint64_t question, bool whole)
 {
     struct proxy *p = arg;
 
-    conns_park(&p->env, ep, g, whole);
+    conns_park(&p->env, ep, g, question, whole);
 }
 
 static void mered_release(void *arg, const char *ep, uint64_t g)
@@ -454,6 +556,20 @@ static void mered_certificate(void *arg, int cert_fd, int key_fd)
     log_event(LOG_INFO, "proxy", "new sessions get the certificate that mered gave", NULL);
 }
 
+static void mered_others(void *arg, int64_t n)
+{
+    struct proxy *p = arg;
+
+    conns_others(&p->env, n);
+}
+
+static void mered_stray(void *arg, const uint8_t key[WIRE_KEY_SIZE])
+{
+    struct proxy *p = arg;
+
+    conns_cancel(&p->env, key);
+}
+
 static const struct waker_ops WAKER_OPS = {
     .learn = mered_learn,
     .answer = conn_answer,
@@ -465,6 +581,9 @@ static const struct waker_ops WAKER_OPS = {
     .lost = mered_lost,
     .sessions = mered_sessions,
     .certificate = mered_certificate,
+    .others = mered_others,
+    .stray = mered_stray,
+    .retire = mered_retire,
 };
 
 /* --- start and stop
@@ -486,6 +605,7 @@ static void on_drained(void *arg)
 struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct err *err)
 {
     struct proxy *p = xcalloc(1, sizeof(*p));
+    auto_inherited in = { .n = 0 };
 
     p->cfg = cfg;
     p->env = (struct conn_env){
@@ -501,6 +621,7 @@ struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct e
     list_init(&p->env.conns);
     list_init(&p->env.dead);
     list_init(&p->env.parkings);
+    list_init(&p->env.strays);
     p->env.doors = doors_new(&CONN_DOOR_OPS);
     p->env.lingers = lingers_new(p->env.loop);
     p->env.cancels = cancel_table_new();
@@ -512,7 +633,7 @@ struct proxy *proxy_new(struct loop *l, const struct proxy_config *cfg, struct e
     p->drain_timer = loop_timer_new(l, on_drained, p);
     p->refusals_timer = loop_timer_new(l, log_refusals, p);
     p->env.tls = tls_context_open(cfg->tls_cert, cfg->tls_key, err);
-    if (p->env.tls == NULL || listen_all(p, err) < 0) {
+    if (p->env.tls == NULL || inherit(cfg->hand_fd, &in, err) < 0 || listen_all(p, &in, err) < 0) {
         proxy_free(p);
         return NULL;
     }
@@ -532,15 +653,6 @@ void proxy_start(struct proxy *p)
     log_event(LOG_INFO, "proxy", "listening", "host", proxy_host(p), "port", port, NULL);
 }
 
-static void stop_listening(struct proxy *p)
-{
-    for (size_t i = 0; i < p->n_listeners; i++) {
-        loop_fd_del(TAKE(p->listeners[i].source));
-        fd_close(&p->listeners[i].fd);
-    }
-    p->n_listeners = 0;
-}
-
 void proxy_stop(struct proxy *p)
 {
     if (p->env.draining) {
@@ -549,7 +661,6 @@ void proxy_stop(struct proxy *p)
     }
     log_event(LOG_INFO, "proxy", "stopping", NULL);
     stop_listening(p);
-    loop_timer_clear(p->accept_timer);
     p->env.draining = true;
     loop_timer_set(p->drain_timer, DRAIN_TIME_MS);
     conns_drain(&p->env, false);
@@ -562,6 +673,7 @@ void proxy_free(struct proxy *p)
     if (p == NULL)
         return;
     stop_listening(p);
+    conns_free_strays(&p->env);
     conns_free(&p->env);
     waker_free(p->env.waker);
     directory_free(p->env.directory);

@@ -16,6 +16,7 @@
 #include "base/crypt.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/pass.h"
 #include "base/text.h"
 #include "proxy/stream.h"
 
@@ -23,7 +24,6 @@
 #define BACKOFF_MAX_MS 1000
 #define WORDS_MAX      8
 #define SEATS_MAX      100000
-#define PASSED         2 /* certificate and key */
 
 enum verb { WAKE = 1, FIND = 2, LOOK = 4 };
 
@@ -52,7 +52,8 @@ struct waker {
     void *arg;
     struct stream stream; /* fd -1 = not connected */
     struct buf in;
-    int passed[PASSED]; /* descriptors that came with what is in `in`; -1 = none */
+    int passed[PASS_MAX]; /* descriptors that came with what is in `in` */
+    size_t n_passed;
     struct loop_timer *retry;
     int64_t backoff_ms;
     uint64_t last_r;
@@ -100,16 +101,31 @@ void waker_sessions(struct waker *w, const char *ep, uint64_t g, int n)
     say(w, line);
 }
 
-static void say_active(struct waker *w, const char *word, const char *ep, uint64_t g, int active)
+static void say_active(struct waker *w, const char *word, const char *ep, uint64_t g, uint64_t q, int active)
 {
-    auto_free char *line = xasprintf("%s %s %" PRIu64 " %d\n", word, ep, g, active);
+    auto_free char *line = xasprintf("%s %s %" PRIu64 " %" PRIu64 " %d\n", word, ep, g, q, active);
 
     say(w, line);
 }
 
-void waker_parked(struct waker *w, const char *ep, uint64_t g, int active)
+void waker_parked(struct waker *w, const char *ep, uint64_t g, uint64_t q, int active)
 {
-    say_active(w, "PARKED", ep, g, active);
+    say_active(w, "PARKED", ep, g, q, active);
+}
+
+void waker_stray(struct waker *w, const uint8_t key[WIRE_KEY_SIZE])
+{
+    char line[] = "STRAY 0123456789abcdef\n";
+
+    for (size_t i = 0; i < WIRE_KEY_SIZE; i++)
+        snprintf(line + strlen("STRAY ") + 2 * i, 3, "%02x", key[i]);
+    line[strlen(line)] = '\n';
+    say(w, line);
+}
+
+void waker_retired(struct waker *w)
+{
+    w->port = 0;
 }
 
 static void ask_free(struct waker_ask *ask)
@@ -121,7 +137,7 @@ static void ask_free(struct waker_ask *ask)
 
 static void greet(struct waker *w)
 {
-    auto_free char *hello = xasprintf("HELLO 3 %d %s %d\n", (int)getpid(), w->host, w->port);
+    auto_free char *hello = xasprintf("HELLO 4 %d %s %d\n", (int)getpid(), w->host, w->port);
     struct list *l, *next;
 
     say(w, hello);
@@ -301,27 +317,26 @@ static bool line_err(struct waker *w, const struct line *l)
 
 static bool line_hold(struct waker *w, const struct line *l)
 {
-    uint64_t g;
+    uint64_t g, q;
     int active;
 
-    if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g))
+    if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g) || !word_u64(l->words[3], &q))
         return false;
     active = w->ops->hold(w->arg, l->words[1], g);
     if (active >= 0)
-        say_active(w, "HELD", l->words[1], g, active);
+        say_active(w, "HELD", l->words[1], g, q, active);
     return true;
 }
 
 static bool line_park(struct waker *w, const struct line *l)
 {
-    uint64_t g;
+    uint64_t g, q;
+    bool whole = strcmp(l->words[4], "all") == 0;
 
-    bool whole = strcmp(l->words[3], "all") == 0;
-
-    if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g) ||
-        (!whole && strcmp(l->words[3], "-") != 0))
+    if (!word_endpoint(l->words[1]) || !word_u64(l->words[2], &g) || !word_u64(l->words[3], &q) ||
+        (!whole && strcmp(l->words[4], "-") != 0))
         return false;
-    w->ops->park(w->arg, l->words[1], g, whole);
+    w->ops->park(w->arg, l->words[1], g, q, whole);
     return true;
 }
 
@@ -481,23 +496,59 @@ static bool line_looked(struct waker *w, const struct line *l)
     return true;
 }
 
-/* --- the certificate
+/* --- what comes with descriptors
  * --- */
 
 static void drop_passed(struct waker *w)
 {
-    for (size_t i = 0; i < PASSED; i++)
-        fd_close(&w->passed[i]);
+    while (w->n_passed > 0)
+        fd_close(&w->passed[--w->n_passed]);
 }
 
 /* CERT; both descriptors came with it. */
 static bool line_cert(struct waker *w, const struct line *l)
 {
     (void)l;
-    if (w->passed[0] < 0 || w->passed[1] < 0)
+    if (w->n_passed != 2)
         return false;
     w->ops->certificate(w->arg, w->passed[0], w->passed[1]);
     drop_passed(w);
+    return true;
+}
+
+/* RETIRE; where the sockets go came with it. */
+static bool line_retire(struct waker *w, const struct line *l)
+{
+    (void)l;
+    if (w->n_passed != 1)
+        return false;
+    w->ops->retire(w->arg, w->passed[0]);
+    drop_passed(w);
+    return true;
+}
+
+/* --- other proxies
+ * --- */
+
+/* OTHERS N */
+static bool line_others(struct waker *w, const struct line *l)
+{
+    int64_t n;
+
+    if (!text_to_i64(l->words[1], 0, INT64_MAX, &n))
+        return false;
+    w->ops->others(w->arg, n);
+    return true;
+}
+
+/* STRAY KEY */
+static bool line_stray(struct waker *w, const struct line *l)
+{
+    uint8_t key[WIRE_KEY_SIZE];
+
+    if (!word_bytes(l->words[1], key, sizeof(key)))
+        return false;
+    w->ops->stray(w->arg, key);
     return true;
 }
 
@@ -514,8 +565,8 @@ static const struct {
 } LINES[] = {
     { "OK", 7, line_ok },
     { "ERR", 5, line_err },
-    { "HOLD", 3, line_hold },
-    { "PARK", 4, line_park },
+    { "HOLD", 4, line_hold },
+    { "PARK", 5, line_park },
     { "GONE", 3, line_gone },
     { "RELEASE", 3, line_release },
     { "DROP", 2, line_drop },
@@ -527,6 +578,9 @@ static const struct {
     { "LOOKED", 2, line_looked },
     { "FOUND", 6, line_found },
     { "CERT", 1, line_cert },
+    { "OTHERS", 2, line_others },
+    { "STRAY", 2, line_stray },
+    { "RETIRE", 1, line_retire },
 };
 
 /* Cuts text at single blanks, in place.  No words at all: too many, or a NUL, behind which nothing would be
@@ -599,24 +653,17 @@ static void disconnect(struct waker *w, const char *why)
     w->ops->lost(w->arg);
 }
 
-/* A read that takes descriptors along.  The kernel never gives those of two lines at once. */
+/* A read that takes descriptors along. */
 static ssize_t read_with_passed(struct waker *w, char *data, size_t len)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(w->passed))];
-    } control;
-    struct iovec iov = { data, len };
-    struct msghdr msg = { .msg_iov = &iov,
-                          .msg_iovlen = 1,
-                          .msg_control = control.bytes,
-                          .msg_controllen = sizeof(control.bytes) };
-    ssize_t n = recvmsg(w->stream.fd, &msg, MSG_CMSG_CLOEXEC);
-    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    int fds[PASS_MAX];
+    size_t n_fds;
+    ssize_t n = pass_receive(w->stream.fd, data, len, fds, &n_fds);
 
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+    if (n_fds > 0) {
         drop_passed(w);
-        memcpy(w->passed, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+        memcpy(w->passed, fds, n_fds * sizeof(*fds));
+        w->n_passed = n_fds;
     }
     if (n >= 0)
         return n;
@@ -679,8 +726,7 @@ struct waker *waker_new(struct loop *l, const char *path, const char *host, int 
                          .directory = directory,
                          .ops = ops,
                          .arg = arg,
-                         .stream = { .fd = -1 },
-                         .passed = { -1, -1 } };
+                         .stream = { .fd = -1 } };
     list_init(&w->asks);
     /* anywhere in the lower half of what a number may be: an answer to an earlier proxy fits none of ours */
     crypt_random(&w->last_r, sizeof(w->last_r));

@@ -38,8 +38,9 @@ struct waker_ops {
                   const char *pooler); /* NULL = of its pooler nothing is said */
     /* The guest no longer waits. */
     void (*answer)(struct waker_guest *guest, const struct waker_answer *answer);
-    int (*hold)(void *arg, const char *ep, uint64_t g);              /* how many are active, -1 = no answer */
-    void (*park)(void *arg, const char *ep, uint64_t g, bool whole); /* answered by waker_parked */
+    int (*hold)(void *arg, const char *ep, uint64_t g); /* how many are active, -1 = no answer */
+    /* Answered by waker_parked with the same q. */
+    void (*park)(void *arg, const char *ep, uint64_t g, uint64_t q, bool whole);
     void (*release)(void *arg, const char *ep, uint64_t g);
     void (*gone)(void *arg, const char *ep, uint64_t g);
     void (*drop)(void *arg, const char *ep);
@@ -47,6 +48,11 @@ struct waker_ops {
     void (*sessions)(void *arg); /* a new one: call waker_sessions for each endpoint in use */
     /* From now on this certificate; the descriptors stay the waker's. */
     void (*certificate)(void *arg, int cert_fd, int key_fd);
+    void (*others)(void *arg, int64_t n); /* so many more proxies have sessions */
+    void (*stray)(void *arg,
+                  const uint8_t key[WIRE_KEY_SIZE]); /* a CancelRequest of somebody else's client */
+    /* Give the listening sockets into fd, which stays the waker's; waker_retired follows if that was done. */
+    void (*retire)(void *arg, int fd);
 };
 
 /* Connects at once and whenever it has to.  host and port: where the proxy listens. */
@@ -67,7 +73,11 @@ void waker_find(struct waker *w, struct waker_guest *guest, const char *name);
 bool waker_look(struct waker *w, struct waker_guest *guest, const char *ep);
 void waker_leave(struct waker_guest *guest); /* fine when it waits for nothing */
 /* active: sessions that cannot be parked, or do something. */
-void waker_parked(struct waker *w, const char *ep, uint64_t g, int active);
+void waker_parked(struct waker *w, const char *ep, uint64_t g, uint64_t q, int active);
+/* The key of a CancelRequest that nobody here has. */
+void waker_stray(struct waker *w, const uint8_t key[WIRE_KEY_SIZE]);
+/* We listen no more, and say so from the next HELLO on. */
+void waker_retired(struct waker *w);
 void waker_sessions(struct waker *w, const char *ep, uint64_t g, int n);
 bool waker_is_connected(const struct waker *w);
 

@@ -11,6 +11,7 @@
 #include "base/crypt.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/pass.h"
 #include "base/text.h"
 #include "scheduler/internal.h"
 
@@ -192,22 +193,9 @@ void certs_stop(struct sched *s)
 
 bool certs_pass(const struct sched *s, int socket)
 {
+    static const char LINE[] = "CERT\n";
     int fds[2] = { s->cert_fd, s->cert_key_fd };
-    char line[] = "CERT\n";
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(fds))];
-    } control = { 0 };
-    struct iovec iov = { line, sizeof(line) - 1 };
-    struct msghdr msg = { .msg_iov = &iov,
-                          .msg_iovlen = 1,
-                          .msg_control = control.bytes,
-                          .msg_controllen = sizeof(control.bytes) };
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(fds));
-    memcpy(CMSG_DATA(c), fds, sizeof(fds));
-    /* So few bytes go whole or not at all.  Whoever is gone is found to be so by the next read. */
-    return sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EINTR);
+    /* Whoever is gone is found to be so by the next read. */
+    return pass_send(socket, LINE, strlen(LINE), fds, N_ELEMENTS(fds)) >= 0 ||
+           (errno != EAGAIN && errno != EINTR);
 }

@@ -281,8 +281,8 @@ static void free_one(struct compute *c, void *arg)
     loop_timer_del(c->timer);
     loop_timer_del(c->idle_timer);
     loop_timer_del(c->gone_timer);
-    waiters_drop(&c->waiters);
-    waiters_drop(&c->lookers);
+    waiters_drop(&c->waiters, 0);
+    waiters_drop(&c->lookers, 0);
     arena_free(c->start_arena);
     free(c);
 }

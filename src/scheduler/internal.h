@@ -150,10 +150,16 @@ enum compute_event {
 
 #define FOLLOW_LED_SIZE (ID_MAX + 24)
 
+/* Who asks: one of the proxies, by the number of its connection, with its own number of the question. */
+struct asker {
+    uint64_t connection;
+    int64_t request;
+};
+
 /* A question of mere-proxy's that is not answered yet; lists are in the order they came. */
 struct waiter {
     struct waiter *next;
-    int64_t request;
+    struct asker who;
     bool pooled; /* it needs the pooler as well */
 };
 
@@ -224,6 +230,11 @@ struct compute {
     bool leading;                 /* a task leads it elsewhere */
 
     struct pooler *pooler; /* NULL = none */
+
+    /* HOLD or PARK, to all proxies. */
+    int64_t question; /* its number */
+    int unanswered;   /* proxies */
+    int64_t active;   /* what those that have answered make together */
 
     struct waiter *waiters; /* WAKE; of a running one: those who need the pooler, too */
     struct waiter *lookers; /* LOOK, while another task has the admin session */
@@ -398,7 +409,10 @@ int catalog_sync(struct sched *s, struct arena *a, const char *branch_id, struct
 int wake_start(struct sched *s, struct err *err) MUST_CHECK;
 void wake_stop(struct sched *s);
 const char *wake_socket_path(struct sched *s, struct arena *a);
+/* The proxy that takes new clients is there. */
 bool wake_connected(struct sched *s);
+/* So are all that have older ones: what they say together is said of every session. */
+bool wake_complete(struct sched *s);
 void wake_answer(struct compute *c); /* all waiters: OK; but where they need a pooler, it is started first */
 void wake_refuse(struct compute *c, const char *sqlstate, const char *msg,
                  const char *hint); /* all waiters: ERR */
@@ -412,19 +426,26 @@ void wake_drop(struct compute *c);
 /* The proxy is to have another certificate: certs_pass, when the line before it has left. */
 void wake_certificate(struct sched *s);
 
-/* The number of the connection with mere-proxy, another one as soon as it is lost; 0 = there is no socket. */
-uint64_t wake_connection(struct sched *s);
-void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint);
+/* The connection is still there: an answer would reach who asked. */
+bool wake_hears(struct sched *s, uint64_t connection);
+void wake_say_err(struct sched *s, struct asker who, const char *sqlstate, const char *msg, const char *hint);
 /* Answers at once when its compute runs, otherwise the request waits for it, and it is wanted. */
-void wake_join(struct sched *s, const struct endpoint *e, int64_t request, bool pooled);
-#define WAKE_PROTOCOL 3
+void wake_join(struct sched *s, const struct endpoint *e, struct asker who, bool pooled);
+#define WAKE_PROTOCOL 4
 
-struct waiter *waiters_add(struct waiter **list, int64_t request);
-bool waiters_take(struct waiter **list, int64_t *ret_request); /* the first one; false = there is none */
-void waiters_drop(struct waiter **list);
-/* Whole lines; may lose the proxy. */
+struct waiter *waiters_add(struct waiter **list, struct asker who);
+bool waiters_take(struct waiter **list, struct asker *ret);   /* the first one; false = there is none */
+void waiters_drop(struct waiter **list, uint64_t connection); /* those who asked on it; 0 = all */
+/* Whole lines, to all proxies; may lose some. */
 void wake_send(struct sched *s, const struct buf *lines);
-size_t wake_backlog(struct sched *s); /* bytes that the proxy has not taken yet */
+/* The same to one; nothing when it is not there any more. */
+void wake_send_to(struct sched *s, uint64_t connection, const struct buf *lines);
+size_t wake_backlog(struct sched *s); /* bytes that the proxy with new clients has not taken yet */
+/* How many proxies there are beside each one has changed. */
+void wake_others(struct sched *s);
+/* The proxy with this pid is to give its listening sockets into fd, which is taken over; false: it is not
+ * there. */
+bool wake_retire(struct sched *s, int64_t pid, int fd);
 
 /* ---- wake_name.c ---- */
 
@@ -453,11 +474,11 @@ int wake_find(struct sched *s, struct arena *a, const char *name, struct wake_fo
 
 void teller_start(struct sched *s);
 void teller_stop(struct sched *s);
-void teller_begin(struct sched *s); /* a proxy is there, and is told all */
-void teller_end(struct sched *s);   /* it is lost */
-void teller_more(struct sched *s);  /* it has taken what it was told, or something has changed: goes on */
+void teller_begin(struct sched *s);                    /* a proxy is there, and is told all */
+void teller_end(struct sched *s, uint64_t connection); /* it is lost */
+void teller_more(struct sched *s); /* it has taken what it was told, or something has changed: goes on */
 /* LOOK; endpoint_id "-" = nothing is read from Postgres first. */
-void teller_look(struct sched *s, int64_t request, const char *endpoint_id);
+void teller_look(struct sched *s, struct asker who, const char *endpoint_id);
 /* What LOOK has waited for was read: all of *list are answered behind what it has changed. */
 void teller_looked(struct sched *s, struct waiter **list);
 /* " EP N IPS" and the lines LOGIN. */
@@ -487,7 +508,7 @@ void pooler_free(struct pooler *p); /* memory and descriptors; accepts NULL */
 /* ---- wake_moment.c ---- */
 
 /* The request asks for a branch, which is there, as it was: moment as in docs/wake-protocol.md. */
-void wake_moment(struct sched *s, int64_t request, const char *branch_id, const char *moment);
+void wake_moment(struct sched *s, struct asker who, const char *branch_id, const char *moment);
 
 /* ---- keeper.c ---- */
 
@@ -502,8 +523,12 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
 /* Any thread, once the loop runs: 0 when mere-proxy has said where it listens; else why there is no use in
  * waiting longer: it ended, a signal came, the time is up. */
 int keeper_wait(struct sched *s, struct err *err) MUST_CHECK;
-/* mere-proxy said HELLO. */
+/* A mere-proxy said HELLO in our protocol; port 0 = it takes no new clients. */
 void keeper_hello(struct sched *s, int64_t pid, const char *host, int port);
+/* One said it in another. */
+void keeper_stranger(struct sched *s, int64_t pid);
+/* Proxies that only serve the sessions they have. */
+size_t keeper_retired(struct sched *s);
 void keeper_stop(struct sched *s, bool keep);
 /* The proxy is from an earlier life of ours. */
 bool keeper_adopted(struct sched *s);

@@ -1,9 +1,16 @@
 /*
- * keeper.c - keeps one mere-proxy running: starts it, adopts it after our restart, starts it again when it
- * ends
+ * keeper.c - keeps one mere-proxy running for new clients: starts it, adopts it after our restart, starts it
+ * again when it ends
  *
- * It outlives us like a compute; who it is and what it was started with are in the instance table, so that
- * one that would not be started like that today is replaced.
+ * It outlives us like a compute; who it is and what it was started with are in the instance table.  One that
+ * would not be started like that today, or from another binary, hands its listening sockets to a successor:
+ *
+ *     it says HELLO          the successor is started, with one end of a socket pair as its descriptor 3
+ *     a byte comes back      the successor has all it needs but the sockets: the old one gets RETIRE and the
+ *                            other end, into which it puts them
+ *     the pair is closed     the successor failed: the old one goes on
+ *
+ * A retired proxy serves the sessions it has and ends with the last one.
  */
 #include "scheduler/internal.h"
 
@@ -22,25 +29,47 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define RESPAWN_MS     500
 #define STOP_MS        8000
+#define SEEK_MS        5000 /* proxies come back within a second */
+#define RETIRED_MAX    8
 #define READY_MS       15000
 #define LAST_WORDS_MAX 2048
+
+/* A proxy that lives, started by us or by an earlier life of ours. */
+struct member {
+    struct keeper *keeper;
+    struct proc_identity who;
+    int pidfd;
+    struct loop_fd *source;
+};
+
+enum keeper_state {
+    KEEPER_SERVES, /* the first one takes new clients, or soon will */
+    KEEPER_SEEKS, /* one of those that live does, and is to be followed by another as soon as it says HELLO */
+    KEEPER_FOLLOWS, /* its successor is being started */
+    KEEPER_ENDS,    /* it could not hand over and is told to end; then another one is started */
+};
 
 struct keeper {
     struct sched *s;
     struct keeper_spec spec;
-    char *setup; /* protocol, host and flags as text, to tell another setup by */
+    enum keeper_state state;
+    char *setup; /* protocol, binary, host and flags as text, to tell another setup by */
     int port;    /* what it listens on; 0 until the first HELLO */
     off_t log_from;
-    struct proc_identity who;
-    int pidfd;
-    struct loop_fd *source;
-    struct loop_timer *respawn;
-    bool adopted; /* it is from an earlier life of ours */
-    bool ended;   /* before it ever was ready; under change_mutex */
+    struct member *first; /* NULL = none lives */
+    struct member *next;  /* its successor, while FOLLOWS */
+    int hand_fd;          /* our end of the pair */
+    struct loop_fd *hand_source;
+    struct member *retired[RETIRED_MAX]; /* the oldest one first */
+    size_t n_retired;
+    struct loop_timer *timer; /* KEEPER_SERVES: the next start */
+    bool adopted;             /* it is from an earlier life of ours */
+    bool ended;               /* before it ever was ready; under change_mutex */
 };
 
 uid_t keeper_uid(struct sched *s)
@@ -53,41 +82,112 @@ static char *log_path(const struct keeper *p)
     return xasprintf("%s/logs/proxy.log", p->s->env.data_dir);
 }
 
+/* Another file is another binary, whatever its version says. */
+static void describe_binary(const struct keeper *p, struct buf *text)
+{
+    auto_free char *path = xasprintf("%s/mere-proxy", p->s->env.bin_dir);
+    struct stat st;
+    if (stat(path, &st) == 0)
+        buf_addf(text, " %u:%u %" PRIu64 " %" PRId64 " %" PRId64, major(st.st_dev), minor(st.st_dev),
+                 (uint64_t)st.st_ino, (int64_t)st.st_size, (int64_t)st.st_mtime);
+}
+
 /* The certificate is no part of it: that of today is handed over. */
-static char *describe(const struct keeper_spec *spec)
+static char *describe(const struct keeper *p)
 {
     auto_buf text = { 0 };
-    buf_addf(&text, "wake %d\n%s", WAKE_PROTOCOL, spec->listen_host);
-    for (size_t i = 0; spec->flags[i]; i++)
-        buf_addf(&text, "\n%s", spec->flags[i]);
+    buf_addf(&text, "wake %d", WAKE_PROTOCOL);
+    describe_binary(p, &text);
+    buf_addf(&text, "\n%s", p->spec.listen_host);
+    for (size_t i = 0; p->spec.flags[i]; i++)
+        buf_addf(&text, "\n%s", p->spec.flags[i]);
     return xstrdup(buf_str(&text));
 }
 
+static void write_member(struct buf *text, const struct member *m)
+{
+    static const struct proc_identity NOBODY = { .boot_id = "-" };
+    const struct proc_identity *who = m ? &m->who : &NOBODY;
+    buf_addf(text, "%" PRId64 " %" PRId64 " %s", who->pid, who->start_time, who->boot_id);
+}
+
+/* "PID START BOOT PORT" of the first, then its setup; one "PID START BOOT" a line of those that are retired.
+ */
 static void remember(struct keeper *p)
 {
     auto_dbc *c = NULL;
     struct err err = ERR_INIT;
-    auto_free char *text = xasprintf("%" PRId64 " %" PRId64 " %s %d\n%s", p->who.pid, p->who.start_time,
-                                     p->who.boot_id, p->port, p->setup);
-    if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", text, &err) < 0 ||
-        db_commit(c, &err) < 0)
+    auto_buf proxy = { 0 }, retired = { 0 };
+    write_member(&proxy, p->first);
+    buf_addf(&proxy, " %d\n%s", p->port, p->setup);
+    for (size_t i = 0; i < p->n_retired; i++) {
+        write_member(&retired, p->retired[i]);
+        buf_adds(&retired, "\n");
+    }
+    if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", buf_str(&proxy), &err) < 0 ||
+        instance_set(c, "retired_proxies", buf_str(&retired), &err) < 0 || db_commit(c, &err) < 0)
         log_event(LOG_ERROR, "proxy", "cannot record mere-proxy", "detail", err.detail, NULL);
 }
 
-/* Who it was, where it listened, and whether it was started with the setup of now. */
+static void on_end(void *arg, int fd, unsigned events);
+
+static struct member *member_new(struct keeper *p, const struct proc_identity *who, int pidfd)
+{
+    struct member *m = xcalloc(1, sizeof(*m));
+    *m = (struct member){ .keeper = p, .who = *who, .pidfd = pidfd };
+    m->source = loop_fd_add(p->s->loop, pidfd, LOOP_READ, on_end, m);
+    return m;
+}
+
+static void member_free(struct member *m)
+{
+    if (!m)
+        return;
+    loop_fd_del(m->source);
+    fd_close(&m->pidfd);
+    free(m);
+}
+
+/* The one that is noted at text, if it lives; *ret_rest is what is noted behind it. */
+static int adopt(struct keeper *p, const char *text, struct member **ret, const char **ret_rest,
+                 struct err *err)
+{
+    struct proc_identity who = { 0 };
+    int pidfd, n = 0;
+    *ret = NULL;
+    *ret_rest = "";
+    if (!text ||
+        sscanf(text, "%" SCNd64 " %" SCNd64 " %39s%n", &who.pid, &who.start_time, who.boot_id, &n) != 3)
+        return 0;
+    *ret_rest = text + n;
+    int alive = who.pid > 0 ? proc_adopt(&who, &pidfd, err) : 0;
+    if (alive > 0)
+        *ret = member_new(p, &who, pidfd);
+    return alive < 0 ? -1 : 0;
+}
+
+/* Who lives, where it listened, and whether it was started with the setup of now. */
 static int recall(struct keeper *p, bool *ret_same, struct err *err)
 {
     auto_dbc *c = NULL;
     auto_arena *a = arena_new(0);
-    const char *text = NULL, *setup;
-    if (db_read(p->s->env.db, &c, err) < 0 || instance_get(c, a, "proxy", &text, err) < 0)
+    const char *text = NULL, *retired = NULL;
+    if (db_read(p->s->env.db, &c, err) < 0 || instance_get(c, a, "proxy", &text, err) < 0 ||
+        instance_get(c, a, "retired_proxies", &retired, err) < 0 || adopt(p, text, &p->first, &text, err) < 0)
         return -1;
-    if (text && sscanf(text, "%" SCNd64 " %" SCNd64 " %39s %d", &p->who.pid, &p->who.start_time,
-                       p->who.boot_id, &p->port) != 4)
-        p->who.pid = 0;
-    setup = text ? strchr(text, '\n') : NULL;
+    if (sscanf(text, "%d", &p->port) != 1)
+        p->port = 0;
+    const char *setup = strchr(text, '\n');
     *ret_same = setup && strcmp(setup + 1, p->setup) == 0 &&
                 (p->spec.listen_port == 0 || p->spec.listen_port == p->port);
+    while (retired && *retired && p->n_retired < RETIRED_MAX) {
+        struct member *m;
+        if (adopt(p, retired, &m, &retired, err) < 0)
+            return -1;
+        if (m)
+            p->retired[p->n_retired++] = m;
+        retired += *retired == '\n';
+    }
     return 0;
 }
 
@@ -105,22 +205,8 @@ static bool gave_up(struct keeper *p)
     return ended;
 }
 
-static void on_end(void *arg, int fd, unsigned events)
-{
-    struct keeper *p = arg;
-    (void)events;
-    loop_fd_del(p->source);
-    p->source = NULL;
-    (void)proc_reap(fd);
-    fd_close(&p->pidfd);
-    p->who.pid = 0;
-    if (p->s->stopping || gave_up(p))
-        return;
-    log_event(LOG_ERROR, "proxy", "mere-proxy ended; starting it again", NULL);
-    loop_timer_set(p->respawn, RESPAWN_MS);
-}
-
-static int spawn(struct keeper *p, struct err *err)
+/* hand_fd: where it gets its listening sockets from; -1 = it opens them. */
+static int spawn(struct keeper *p, int hand_fd, struct member **ret, struct err *err)
 {
     auto_arena *a = arena_new(0);
     struct sched *s = p->s;
@@ -130,7 +216,9 @@ static int spawn(struct keeper *p, struct err *err)
     argv[n++] = arena_printf(a, "%s/mere-proxy", s->env.bin_dir);
     argv[n++] = "--listen";
     argv[n++] = arena_printf(a, v6 ? "[%s]:%d" : "%s:%d", p->spec.listen_host,
-                             p->port ? p->port : p->spec.listen_port);
+                             p->spec.listen_port ? p->spec.listen_port : p->port);
+    if (hand_fd >= 0)
+        argv[n++] = "--successor";
     argv[n++] = "--wake-socket";
     argv[n++] = wake_socket_path(s, a);
     argv[n++] = "--tls-cert"; /* what was last found good, whatever the files hold by now */
@@ -154,37 +242,252 @@ static int spawn(struct keeper *p, struct err *err)
     auto_fd log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     p->log_from = log_fd < 0 ? 0 : lseek(log_fd, 0, SEEK_END);
     struct proc_spec spec = {
-        .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = -1
+        .argv = argv, .stdin_fd = -1, .stdout_fd = log_fd, .stderr_fd = log_fd, .keep_fd = hand_fd
     };
-    if (proc_spawn(&spec, &p->who, &p->pidfd, err) < 0)
+    struct proc_identity who;
+    int pidfd;
+    if (proc_spawn(&spec, &who, &pidfd, err) < 0)
         return -1;
-    p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
+    *ret = member_new(p, &who, pidfd);
+    return 0;
+}
+
+static int start_first(struct keeper *p, struct err *err)
+{
+    if (spawn(p, -1, &p->first, err) < 0)
+        return -1;
     remember(p);
     return 0;
 }
 
-static void on_respawn(void *arg)
+static void start(struct keeper *p)
+{
+    struct err err = ERR_INIT;
+    p->state = KEEPER_SERVES;
+    if (start_first(p, &err) == 0)
+        return;
+    log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail, NULL);
+    loop_timer_set(p->timer, RESPAWN_MS);
+}
+
+/* The first one takes new clients. */
+static void serves(struct keeper *p, int port)
+{
+    struct sched *s = p->s;
+    p->state = KEEPER_SERVES;
+    loop_timer_clear(p->timer);
+    if (p->port != port) {
+        p->port = port;
+        remember(p);
+    }
+    pthread_mutex_lock(&s->change_mutex);
+    s->info.pg_port = port;
+    s->proxy_ready = true;
+    s->changes++;
+    pthread_cond_broadcast(&s->change_cond);
+    pthread_mutex_unlock(&s->change_mutex);
+}
+
+/* ---- hand-over ---- */
+
+size_t keeper_retired(struct sched *s)
+{
+    return s->keeper->n_retired;
+}
+
+/* Its sessions are told why, as in any stop. */
+static void end_first(struct keeper *p, const char *why)
+{
+    log_event(LOG_WARN, "proxy", "mere-proxy cannot hand over to another one; ending it and its sessions",
+              "reason", why, NULL);
+    p->state = KEEPER_ENDS;
+    (void)proc_signal(p->first->pidfd, SIGTERM);
+    loop_timer_set(p->timer, STOP_MS);
+}
+
+static void close_pair(struct keeper *p)
+{
+    loop_fd_del(TAKE(p->hand_source));
+    fd_close(&p->hand_fd);
+}
+
+/* Better the old one than none. */
+static void hand_over_failed(struct keeper *p, const char *why)
+{
+    auto_free char *log = log_path(p);
+    log_event(LOG_ERROR, "proxy", "another mere-proxy could not be started; the old one goes on", "reason",
+              why, "log", log, NULL);
+    close_pair(p);
+    if (p->next)
+        (void)proc_signal(p->next->pidfd, SIGKILL);
+    serves(p, p->port);
+}
+
+static void retire_first(struct keeper *p)
+{
+    if (p->n_retired == RETIRED_MAX) {
+        log_event(LOG_WARN, "proxy", "too many retired mere-proxies; ending the oldest one and its sessions",
+                  NULL);
+        (void)proc_signal(p->retired[0]->pidfd, SIGTERM);
+        member_free(p->retired[0]);
+        memmove(p->retired, p->retired + 1, --p->n_retired * sizeof(*p->retired));
+    }
+    p->retired[p->n_retired++] = p->first;
+    p->first = TAKE(p->next);
+}
+
+/* The successor has all but the sockets, or has failed. */
+static void on_hand(void *arg, int fd, unsigned events)
 {
     struct keeper *p = arg;
+    char byte;
+    (void)events;
+    if (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
+        hand_over_failed(p, "it ended");
+        return;
+    }
+    int64_t old = p->first->who.pid;
+    loop_fd_del(TAKE(p->hand_source));
+    retire_first(p);
+    p->state = KEEPER_SERVES;
+    loop_timer_clear(p->timer);
+    remember(p); /* before: if we end here, the old one is found to listen yet */
+    CRASH_POINT("proxy.retiring");
+    wake_others(p->s);
+    (void)wake_retire(p->s, old, TAKE_FD(p->hand_fd));
+    CRASH_POINT("proxy.retired");
+    log_event(LOG_INFO, "proxy", "mere-proxy hands over to another one; its sessions go on", NULL);
+}
+
+static void hand_over(struct keeper *p)
+{
     struct err err = ERR_INIT;
-    if (spawn(p, &err) < 0) {
-        log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail,
-                  NULL);
-        loop_timer_set(p->respawn, RESPAWN_MS);
+    int pair[2];
+    log_event(LOG_INFO, "proxy",
+              "mere-proxy was started otherwise than it would be now; starting its successor", NULL);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        hand_over_failed(p, strerror(errno));
+        return;
+    }
+    p->state = KEEPER_FOLLOWS;
+    p->hand_fd = pair[0];
+    p->hand_source = loop_fd_add(p->s->loop, p->hand_fd, LOOP_READ, on_hand, p);
+    loop_timer_set(p->timer, READY_MS);
+    if (spawn(p, pair[1], &p->next, &err) < 0)
+        hand_over_failed(p, err.msg);
+    fd_close(&pair[1]);
+}
+
+/* One that was noted as retired, but takes new clients: it never heard of it.  True: it is the first again.
+ */
+static bool reinstate(struct keeper *p, int64_t pid)
+{
+    for (size_t i = 0; i < p->n_retired; i++) {
+        struct member *m = p->retired[i];
+        if (m->who.pid != pid)
+            continue;
+        memmove(p->retired + i, p->retired + i + 1, (--p->n_retired - i) * sizeof(*p->retired));
+        if (p->first)
+            p->retired[p->n_retired++] = p->first;
+        p->first = m;
+        return true;
+    }
+    return false;
+}
+
+void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
+{
+    struct keeper *p = s->keeper;
+    if (port == 0 || p->state == KEEPER_FOLLOWS || p->state == KEEPER_ENDS)
+        return;
+    if (reinstate(p, pid) || (p->state == KEEPER_SEEKS && p->first && p->first->who.pid == pid)) {
+        p->port = port;
+        hand_over(p);
+    } else if (p->state == KEEPER_SERVES) {
+        if (!s->proxy_ready)
+            log_event(LOG_INFO, "proxy", "mere-proxy is there", "host", host, NULL);
+        serves(p, port);
     }
 }
 
-/* Ends one of an earlier life.  Its port is free when this returns. */
-static void replace(struct keeper *p)
+void keeper_stranger(struct sched *s, int64_t pid)
 {
-    log_event(LOG_INFO, "proxy", "mere-proxy was started with other settings; replacing it", NULL);
-    (void)proc_signal(p->pidfd, SIGTERM);
-    if (!proc_wait_exit(p->pidfd, STOP_MS)) {
-        (void)proc_signal(p->pidfd, SIGKILL);
-        (void)proc_wait_exit(p->pidfd, STOP_MS);
-    }
-    fd_close(&p->pidfd);
+    struct keeper *p = s->keeper;
+    if (p->state == KEEPER_SEEKS && p->first && p->first->who.pid == pid)
+        end_first(p, "it speaks another protocol");
 }
+
+static void on_timer(void *arg)
+{
+    struct keeper *p = arg;
+    switch (p->state) {
+    case KEEPER_SERVES:
+        start(p);
+        break;
+    case KEEPER_SEEKS:
+        if (p->first)
+            end_first(p, "it did not say HELLO");
+        else
+            start(p);
+        break;
+    case KEEPER_FOLLOWS:
+        hand_over_failed(p, "it did not start in time");
+        break;
+    case KEEPER_ENDS:
+        (void)proc_signal(p->first->pidfd, SIGKILL);
+        break;
+    }
+}
+
+/* ---- ends ---- */
+
+static void first_ended(struct keeper *p)
+{
+    if (p->state == KEEPER_FOLLOWS) { /* nobody left to hand anything over */
+        close_pair(p);
+        (void)proc_signal(p->next->pidfd, SIGKILL);
+    }
+    if (p->state != KEEPER_SERVES) {
+        start(p);
+        return;
+    }
+    if (gave_up(p))
+        return;
+    log_event(LOG_ERROR, "proxy", "mere-proxy ended; starting it again", NULL);
+    loop_timer_set(p->timer, RESPAWN_MS);
+}
+
+static void retired_ended(struct keeper *p, const struct member *m)
+{
+    for (size_t i = 0; i < p->n_retired; i++)
+        if (p->retired[i] == m)
+            memmove(p->retired + i, p->retired + i + 1, (--p->n_retired - i) * sizeof(*p->retired));
+    log_event(LOG_INFO, "proxy", "a retired mere-proxy has ended", NULL);
+    remember(p);
+    wake_others(p->s);
+}
+
+static void on_end(void *arg, int fd, unsigned events)
+{
+    struct member *m = arg;
+    struct keeper *p = m->keeper;
+    (void)events;
+    (void)proc_reap(fd);
+    if (m == p->next) {
+        p->next = NULL;
+        if (p->state == KEEPER_FOLLOWS)
+            hand_over_failed(p, "it ended");
+    } else if (m == p->first) {
+        p->first = NULL;
+        if (!p->s->stopping)
+            first_ended(p);
+    } else {
+        retired_ended(p, m);
+    }
+    member_free(m);
+}
+
+/* ---- life ---- */
 
 /* A port that is taken should be one clear sentence, not a proxy that ends again and again. */
 static int check_port(const struct keeper_spec *spec, struct err *err)
@@ -211,25 +514,27 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
     s->keeper = p;
     p->s = s;
     p->spec = *spec;
-    p->pidfd = -1;
-    p->setup = describe(spec);
-    p->respawn = loop_timer_new(s->loop, on_respawn, p);
+    p->hand_fd = -1;
+    p->setup = describe(p);
+    p->timer = loop_timer_new(s->loop, on_timer, p);
     bool same;
     if (recall(p, &same, err) < 0)
         return -1;
-    int alive = p->who.pid ? proc_adopt(&p->who, &p->pidfd, err) : 0;
-    if (alive < 0)
-        return -1;
-    if (alive == 1 && same) {
+    p->adopted = p->first != NULL;
+    if (p->first && same) {
         log_event(LOG_INFO, "proxy", "adopted mere-proxy", NULL);
-        p->adopted = true;
-        p->source = loop_fd_add(s->loop, p->pidfd, LOOP_READ, on_end, p);
         return 0;
     }
-    if (alive == 1)
-        replace(p);
-    p->port = spec->listen_port;
-    return check_port(spec, err) < 0 ? -1 : spawn(p, err);
+    bool alive = p->first || p->n_retired > 0;
+    if (!alive)
+        p->port = 0;
+    if ((!alive || p->port != spec->listen_port) && check_port(spec, err) < 0)
+        return -1;
+    if (!alive)
+        return start_first(p, err);
+    p->state = KEEPER_SEEKS;
+    loop_timer_set(p->timer, SEEK_MS);
+    return 0;
 }
 
 /* The end of what it wrote since it was started: its last line, without the time. */
@@ -277,27 +582,22 @@ int keeper_wait(struct sched *s, struct err *err)
     }
 }
 
-void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
-{
-    struct keeper *p = s->keeper;
-    (void)pid;
-    if (p->port != port) {
-        p->port = port;
-        remember(p);
-    }
-    if (!s->proxy_ready)
-        log_event(LOG_INFO, "proxy", "mere-proxy is there", "host", host, NULL);
-    pthread_mutex_lock(&s->change_mutex);
-    s->info.pg_port = port;
-    s->proxy_ready = true;
-    s->changes++;
-    pthread_cond_broadcast(&s->change_cond);
-    pthread_mutex_unlock(&s->change_mutex);
-}
-
 bool keeper_adopted(struct sched *s)
 {
     return s->keeper && s->keeper->adopted;
+}
+
+static void stop(struct member *m)
+{
+    if (!m)
+        return;
+    (void)proc_signal(m->pidfd, SIGTERM);
+    if (!proc_wait_exit(m->pidfd, STOP_MS)) {
+        log_event(LOG_WARN, "proxy", "mere-proxy did not end in time; killing it", NULL);
+        (void)proc_signal(m->pidfd, SIGKILL);
+        (void)proc_wait_exit(m->pidfd, STOP_MS);
+    }
+    (void)proc_reap(m->pidfd);
 }
 
 void keeper_stop(struct sched *s, bool keep)
@@ -305,18 +605,18 @@ void keeper_stop(struct sched *s, bool keep)
     struct keeper *p = s->keeper;
     if (!p)
         return;
-    loop_fd_del(p->source);
-    loop_timer_del(p->respawn);
-    if (!keep && p->pidfd >= 0) {
-        (void)proc_signal(p->pidfd, SIGTERM);
-        if (!proc_wait_exit(p->pidfd, STOP_MS)) {
-            log_event(LOG_WARN, "proxy", "mere-proxy did not end in time; killing it", NULL);
-            (void)proc_signal(p->pidfd, SIGKILL);
-            (void)proc_wait_exit(p->pidfd, STOP_MS);
-        }
-        (void)proc_reap(p->pidfd);
+    close_pair(p); /* a successor that waits for the sockets ends */
+    stop(p->next);
+    if (!keep) {
+        stop(p->first);
+        for (size_t i = 0; i < p->n_retired; i++)
+            stop(p->retired[i]);
     }
-    fd_close(&p->pidfd);
+    for (size_t i = 0; i < p->n_retired; i++)
+        member_free(p->retired[i]);
+    member_free(p->first);
+    member_free(p->next);
+    loop_timer_del(p->timer);
     free(p->setup);
     free(p);
     s->keeper = NULL;

@@ -15,7 +15,6 @@ struct catalog_look {
     char id[ID_MAX + 1];
     char branch_id[ID_MAX + 1];
     int64_t generation;
-    uint64_t connection; /* of mere-proxy, that asked */
     struct waiter *lookers;
     struct pg_admin *admin;
     char mark[PG_CATALOG_MARK_SIZE];
@@ -45,10 +44,7 @@ static void look_done(struct task *t)
                   t->err.msg, "detail", t->err.detail, NULL);
     else if (c->generation == l->generation)
         memcpy(c->catalog_mark, l->mark, sizeof(c->catalog_mark));
-    if (l->connection == wake_connection(t->s))
-        teller_looked(t->s, &l->lookers);
-    else
-        waiters_drop(&l->lookers);
+    teller_looked(t->s, &l->lookers);
     compute_step(c);
 }
 
@@ -64,7 +60,6 @@ void catalog_look(struct compute *c)
     l->t.c = c;
     l->t.slow = true; /* it may wait for a server that hangs */
     l->generation = c->generation;
-    l->connection = wake_connection(c->s);
     l->lookers = TAKE(c->lookers);
     l->admin = c->admin;
     snprintf(l->id, sizeof(l->id), "%s", c->id);

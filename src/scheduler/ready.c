@@ -143,8 +143,9 @@ static void apply_waiting(struct finish *f)
     if (open_admin(f, &err) == 0 && job_apply_pending(t->s, t->a, f->branch_id, f->admin, true, &err) == 0 &&
         job_apply_extensions(t->s, t->a, f->branch_id, socket_dir, true, &err) == 0)
         return;
-    log_event(LOG_WARN, "start", "a role, database or extension is not applied yet", "ep", f->id, "error",
-              err.msg, "detail", err.detail, NULL);
+    log_event(t->s->stop_asked ? LOG_INFO : LOG_WARN, "start",
+              "a role, database or extension is not applied yet", "ep", f->id, "error", err.msg, "detail",
+              err.detail, NULL);
     pg_admin_close(f->admin);
     f->admin = NULL;
     if (add_apply(f, &err) < 0)

@@ -239,10 +239,10 @@ void supervise_hold(struct compute *c)
     wake_hold(c);
     if (c->force)
         last_look(c);
-    else if (wake_connected(c->s))
+    else if (wake_complete(c->s))
         loop_timer_set(c->timer, HELD_TIMEOUT_MS);
     else
-        compute_event(c, EVENT_BUSY); /* nobody to close the door: nobody can say that nothing comes in */
+        compute_event(c, EVENT_BUSY); /* a door that nobody closes: nobody can say that nothing comes in */
 }
 
 void supervise_held(struct compute *c, int64_t active)

@@ -164,12 +164,12 @@ static int write_changes(struct teller *t, struct arena *a, struct buf *lines, s
 
 static void answer(struct teller *t)
 {
-    auto_buf lines = { 0 };
-    int64_t request;
-    while (waiters_take(&t->looking, &request))
-        buf_addf(&lines, "LOOKED %" PRId64 "\n", request);
-    if (lines.len > 0)
-        wake_send(t->s, &lines);
+    struct asker who;
+    while (waiters_take(&t->looking, &who)) {
+        auto_buf line = { 0 };
+        buf_addf(&line, "LOOKED %" PRId64 "\n", who.request);
+        wake_send_to(t->s, who.connection, &line);
+    }
 }
 
 /* One piece; the next one has its own turn of the loop. */
@@ -204,15 +204,15 @@ void teller_more(struct sched *s)
 
 /* ---- LOOK ---- */
 
-void teller_look(struct sched *s, int64_t request, const char *endpoint_id)
+void teller_look(struct sched *s, struct asker who, const char *endpoint_id)
 {
     ops_look(s); /* a role that was asked for a moment ago is made first */
-    if (!wake_connected(s))
+    if (!wake_hears(s, who.connection))
         return; /* that told the proxy something, and it was not there any more */
     struct compute *c = compute_find(s, endpoint_id);
     if (c && c->standby)
         c = compute_of_branch(s, c->branch_id, c);
-    waiters_add(c ? &c->lookers : &s->teller->looking, request);
+    waiters_add(c ? &c->lookers : &s->teller->looking, who);
     if (c)
         catalog_look(c);
     else
@@ -221,9 +221,9 @@ void teller_look(struct sched *s, int64_t request, const char *endpoint_id)
 
 void teller_looked(struct sched *s, struct waiter **list)
 {
-    int64_t request;
-    while (waiters_take(list, &request))
-        waiters_add(&s->teller->looking, request);
+    struct asker who;
+    while (waiters_take(list, &who))
+        waiters_add(&s->teller->looking, who);
     tell(s->teller);
 }
 
@@ -240,7 +240,7 @@ void teller_start(struct sched *s)
 void teller_stop(struct sched *s)
 {
     struct teller *t = s->teller;
-    waiters_drop(&t->looking);
+    waiters_drop(&t->looking, 0);
     loop_timer_del(t->timer);
     free(t);
     s->teller = NULL;
@@ -253,10 +253,11 @@ void teller_begin(struct sched *s)
     loop_timer_set(s->teller->timer, 0);
 }
 
-void teller_end(struct sched *s)
+void teller_end(struct sched *s, uint64_t connection)
 {
-    loop_timer_clear(s->teller->timer);
-    waiters_drop(&s->teller->looking);
+    if (!wake_connected(s))
+        loop_timer_clear(s->teller->timer);
+    waiters_drop(&s->teller->looking, connection);
 }
 
 int64_t teller_told(struct sched *s)

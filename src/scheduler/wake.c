@@ -1,15 +1,19 @@
 /*
  * wake.c - the unix socket where mere-proxy asks for computes (docs/wake-protocol.md is the contract)
  *
- * One proxy at a time; the newest HELLO wins.
+ * One proxy takes new clients, the one whose HELLO came last; those it has taken over from serve the sessions
+ * they have.  What is told is told to all of them, and what is asked (HOLD, PARK) is answered when all have
+ * answered.
  */
 #include "scheduler/internal.h"
 
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/pass.h"
 #include "base/text.h"
 #include "pg/pooler.h"
+#include "pg/wire.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,18 +27,29 @@
 #define LINE_MAX_BYTES 4096
 #define OUT_MAX_BYTES  (4 << 20) /* room for the longest entry of the directory, and a lot beside it */
 #define MAX_WORDS      8
+#define PEERS_MAX      16 /* more proxies at once than keeper.c lets live */
+
+/* A connection with a proxy.  Its place outlives it, so that whoever is in the middle of it finds it gone. */
+struct peer {
+    struct wake *wake;
+    uint64_t number; /* of the connection, never the same again; 0 = a free place */
+    int fd;
+    struct loop_fd *source;
+    bool hello;
+    bool listens; /* it takes new clients */
+    int64_t pid;
+    bool cert_due; /* it is to go as soon as `out` is empty */
+    int retire_fd; /* so is RETIRE with this; -1 = not */
+    struct buf in, out;
+};
 
 struct wake {
     struct sched *s;
     int listen_fd;
     struct loop_fd *listen_source;
-    int fd;              /* the proxy, or -1 */
-    uint64_t connection; /* one number for each connection and for each time without one */
-    struct loop_fd *source;
+    struct peer peers[PEERS_MAX];
+    uint64_t connections;      /* ever */
     struct loop_timer *reopen; /* after a loss */
-    bool hello;
-    bool cert_due; /* it is to go as soon as `out` is empty */
-    struct buf in, out;
 };
 
 const char *wake_socket_path(struct sched *s, struct arena *a)
@@ -42,72 +57,106 @@ const char *wake_socket_path(struct sched *s, struct arena *a)
     return arena_printf(a, "%s/wake.sock", s->env.run_dir);
 }
 
-bool wake_connected(struct sched *s)
+/* The one that takes new clients, or NULL. */
+static struct peer *front(struct wake *w)
 {
-    return s->wake->fd >= 0 && s->wake->hello;
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        if (p->hello && p->listens)
+            return p;
+    return NULL;
 }
 
-uint64_t wake_connection(struct sched *s)
+static struct peer *peer_find(struct wake *w, uint64_t number)
 {
-    return s->wake ? s->wake->connection : 0;
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        if (number != 0 && p->number == number)
+            return p;
+    return NULL;
+}
+
+static int n_there(struct wake *w)
+{
+    int n = 0;
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        n += p->hello;
+    return n;
+}
+
+bool wake_connected(struct sched *s)
+{
+    return front(s->wake) != NULL;
+}
+
+bool wake_complete(struct sched *s)
+{
+    return wake_connected(s) && n_there(s->wake) == 1 + (int)keeper_retired(s);
+}
+
+bool wake_hears(struct sched *s, uint64_t connection)
+{
+    return peer_find(s->wake, connection) != NULL;
 }
 
 /* ---- out ---- */
 
-struct waiter *waiters_add(struct waiter **list, int64_t request)
+struct waiter *waiters_add(struct waiter **list, struct asker who)
 {
     struct waiter *w = xcalloc(1, sizeof(*w));
-    w->request = request;
+    w->who = who;
     while (*list)
         list = &(*list)->next;
     *list = w;
     return w;
 }
 
-bool waiters_take(struct waiter **list, int64_t *ret_request)
+bool waiters_take(struct waiter **list, struct asker *ret)
 {
     struct waiter *w = *list;
     if (!w)
         return false;
-    *ret_request = w->request;
+    *ret = w->who;
     *list = w->next;
     free(w);
     return true;
 }
 
-void waiters_drop(struct waiter **list)
+void waiters_drop(struct waiter **list, uint64_t connection)
 {
-    int64_t request;
-    while (waiters_take(list, &request))
-        ;
+    struct asker ignored;
+    while (*list)
+        if (connection == 0 || (*list)->who.connection == connection)
+            waiters_take(list, &ignored);
+        else
+            list = &(*list)->next;
 }
 
 /* What it still waits for, it asks for again. */
-static void drop_waiters(struct compute *c, void *arg)
+static void drop_waiters(struct compute *c, void *connection)
 {
-    (void)arg;
-    waiters_drop(&c->waiters);
-    waiters_drop(&c->lookers);
+    waiters_drop(&c->waiters, *(uint64_t *)connection);
+    waiters_drop(&c->lookers, *(uint64_t *)connection);
 }
 
 /*
- * The only way to lose the proxy, whoever hung up.  Its questions end with it: the next one counts its own,
+ * The only way to lose a proxy, whoever hung up.  Its questions end with it: the next one counts its own,
  * and an answer to an old number would send its client elsewhere.  The doors are for later, since this may be
  * the middle of a change of a compute's state.
  */
-static void lose_proxy(struct wake *w)
+static void lose(struct peer *p)
 {
-    if (w->fd < 0)
+    struct wake *w = p->wake;
+    uint64_t number = p->number;
+    if (number == 0)
         return;
-    loop_fd_del(w->source);
-    w->source = NULL;
-    fd_close(&w->fd);
-    w->hello = w->cert_due = false;
-    w->connection++; /* what was asked on it is answered on no other */
-    buf_clear(&w->in);
-    buf_clear(&w->out);
-    compute_each(w->s, drop_waiters, NULL);
-    teller_end(w->s);
+    loop_fd_del(TAKE(p->source));
+    fd_close(&p->fd);
+    fd_close(&p->retire_fd);
+    p->number = 0;
+    p->hello = p->listens = p->cert_due = false;
+    buf_fini(&p->in);
+    buf_fini(&p->out);
+    compute_each(w->s, drop_waiters, &number);
+    teller_end(w->s, number);
     loop_timer_set(w->reopen, 0);
 }
 
@@ -125,55 +174,100 @@ static void on_reopen(void *arg)
     compute_each(w->s, reopen, NULL);
 }
 
-static void flush(struct wake *w)
+/* RETIRE and its descriptor; false = it takes nothing now. */
+static bool pass_retire(struct peer *p)
 {
-    while (w->out.len > 0) {
-        ssize_t n = send(w->fd, w->out.data, w->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    static const char LINE[] = "RETIRE\n";
+    if (pass_send(p->fd, LINE, strlen(LINE), &p->retire_fd, 1) < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    fd_close(&p->retire_fd);
+    return true;
+}
+
+/* What carries descriptors goes between two lines, and never inside an entry of the directory. */
+static bool flush_passed(struct peer *p)
+{
+    if (p->cert_due && p->out.len == 0)
+        p->cert_due = !certs_pass(p->wake->s, p->fd);
+    return !p->cert_due && (p->retire_fd < 0 || (p->out.len == 0 && pass_retire(p)));
+}
+
+static void flush(struct peer *p)
+{
+    while (p->out.len > 0) {
+        ssize_t n = send(p->fd, p->out.data, p->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno != EAGAIN) {
-            lose_proxy(w);
+            lose(p);
             return;
         }
         if (n < 0)
             break;
-        buf_consume(&w->out, (size_t)n);
+        buf_consume(&p->out, (size_t)n);
     }
-    if (w->cert_due && w->out.len == 0) /* between two lines, and never inside an entry of the directory */
-        w->cert_due = !certs_pass(w->s, w->fd);
-    loop_fd_set(w->source, w->out.len > 0 || w->cert_due ? LOOP_READ | LOOP_WRITE : LOOP_READ);
-    if (w->out.len == 0)
-        teller_more(w->s);
+    bool all = flush_passed(p) && p->out.len == 0;
+    loop_fd_set(p->source, all ? LOOP_READ : LOOP_READ | LOOP_WRITE);
+    if (p->out.len == 0 && p->listens)
+        teller_more(p->wake->s);
 }
 
 void wake_certificate(struct sched *s)
 {
-    s->wake->cert_due = wake_connected(s);
-    if (s->wake->cert_due)
-        flush(s->wake);
+    for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++) {
+        p->cert_due = p->hello;
+        if (p->hello)
+            flush(p);
+    }
+}
+
+bool wake_retire(struct sched *s, int64_t pid, int fd)
+{
+    for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++) {
+        if (!p->hello || p->pid != pid || p->retire_fd >= 0)
+            continue;
+        p->retire_fd = fd;
+        flush(p);
+        return true;
+    }
+    fd_close(&fd);
+    return false;
 }
 
 size_t wake_backlog(struct sched *s)
 {
-    return s->wake->out.len;
+    struct peer *p = front(s->wake);
+    return p ? p->out.len : 0;
+}
+
+static void send_lines(struct peer *p, const struct buf *lines)
+{
+    buf_add(&p->out, lines->data, lines->len);
+    if (p->out.len > OUT_MAX_BYTES) {
+        log_event(LOG_ERROR, "wake", "mere-proxy does not read; hanging up", NULL);
+        lose(p);
+        return;
+    }
+    flush(p);
 }
 
 void wake_send(struct sched *s, const struct buf *lines)
 {
-    struct wake *w = s->wake;
-    if (w->fd < 0)
-        return;
-    buf_add(&w->out, lines->data, lines->len);
-    if (w->out.len > OUT_MAX_BYTES) {
-        log_event(LOG_ERROR, "wake", "mere-proxy does not read; hanging up", NULL);
-        lose_proxy(w);
-        return;
-    }
-    flush(w);
+    for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++)
+        if (p->hello)
+            send_lines(p, lines);
 }
 
-static void say(struct sched *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void say(struct sched *s, const char *fmt, ...)
+void wake_send_to(struct sched *s, uint64_t connection, const struct buf *lines)
+{
+    struct peer *p = peer_find(s->wake, connection);
+    if (p)
+        send_lines(p, lines);
+}
+
+/* To one, or (0) to all. */
+static void say(struct sched *s, uint64_t connection, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void say(struct sched *s, uint64_t connection, const char *fmt, ...)
 {
     va_list ap;
     auto_buf line = { 0 };
@@ -185,121 +279,150 @@ static void say(struct sched *s, const char *fmt, ...)
         abort();
     buf_adds(&line, text);
     free(text);
-    wake_send(s, &line);
+    if (connection == 0)
+        wake_send(s, &line);
+    else
+        wake_send_to(s, connection, &line);
 }
 
-static void say_ok(struct compute *c, int64_t request)
+void wake_others(struct sched *s)
+{
+    say(s, 0, "OTHERS %zu\n", keeper_retired(s)); /* each of them is one of one more */
+}
+
+static void say_ok(struct compute *c, struct asker who)
 {
     auto_free char *socket = text_url_encode(c->socket);
     auto_free char *pooler = pooler_socket(c) ? text_url_encode(pooler_socket(c)) : xstrdup("-");
-    say(c->s, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 " %s\n", request, c->id, c->generation, socket,
-        c->max_clients, pooler);
+    say(c->s, who.connection, "OK %" PRId64 " %s %" PRId64 " %s %" PRId64 " %s\n", who.request, c->id,
+        c->generation, socket, c->max_clients, pooler);
 }
 
-void wake_say_err(struct sched *s, int64_t request, const char *sqlstate, const char *msg, const char *hint)
+void wake_say_err(struct sched *s, struct asker who, const char *sqlstate, const char *msg, const char *hint)
 {
     auto_free char *m = text_url_encode(msg);
     auto_free char *h = text_url_encode(hint && hint[0] ? hint : "-");
-    say(s, "ERR %" PRId64 " %s %s %s\n", request, sqlstate, m, hint && hint[0] ? h : "-");
+    say(s, who.connection, "ERR %" PRId64 " %s %s %s\n", who.request, sqlstate, m, hint && hint[0] ? h : "-");
 }
 
 /* The first one that needs the pooler, or does not. */
-static bool take_waiter(struct compute *c, bool pooled, int64_t *ret_request)
+static bool take_waiter(struct compute *c, bool pooled, struct asker *ret)
 {
     struct waiter **p = &c->waiters;
     while (*p && (*p)->pooled != pooled)
         p = &(*p)->next;
-    return waiters_take(p, ret_request);
+    return waiters_take(p, ret);
 }
 
 void wake_answer(struct compute *c)
 {
-    int64_t request;
-    while (take_waiter(c, false, &request))
-        say_ok(c, request);
-    while (pooler_socket(c) && take_waiter(c, true, &request))
-        say_ok(c, request);
+    struct asker who;
+    while (take_waiter(c, false, &who))
+        say_ok(c, who);
+    while (pooler_socket(c) && take_waiter(c, true, &who))
+        say_ok(c, who);
     if (c->waiters)
         pooler_start(c);
 }
 
 void wake_refuse(struct compute *c, const char *sqlstate, const char *msg, const char *hint)
 {
-    int64_t request;
-    while (waiters_take(&c->waiters, &request))
-        wake_say_err(c->s, request, sqlstate, msg, hint);
+    struct asker who;
+    while (waiters_take(&c->waiters, &who))
+        wake_say_err(c->s, who, sqlstate, msg, hint);
 }
 
 void wake_refuse_pooled(struct compute *c, const char *sqlstate, const char *msg, const char *hint)
 {
-    int64_t request;
-    while (take_waiter(c, true, &request))
-        wake_say_err(c->s, request, sqlstate, msg, hint);
+    struct asker who;
+    while (take_waiter(c, true, &who))
+        wake_say_err(c->s, who, sqlstate, msg, hint);
+}
+
+/* A new question to all proxies, by which the last one is over. */
+static int64_t ask(struct compute *c)
+{
+    c->unanswered = n_there(c->s->wake);
+    c->active = 0;
+    return ++c->question;
+}
+
+/* true: c->active is the answer of all, or one is enough. */
+static bool answered(struct compute *c, int64_t question, int64_t active)
+{
+    if (question != c->question || c->unanswered == 0)
+        return false;
+    c->active += active;
+    c->unanswered = c->active > 0 && !c->force ? 0 : c->unanswered - 1;
+    return c->unanswered == 0;
 }
 
 void wake_hold(struct compute *c)
 {
-    say(c->s, "HOLD %s %" PRId64 "\n", c->id, c->generation);
+    int64_t question = ask(c);
+    say(c->s, 0, "HOLD %s %" PRId64 " %" PRId64 "\n", c->id, c->generation, question);
 }
 
 void wake_park(struct compute *c)
 {
-    say(c->s, "PARK %s %" PRId64 " %s\n", c->id, c->generation, c->force ? "all" : "-");
+    int64_t question = ask(c);
+    say(c->s, 0, "PARK %s %" PRId64 " %" PRId64 " %s\n", c->id, c->generation, question,
+        c->force ? "all" : "-");
 }
 
 void wake_release(struct compute *c)
 {
-    say(c->s, "RELEASE %s %" PRId64 "\n", c->id, c->generation);
+    say(c->s, 0, "RELEASE %s %" PRId64 "\n", c->id, c->generation);
 }
 
 void wake_gone(struct compute *c)
 {
-    say(c->s, "GONE %s %" PRId64 "\n", c->id, c->generation);
+    say(c->s, 0, "GONE %s %" PRId64 "\n", c->id, c->generation);
 }
 
 void wake_drop(struct compute *c)
 {
-    say(c->s, "DROP %s\n", c->id);
+    say(c->s, 0, "DROP %s\n", c->id);
 }
 
 /* ---- in ---- */
 
-void wake_join(struct sched *s, const struct endpoint *e, int64_t request, bool pooled)
+void wake_join(struct sched *s, const struct endpoint *e, struct asker who, bool pooled)
 {
     struct compute *c = compute_get(s, e);
     if (c->state == COMPUTE_RUNNING && (!pooled || pooler_socket(c))) {
-        say_ok(c, request);
+        say_ok(c, who);
         return;
     }
     if (c->state == COMPUTE_FAILED) {
-        wake_say_err(s, request, supervise_sqlstate(c), "the compute of this endpoint could not be started",
+        wake_say_err(s, who, supervise_sqlstate(c), "the compute of this endpoint could not be started",
                      c->error);
         return;
     }
-    waiters_add(&c->waiters, request)->pooled = pooled;
+    waiters_add(&c->waiters, who)->pooled = pooled;
     if (c->state == COMPUTE_RUNNING)
         pooler_start(c);
     compute_want(c, true, false);
 }
 
-static void cannot_resolve(struct sched *s, int64_t request, const struct err *err)
+static void cannot_resolve(struct sched *s, struct asker who, const struct err *err)
 {
     log_event(LOG_ERROR, "wake", "cannot resolve", "error", err->msg, "detail", err->detail, NULL);
-    wake_say_err(s, request, "58000", "Mere cannot read its metadata", NULL);
+    wake_say_err(s, who, "58000", "Mere cannot read its metadata", NULL);
 }
 
 /* Nothing is woken for a client that cannot come in. */
-static bool refuse_pooled(struct sched *s, int64_t request)
+static bool refuse_pooled(struct sched *s, struct asker who)
 {
     if (pg_pooler_is_there(s->info.pooler))
         return false;
-    wake_say_err(
-        s, request, "0A000", "pooled connections need PgBouncer, which is not installed on the server",
-        "Install the package " PG_POOLER_PACKAGE " there, or leave \"-pooler\" out and connect directly.");
+    wake_say_err(s, who, "0A000", "pooled connections need PgBouncer, which is not installed on the server",
+                 "Install the package " PG_POOLER_PACKAGE
+                 " there, or leave \"-pooler\" out and connect directly.");
     return true;
 }
 
-static void on_wake(struct sched *s, int64_t request, const char *kind, const char *name, const char *moment,
+static void on_wake(struct sched *s, struct asker who, const char *kind, const char *name, const char *moment,
                     bool pooled)
 {
     auto_arena *a = arena_new(0);
@@ -308,19 +431,19 @@ static void on_wake(struct sched *s, int64_t request, const char *kind, const ch
     struct err err = ERR_INIT;
     bool past = strcmp(moment, "-") != 0;
     ops_look(s); /* a branch committed a moment ago may still have work that must come first */
-    if (!wake_connected(s))
+    if (!wake_hears(s, who.connection))
         return; /* that told the proxy something, and it was not there any more */
     if (wake_resolve(s, a, kind, name, past, &at, &why, &err) < 0)
-        cannot_resolve(s, request, &err);
+        cannot_resolve(s, who, &err);
     else if (why.msg)
-        wake_say_err(s, request, why.sqlstate, why.msg, why.hint);
+        wake_say_err(s, who, why.sqlstate, why.msg, why.hint);
     else if (past)
-        wake_moment(s, request, at.branch.id, moment);
-    else if (!pooled || !refuse_pooled(s, request))
-        wake_join(s, &at.endpoint, request, pooled);
+        wake_moment(s, who, at.branch.id, moment);
+    else if (!pooled || !refuse_pooled(s, who))
+        wake_join(s, &at.endpoint, who, pooled);
 }
 
-static void on_find(struct sched *s, int64_t request, const char *name)
+static void on_find(struct sched *s, struct asker who, const char *name)
 {
     auto_arena *a = arena_new(0);
     auto_buf lines = { 0 };
@@ -328,25 +451,21 @@ static void on_find(struct sched *s, int64_t request, const char *name)
     struct wake_error why = { 0 };
     struct err err = ERR_INIT;
     if (wake_find(s, a, name, &found, &why, &err) < 0) {
-        cannot_resolve(s, request, &err);
+        cannot_resolve(s, who, &err);
     } else if (why.msg) {
-        wake_say_err(s, request, why.sqlstate, why.msg, why.hint);
+        wake_say_err(s, who, why.sqlstate, why.msg, why.hint);
     } else {
-        buf_addf(&lines, "FOUND %" PRId64, request);
+        buf_addf(&lines, "FOUND %" PRId64, who.request);
         teller_write(s, a, &found.listed, found.roles, found.n_roles, &lines);
-        wake_send(s, &lines);
+        wake_send_to(s, who.connection, &lines);
     }
 }
 
-struct cancelled {
-    int64_t request;
-};
-
 static void drop_waiter(struct compute *c, void *arg)
 {
-    const struct cancelled *x = arg;
+    const struct asker *x = arg;
     for (struct waiter **p = &c->waiters; *p; p = &(*p)->next)
-        if ((*p)->request == x->request) {
+        if ((*p)->who.connection == x->connection && (*p)->who.request == x->request) {
             struct waiter *w = *p;
             *p = w->next;
             free(w);
@@ -361,13 +480,14 @@ static struct compute *current(struct sched *s, const char *ep, int64_t generati
 }
 
 /* What the proxy still has from before we started: a generation that is over is told so. */
-static void on_sessions(struct sched *s, const char *ep, int64_t generation)
+static void on_sessions(struct peer *p, const char *ep, int64_t generation)
 {
+    struct sched *s = p->wake->s;
     struct compute *c = compute_find(s, ep);
     bool serves =
         c && c->generation == generation && (c->state == COMPUTE_RUNNING || c->state == COMPUTE_DRAINING);
     if (!serves)
-        say(s, "GONE %s %" PRId64 "\n", ep, generation);
+        say(s, p->number, "GONE %s %" PRId64 "\n", ep, generation);
 }
 
 static bool numbers_ok(char **word, const int *at, int64_t *ret)
@@ -378,75 +498,107 @@ static bool numbers_ok(char **word, const int *at, int64_t *ret)
     return true;
 }
 
-static bool on_hello_line(struct wake *w, char **word, const int64_t *v)
+/* Whoever took new clients before is gone, or hangs. */
+static void take_over(struct peer *p)
 {
+    for (struct peer *q = p->wake->peers; q < p->wake->peers + PEERS_MAX; q++)
+        if (q != p && q->hello && q->listens)
+            lose(q);
+}
+
+static bool on_hello_line(struct peer *p, char **word, const int64_t *v)
+{
+    struct sched *s = p->wake->s;
     auto_free char *host = text_url_decode(word[3], strlen(word[3]));
-    if (w->hello)
+    if (p->hello)
         return false;
-    w->hello = true;
-    keeper_hello(w->s, v[1], host ? host : word[3], (int)v[2]);
-    if (v[0] != WAKE_PROTOCOL)
+    if (v[0] != WAKE_PROTOCOL) {
+        keeper_stranger(s, v[1]);
         return false;
-    teller_begin(w->s);
-    wake_certificate(w->s);
+    }
+    p->hello = true;
+    p->pid = v[1];
+    p->listens = v[2] != 0;
+    if (p->listens)
+        take_over(p);
+    say(s, p->number, "OTHERS %zu\n", keeper_retired(s));
+    keeper_hello(s, v[1], host ? host : word[3], (int)v[2]);
+    if (p->hello) {
+        teller_begin(s);
+        p->cert_due = true;
+        flush(p);
+    }
     return true;
 }
 
-static bool on_wake_line(struct wake *w, char **word, const int64_t *v)
+static bool on_wake_line(struct peer *p, char **word, const int64_t *v)
 {
     auto_free char *name = text_url_decode(word[3], strlen(word[3]));
     auto_free char *moment = text_url_decode(word[5], strlen(word[5]));
     bool pooled = strcmp(word[6], "pooled") == 0;
     if (!name || !moment || (!pooled && strcmp(word[6], "-") != 0))
         return false;
-    on_wake(w->s, v[0], word[2], name, moment, pooled);
+    on_wake(p->wake->s, (struct asker){ p->number, v[0] }, word[2], name, moment, pooled);
     return true;
 }
 
-static bool on_find_line(struct wake *w, char **word, const int64_t *v)
+static bool on_find_line(struct peer *p, char **word, const int64_t *v)
 {
     auto_free char *name = text_url_decode(word[2], strlen(word[2]));
     if (name)
-        on_find(w->s, v[0], name);
+        on_find(p->wake->s, (struct asker){ p->number, v[0] }, name);
     return name != NULL;
 }
 
-static bool on_look_line(struct wake *w, char **word, const int64_t *v)
+static bool on_look_line(struct peer *p, char **word, const int64_t *v)
 {
-    teller_look(w->s, v[0], word[2]);
+    teller_look(p->wake->s, (struct asker){ p->number, v[0] }, word[2]);
     return true;
 }
 
-static bool on_cancel_line(struct wake *w, char **word UNUSED, const int64_t *v)
+static bool on_cancel_line(struct peer *p, char **word UNUSED, const int64_t *v)
 {
-    struct cancelled x = { v[0] };
-    compute_each(w->s, drop_waiter, &x);
+    struct asker x = { p->number, v[0] };
+    compute_each(p->wake->s, drop_waiter, &x);
     return true;
 }
 
-static bool on_held_line(struct wake *w, char **word, const int64_t *v)
+static bool on_held_line(struct peer *p, char **word, const int64_t *v)
 {
-    struct compute *c = current(w->s, word[1], v[0]);
-    if (c)
-        supervise_held(c, v[1]);
+    struct compute *c = current(p->wake->s, word[1], v[0]);
+    if (c && answered(c, v[1], v[2]))
+        supervise_held(c, c->active);
     return true;
 }
 
-static bool on_parked_line(struct wake *w, char **word, const int64_t *v)
+static bool on_parked_line(struct peer *p, char **word, const int64_t *v)
 {
-    struct compute *c = current(w->s, word[1], v[0]);
-    if (c)
-        supervise_parked(c, v[1]);
+    struct compute *c = current(p->wake->s, word[1], v[0]);
+    if (c && answered(c, v[1], v[2]))
+        supervise_parked(c, c->active);
     return true;
 }
 
-static bool on_sessions_line(struct wake *w, char **word, const int64_t *v)
+static bool on_sessions_line(struct peer *p, char **word, const int64_t *v)
 {
-    on_sessions(w->s, word[1], v[0]);
+    on_sessions(p, word[1], v[0]);
     return true;
 }
 
-static bool on_synced_line(struct wake *w UNUSED, char **word UNUSED, const int64_t *v UNUSED)
+/* The key of a CancelRequest that the proxy does not know: one of the others may. */
+static bool on_stray_line(struct peer *p, char **word, const int64_t *v UNUSED)
+{
+    struct wake *w = p->wake;
+    uint64_t from = p->number;
+    if (strspn(word[1], "0123456789abcdef") != 2 * WIRE_KEY_SIZE || word[1][2 * WIRE_KEY_SIZE] != '\0')
+        return false;
+    for (struct peer *q = w->peers; q < w->peers + PEERS_MAX; q++)
+        if (q->hello && q->number != from)
+            say(w->s, q->number, "STRAY %s\n", word[1]);
+    return true;
+}
+
+static bool on_synced_line(struct peer *p UNUSED, char **word UNUSED, const int64_t *v UNUSED)
 {
     return true;
 }
@@ -455,85 +607,104 @@ static const struct verb {
     const char *word;
     size_t n_words;
     int numbers[4]; /* which words are numbers */
-    bool (*act)(struct wake *w, char **word, const int64_t *v);
+    bool (*act)(struct peer *p, char **word, const int64_t *v);
 } VERBS[] = {
-    { "HELLO", 5, { 1, 2, 4 }, on_hello_line }, { "SESSIONS", 4, { 2, 3 }, on_sessions_line },
-    { "SYNCED", 1, { 0 }, on_synced_line },     { "LOOK", 3, { 1 }, on_look_line },
-    { "FIND", 3, { 1 }, on_find_line },         { "WAKE", 7, { 1 }, on_wake_line },
-    { "CANCEL", 2, { 1 }, on_cancel_line },     { "HELD", 4, { 2, 3 }, on_held_line },
-    { "PARKED", 4, { 2, 3 }, on_parked_line },
+    { "HELLO", 5, { 1, 2, 4 }, on_hello_line },   { "SESSIONS", 4, { 2, 3 }, on_sessions_line },
+    { "SYNCED", 1, { 0 }, on_synced_line },       { "LOOK", 3, { 1 }, on_look_line },
+    { "FIND", 3, { 1 }, on_find_line },           { "WAKE", 7, { 1 }, on_wake_line },
+    { "CANCEL", 2, { 1 }, on_cancel_line },       { "HELD", 5, { 2, 3, 4 }, on_held_line },
+    { "PARKED", 5, { 2, 3, 4 }, on_parked_line }, { "STRAY", 2, { 0 }, on_stray_line },
 };
 
 /* HELLO comes first. */
-static bool handle(struct wake *w, char **word, size_t n)
+static bool handle(struct peer *p, char **word, size_t n)
 {
     int64_t v[3];
     for (const struct verb *verb = VERBS; verb < VERBS + N_ELEMENTS(VERBS); verb++)
         if (n == verb->n_words && strcmp(word[0], verb->word) == 0)
-            return (w->hello || verb->act == on_hello_line) && numbers_ok(word, verb->numbers, v) &&
-                   verb->act(w, word, v);
+            return (p->hello || verb->act == on_hello_line) && numbers_ok(word, verb->numbers, v) &&
+                   verb->act(p, word, v);
     return false;
 }
 
-static bool handle_line(struct wake *w, char *line)
+static bool handle_line(struct peer *p, char *line)
 {
     char *word[MAX_WORDS + 1], *save = NULL;
     size_t n = 0;
-    for (char *p = strtok_r(line, " ", &save); p && n < MAX_WORDS; p = strtok_r(NULL, " ", &save))
-        word[n++] = p;
-    return n > 0 && handle(w, word, n);
+    for (char *x = strtok_r(line, " ", &save); x && n < MAX_WORDS; x = strtok_r(NULL, " ", &save))
+        word[n++] = x;
+    return n > 0 && handle(p, word, n);
+}
+
+static void take_lines(struct peer *p)
+{
+    uint64_t number = p->number;
+    char *end;
+    while (p->number == number && p->in.len > 0 && (end = memchr(p->in.data, '\n', p->in.len)) != NULL) {
+        size_t len = (size_t)(end - p->in.data);
+        auto_free char *line = xmalloc(len + 1);
+        memcpy(line, p->in.data, len);
+        line[len] = '\0';
+        buf_consume(&p->in, len + 1);
+        if (!handle_line(p, line) && p->number == number) {
+            log_event(LOG_ERROR, "wake", "mere-proxy said what is not in the protocol; hanging up", NULL);
+            lose(p);
+        }
+    }
+    if (p->number == number && p->in.len > LINE_MAX_BYTES)
+        lose(p);
 }
 
 static void on_proxy(void *arg, int fd, unsigned events)
 {
-    struct wake *w = arg;
+    struct peer *p = arg;
     char data[65536];
+    uint64_t number = p->number;
     if (events & LOOP_WRITE)
-        flush(w);
-    if (w->fd != fd)
+        flush(p);
+    if (p->number != number)
         return;
     ssize_t n = recv(fd, data, sizeof(data), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
         log_event(LOG_INFO, "wake", "mere-proxy hung up", NULL);
-        lose_proxy(w);
+        lose(p);
         return;
     }
-    buf_add(&w->in, data, (size_t)n);
-    char *end;
-    while (w->fd == fd && w->in.len > 0 && (end = memchr(w->in.data, '\n', w->in.len)) != NULL) {
-        size_t len = (size_t)(end - w->in.data);
-        auto_free char *line = xmalloc(len + 1);
-        memcpy(line, w->in.data, len);
-        line[len] = '\0';
-        buf_consume(&w->in, len + 1);
-        if (!handle_line(w, line)) {
-            log_event(LOG_ERROR, "wake", "mere-proxy said what is not in the protocol; hanging up", NULL);
-            lose_proxy(w);
-        }
-    }
-    if (w->in.len > LINE_MAX_BYTES)
-        lose_proxy(w);
+    buf_add(&p->in, data, (size_t)n);
+    take_lines(p);
+}
+
+static struct peer *free_place(struct wake *w)
+{
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        if (p->number == 0)
+            return p;
+    return NULL;
 }
 
 static void on_accept(void *arg, int fd, unsigned events)
 {
     struct wake *w = arg;
-    struct ucred peer;
-    socklen_t len = sizeof(peer);
+    struct ucred from;
+    socklen_t len = sizeof(from);
+    struct peer *p = free_place(w);
     (void)events;
     auto_fd conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (conn < 0)
         return;
-    if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != keeper_uid(w->s)) {
+    if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &from, &len) < 0 || from.uid != keeper_uid(w->s)) {
         log_event(LOG_WARN, "wake", "refused a connection that is not from mere-proxy", NULL);
         return;
     }
-    lose_proxy(w);
-    w->fd = TAKE_FD(conn);
-    w->connection++;
-    w->source = loop_fd_add(w->s->loop, w->fd, LOOP_READ, on_proxy, w);
+    if (!p) {
+        log_event(LOG_ERROR, "wake", "refused a connection of mere-proxy: there are too many", NULL);
+        return;
+    }
+    p->fd = TAKE_FD(conn);
+    p->number = ++w->connections;
+    p->source = loop_fd_add(w->s->loop, p->fd, LOOP_READ, on_proxy, p);
 }
 
 int wake_start(struct sched *s, struct err *err)
@@ -546,7 +717,9 @@ int wake_start(struct sched *s, struct err *err)
     w->s = s;
     w->reopen = loop_timer_new(s->loop, on_reopen, w);
     teller_start(s);
-    w->fd = w->listen_fd = -1;
+    w->listen_fd = -1;
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        *p = (struct peer){ .wake = w, .fd = -1, .retire_fd = -1 };
     if (strlen(path) >= sizeof(addr.sun_path))
         return err_set(err, ERR_INTERNAL, "the socket path %s is too long", path);
     memcpy(addr.sun_path, path, strlen(path) + 1);
@@ -565,14 +738,13 @@ void wake_stop(struct sched *s)
     struct wake *w = s->wake;
     if (!w)
         return;
-    lose_proxy(w);
+    for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
+        lose(p);
     teller_stop(s);
     loop_timer_del(w->reopen);
     loop_fd_del(w->listen_source);
     fd_close(&w->listen_fd);
     (void)unlink(wake_socket_path(s, a));
-    buf_fini(&w->in);
-    buf_fini(&w->out);
     free(w);
     s->wake = NULL;
 }

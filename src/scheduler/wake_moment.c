@@ -15,8 +15,7 @@
 
 struct ask {
     struct task t;
-    int64_t request;
-    uint64_t connection; /* of mere-proxy, that asked it */
+    struct asker who;
     char branch_id[ID_MAX + 1];
     uint64_t lsn;
     int64_t time_us;
@@ -46,12 +45,12 @@ static void refuse(const struct ask *k)
     const struct err *err = &k->t.err;
     for (size_t i = 0; i < N_ELEMENTS(WHY); i++)
         if (WHY[i].code == err->code) {
-            wake_say_err(k->t.s, k->request, WHY[i].sqlstate, err->msg, WHY[i].hint);
+            wake_say_err(k->t.s, k->who, WHY[i].sqlstate, err->msg, WHY[i].hint);
             return;
         }
     log_event(LOG_ERROR, "wake", "cannot lead a client to a moment", "br", k->branch_id, "error", err->msg,
               "detail", err->detail, NULL);
-    wake_say_err(k->t.s, k->request, "58000", err->msg, NULL);
+    wake_say_err(k->t.s, k->who, "58000", err->msg, NULL);
 }
 
 static void ask_done(struct task *t)
@@ -60,10 +59,10 @@ static void ask_done(struct task *t)
     struct sched *s = t->s;
     if (t->rc == 0)
         ops_look(s); /* its start is ordered there, whoever waits for it */
-    if (k->connection != wake_connection(s))
+    if (!wake_hears(s, k->who.connection))
         return;
     if (t->rc == 0)
-        wake_join(s, &k->endpoint, k->request, false);
+        wake_join(s, &k->endpoint, k->who, false);
     else
         refuse(k);
 }
@@ -77,19 +76,18 @@ static bool read_moment(const char *text, uint64_t *ret_lsn, int64_t *ret_time_u
            *ret_time_us != 0;
 }
 
-void wake_moment(struct sched *s, int64_t request, const char *branch_id, const char *moment)
+void wake_moment(struct sched *s, struct asker who, const char *branch_id, const char *moment)
 {
     uint64_t lsn = 0;
     int64_t time_us = 0;
     if (!read_moment(moment, &lsn, &time_us)) {
-        wake_say_err(s, request, "22023", "this is neither an LSN nor a time",
+        wake_say_err(s, who, "22023", "this is neither an LSN nor a time",
                      "Write neon_lsn:0/16B3748 or neon_timestamp:2026-01-01T00:00:00Z.");
         return;
     }
     struct ask *k = task_new(s, sizeof(*k), ask_run, ask_done);
     k->t.slow = true;
-    k->request = request;
-    k->connection = wake_connection(s);
+    k->who = who;
     k->lsn = lsn;
     k->time_us = time_us;
     snprintf(k->branch_id, sizeof(k->branch_id), "%s", branch_id);

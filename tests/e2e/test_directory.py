@@ -234,11 +234,11 @@ def test_passwords_by_sql_are_read_before_a_suspend(mere, project, fake_proxy):
         line = p.line()
     sql(b, f"ALTER ROLE {role} PASSWORD 'in the last moment'")
     has = in_postgres(b)
-    p.say(f"HELD {b.endpoint_id} {generation} 0")
+    p.say(f"HELD {b.endpoint_id} {generation} {p.question} 0")
     while not line.startswith("GONE"):
         line = p.line()
         if line.startswith("HOLD"):  # our own session was seen
-            p.say(f"HELD {b.endpoint_id} {generation} 0")
+            p.say(f"HELD {b.endpoint_id} {generation} {p.question} 0")
     assert verifiers(p.logins(b)) == has and fits(p.logins(b)[role][0], "in the last moment")
 
 
@@ -274,7 +274,7 @@ def test_no_suspend_while_a_new_password_cannot_be_kept(mere, project, fake_prox
             line = p.line()
             assert not line.startswith("GONE"), "what is new was lost"
             if line.startswith("HOLD"):
-                p.say(f"HELD {b.endpoint_id} {generation} 0")
+                p.say(f"HELD {b.endpoint_id} {generation} {p.question} 0")
                 held += 1
         assert p.expect("(RELEASE|GONE) .*")[-1].startswith("RELEASE")
         db.execute("DROP TRIGGER refuse")
@@ -282,7 +282,7 @@ def test_no_suspend_while_a_new_password_cannot_be_kept(mere, project, fake_prox
     while not line.startswith("GONE"):
         line = p.line()
         if line.startswith("HOLD"):
-            p.say(f"HELD {b.endpoint_id} {generation} 0")
+            p.say(f"HELD {b.endpoint_id} {generation} {p.question} 0")
     assert verifiers(p.logins(b)) == has
 
 
@@ -343,7 +343,7 @@ def test_allowed_addresses(mere, project, fake_proxy):
 
 @pytest.mark.expect_log("not in the protocol", "the wake socket is lost")
 @pytest.mark.parametrize("line", ["LOOK", "LOOK 1", "LOOK x -", "LOOK -1 -", "LOOK 1 - -", "FIND 1", "FIND x y", "FIND 1 %zz", "FIND 1 a b",
-                                  "HELLO 3 1 h 1", "LOOKED 1", "LOOK 99999999999999999999 -"])
+                                  "HELLO 4 1 h 1", "STRAY 1", "STRAY 00000000000000zz", "HELD ep-x-y-z 1 0", "LOOKED 1", "LOOK 99999999999999999999 -"])
 def test_what_is_not_in_the_protocol(mere, project, fake_proxy, line):
     p = fake_proxy().complete()
     p.say(line)

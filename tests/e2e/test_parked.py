@@ -373,24 +373,27 @@ def test_what_mered_asks(mere, project, fake_proxy):
     p.expect(f"ENDPOINT {ep} 1 - park")
     p.say(f"WAKE 1 endpoint {ep} - - -")
     g = p.expect(f"OK 1 {ep} .*")[-1].split(" ")[3]
-    p.expect(f"HOLD {ep} {g}")
-    p.say(f"PARKED {ep} {g} 0")  # nobody has asked
-    p.say(f"HELD {ep} {g} 0")
-    p.expect(f"PARK {ep} {g} -")
-    p.say(f"PARKED {ep} {g} 1")
+    p.expect(f"HOLD {ep} {g} .*")
+    p.say(f"PARKED {ep} {g} {p.question} 0")  # nobody has asked for that
+    p.expect(f"HOLD {ep} {g} .*")
+    p.say(f"HELD {ep} {g} {p.question} 0")
+    p.expect(f"PARK {ep} {g} .* -")
+    first = p.question
+    p.say(f"PARKED {ep} {g} {first} 1")
     p.expect(f"RELEASE {ep} {g}")
-    p.expect(f"HOLD {ep} {g}")
-    p.say(f"HELD {ep} {g} 0")
-    p.expect(f"PARK {ep} {g} -")
-    p.say(f"PARKED {ep} {int(g) - 1} 0")  # of a generation that is over
-    p.say(f"PARKED {ep} {g} 0")
+    p.expect(f"HOLD {ep} {g} .*")
+    p.say(f"HELD {ep} {g} {p.question} 0")
+    p.expect(f"PARK {ep} {g} .* -")
+    p.say(f"PARKED {ep} {int(g) - 1} {p.question} 1")  # of a generation that is over
+    p.say(f"PARKED {ep} {g} {first} 1")  # to a question that is over
+    p.say(f"PARKED {ep} {g} {p.question} 0")
     assert "RELEASE" not in " ".join(p.expect(f"GONE {ep} {g}"))
     p.say(f"WAKE 2 endpoint {ep} - - -")
     g = p.expect(f"OK 2 {ep} .*")[-1].split(" ")[3]
     b.act("suspend", wait=False)
-    p.expect(f"HOLD {ep} {g}")
-    p.expect(f"PARK {ep} {g} all")
-    p.say(f"PARKED {ep} {g} 3")  # it stops all the same
+    p.expect(f"HOLD {ep} {g} .*")
+    p.expect(f"PARK {ep} {g} .* all")
+    p.say(f"PARKED {ep} {g} {p.question} 3")  # it stops all the same
     p.expect(f"GONE {ep} {g}")
     b.await_state("idle")
 

@@ -394,8 +394,8 @@ def test_hold_amid_authentication(running, pg):
     silent = wire.Wire("127.0.0.1", running.port, tls=False)
     silent.startup(user=USER, database=DATABASE, options=f"endpoint={EP}")
     some = [half(running) for _ in range(3)]
-    running.mered.say(f"HOLD {EP} 1")
-    assert running.mered.wait(f"HELD {EP} 1 .*") == [f"HELD {EP} 1 0"]
+    running.mered.say(f"HOLD {EP} 1 7")
+    assert running.mered.wait(f"HELD {EP} 1 7 .*") == [f"HELD {EP} 1 7 0"]
     late = half(running)  # comes while the door is shut
     finishing = [later(finish, *pair) for pair in (*some, late)]
     time.sleep(0.3)

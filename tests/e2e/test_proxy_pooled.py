@@ -67,14 +67,14 @@ def test_both_doors_open_and_shut_together(both):
         for conn in (direct, pooled):
             with conn.cursor() as cur:
                 cur.execute("BEGIN")
-        both.mered.say(f"HOLD {EP} 1")
-        assert both.mered.wait(f"HELD {EP} 1 .*") == [f"HELD {EP} 1 2"]
+        both.mered.say(f"HOLD {EP} 1 7")
+        assert both.mered.wait(f"HELD {EP} 1 7 .*") == [f"HELD {EP} 1 7 2"]
         newcomer = later(both.value, options=POOLED)
         for conn in (direct, pooled):
             with conn.cursor() as cur:
                 cur.execute("COMMIT")
-        both.mered.say(f"HOLD {EP} 1")
-        assert both.mered.wait(f"HELD {EP} 1 .*", 2)[1] == f"HELD {EP} 1 0"
+        both.mered.say(f"HOLD {EP} 1 7")
+        assert both.mered.wait(f"HELD {EP} 1 7 .*", 2)[1] == f"HELD {EP} 1 7 0"
         query = later(lambda: pooled.cursor().execute("SELECT 1"))
         time.sleep(0.3)
         assert not newcomer.done() and not query.done()

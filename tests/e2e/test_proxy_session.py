@@ -114,8 +114,8 @@ def test_copy_and_pipelines_leave_the_session_idle(proxy):
     """What HELD reports after each: the session counts as idle when it is."""
     def held():
         proxy.mered.forget()
-        proxy.mered.say(f"HOLD {EP} 1")
-        n = int(proxy.mered.wait(f"HELD {EP} 1 .*")[0].split(" ")[3])
+        proxy.mered.say(f"HOLD {EP} 1 7")
+        n = int(proxy.mered.wait(f"HELD {EP} 1 7 .*")[0].split(" ")[4])
         proxy.mered.say(f"RELEASE {EP} 1")
         return n
 
@@ -281,7 +281,7 @@ def test_mered_is_killed_and_comes_back(make, pg):
         proxy.mered.start()
         assert waiting.result(10) == 1
     lines = [line for _, line in proxy.mered.lines]
-    assert lines[0].startswith("HELLO 3 ") and lines[1] == f"SESSIONS {EP} 1 3" and lines[2] == "SYNCED", lines
+    assert lines[0].startswith("HELLO 4 ") and lines[1] == f"SESSIONS {EP} 1 3" and lines[2] == "SYNCED", lines
     assert lines[3].startswith("WAKE ") and OTHER in lines[3], lines
     for c in conns:
         with c.cursor() as cur:
@@ -301,7 +301,7 @@ def test_deadline_while_mered_is_away(make):
 def test_a_mered_that_talks_nonsense(proxy):
     for line in ("", " ", "OK", "OK 1", f"OK x {EP} 1 /s 5 -", f"OK 1 {EP} -1 /s 5 -", f"OK 1 {EP} 1 /s 0 -", "OK 1 ../x 1 /s 5 -",
                  f"OK 1 {EP} 1 %zz 5 -", f"OK 1 {EP} 1 /s 5", f"OK 1 {EP} 1 /s 5 %zz",
-                 "ERR 1 x y z", f"HOLD {EP}", f"HOLD {EP} x", "HOLD x/y 1", f"GONE {EP} 1 2", "DROP", "FROB 1", "a b c d e f g h i j k l m", "\0",
+                 "ERR 1 x y z", f"HOLD {EP}", f"HOLD {EP} x 7", "HOLD x/y 1 7", f"HOLD {EP} 1 x", "OTHERS x", "OTHERS", "STRAY 00", "RETIRE", "RETIRE 1", f"GONE {EP} 1 2", "DROP", "FROB 1", "a b c d e f g h i j k l m", "\0",
                  f"RELEASE {EP} 99999999999999999999"):
         proxy.mered.say(line)
     assert proxy.value() == 1
@@ -318,8 +318,8 @@ def test_hold_and_release(proxy):
     with contextlib.closing(proxy.connect()) as idle, contextlib.closing(proxy.connect()) as busy:
         with busy.cursor() as cur:
             cur.execute("BEGIN")
-        proxy.mered.say(f"HOLD {EP} 1")
-        assert proxy.mered.wait(f"HELD {EP} 1 .*") == [f"HELD {EP} 1 1"]
+        proxy.mered.say(f"HOLD {EP} 1 7")
+        assert proxy.mered.wait(f"HELD {EP} 1 7 .*") == [f"HELD {EP} 1 7 1"]
         newcomer = later(proxy.value)
         query = later(lambda: idle.cursor().execute("SELECT 1"))
         with busy.cursor() as cur:  # who is active goes on
@@ -339,8 +339,8 @@ def test_hold_counts_bytes_that_nobody_has_read_yet(proxy):
         for i in range(200):
             proxy.mered.forget()
             w.send(b"Q", b"SELECT 1\0")
-            proxy.mered.say(f"HOLD {EP} 1")
-            active = int(proxy.mered.wait(f"HELD {EP} 1 .*")[0].split(" ")[3])
+            proxy.mered.say(f"HOLD {EP} 1 7")
+            active = int(proxy.mered.wait(f"HELD {EP} 1 7 .*")[0].split(" ")[4])
             if active == 0:  # then the query has either been answered, or waits outside
                 proxy.mered.say(f"RELEASE {EP} 1")
             while w.message()[0] != b"Z":
@@ -350,8 +350,8 @@ def test_hold_counts_bytes_that_nobody_has_read_yet(proxy):
 
 def test_gone(proxy, pg):
     idle, other = proxy.session(), proxy.session(tls=False)
-    proxy.mered.say(f"HOLD {EP} 1")
-    proxy.mered.wait(f"HELD {EP} 1 0")
+    proxy.mered.say(f"HOLD {EP} 1 7")
+    proxy.mered.wait(f"HELD {EP} 1 7 0")
     newcomer = later(proxy.value)
     time.sleep(0.3)
     first = int(proxy.mered.seen("WAKE .*")[0].split(" ")[1])
@@ -364,7 +364,7 @@ def test_gone(proxy, pg):
     other.send(b"Q", b"SELECT 1\0")  # too late: nobody answers, but nobody resets either
     assert [ended(idle), ended(other)] == ["57P01", "57P01"]
     proxy.mered.forget()
-    for line in (f"GONE {EP} 1", f"HOLD {EP} 1"):  # old news
+    for line in (f"GONE {EP} 1", f"HOLD {EP} 1 7"):  # old news
         proxy.mered.say(line)
     assert proxy.value() == 1
     assert proxy.mered.seen("WAKE .*|HELD .*") == []
@@ -394,8 +394,8 @@ def test_drop_ends_everybody(proxy):
 
 
 def test_hold_for_an_unknown_endpoint(proxy, pg):
-    proxy.mered.say(f"HOLD {EP} 3")
-    proxy.mered.wait(f"HELD {EP} 3 0")
+    proxy.mered.say(f"HOLD {EP} 3 7")
+    proxy.mered.wait(f"HELD {EP} 3 7 0")
     client = later(proxy.value)
     time.sleep(0.3)
     assert not client.done() and proxy.mered.seen("WAKE .*") == []
@@ -406,8 +406,8 @@ def test_hold_for_an_unknown_endpoint(proxy, pg):
 
 def test_mered_dies_while_it_holds_the_door(proxy):
     with contextlib.closing(proxy.connect()) as conn:
-        proxy.mered.say(f"HOLD {EP} 1")
-        proxy.mered.wait(f"HELD {EP} 1 0")
+        proxy.mered.say(f"HOLD {EP} 1 7")
+        proxy.mered.wait(f"HELD {EP} 1 7 0")
         query = later(lambda: conn.cursor().execute("SELECT 1"))
         newcomer = later(proxy.value)
         time.sleep(0.2)
@@ -446,7 +446,7 @@ def test_races_of_hold_and_clients(proxy, pg):
     begun = time.monotonic()
     while time.monotonic() < begun + 8 or (served[0] <= 50 and time.monotonic() < begun + 90):  # a busy machine takes longer for as many
         n = len(proxy.mered.seen("HELD .*"))
-        proxy.mered.say(f"HOLD {EP} {g[0]}")
+        proxy.mered.say(f"HOLD {EP} {g[0]} 7")
         proxy.mered.wait("HELD .*", n + 1)
         time.sleep(dice.random() * 0.02)
         if dice.random() < 0.5:

@@ -296,6 +296,7 @@ def test_killed_while_starting_for_the_first_time(new_mere, expect_log):
     """At some moment of the first start: the second one ends up with a whole server."""
     expect_log("left|template|half|trash|again")
     m = new_mere()
+    m.disturbed = True  # at the last moment it may have a proxy
     for pause in (0.02, 0.1, 0.3, 0.6, 1.0):
         full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "CRASH_", "PG"))}
         with open(m.log_path, "ab") as log:

@@ -93,8 +93,9 @@ static int on_hold(void *arg, const char *ep, uint64_t g)
     return 0;
 }
 
-static void on_park(void *arg, const char *ep, uint64_t g, bool whole)
+static void on_park(void *arg, const char *ep, uint64_t g, uint64_t question, bool whole)
 {
+    fuzz_expect(question <= INT64_MAX, NUMBERS);
     tell(arg, whole ? "park all" : "park", ep, g);
 }
 
@@ -130,8 +131,44 @@ static void on_certificate(void *arg, int cert_fd, int key_fd)
     fuzz_expect(cert_fd >= 0 && key_fd >= 0, WHOLE_LINES);
 }
 
-static const struct waker_ops OPS = { on_learn, on_answer, on_hold, on_park,     on_release,
-                                      on_gone,  on_drop,   on_lost, on_sessions, on_certificate };
+static void on_others(void *arg, int64_t n)
+{
+    struct told *t = arg;
+
+    fuzz_expect(n >= 0, NUMBERS);
+    buf_addf(&t->text, "others %" PRId64 "\n", n);
+    t->n++;
+}
+
+static void on_stray(void *arg, const uint8_t key[WIRE_KEY_SIZE])
+{
+    struct told *t = arg;
+
+    buf_addf(&t->text, "stray %02x%02x\n", key[0], key[WIRE_KEY_SIZE - 1]);
+    t->n++;
+}
+
+static void on_retire(void *arg, int fd)
+{
+    (void)arg;
+    fuzz_expect(fd >= 0, WHOLE_LINES);
+}
+
+static const struct waker_ops OPS = {
+    .learn = on_learn,
+    .answer = on_answer,
+    .hold = on_hold,
+    .park = on_park,
+    .release = on_release,
+    .gone = on_gone,
+    .drop = on_drop,
+    .lost = on_lost,
+    .sessions = on_sessions,
+    .certificate = on_certificate,
+    .others = on_others,
+    .stray = on_stray,
+    .retire = on_retire,
+};
 
 /* One for all runs: it is set, and never fires. */
 static struct loop_timer *timer(void)
@@ -153,9 +190,7 @@ static void told_init(struct told *t)
     };
 
     *t = (struct told){ .n = 0 };
-    t->waker = (struct waker){
-        .ops = &OPS, .arg = t, .stream = { .fd = -1 }, .passed = { -1, -1 }, .retry = timer()
-    };
+    t->waker = (struct waker){ .ops = &OPS, .arg = t, .stream = { .fd = -1 }, .retry = timer() };
     t->waker.directory = directory_new();
     directory_renew(t->waker.directory, KEY);
     list_init(&t->waker.asks);
@@ -202,7 +237,8 @@ static void read_in_steps(struct told *t, const uint8_t *data, size_t len, size_
 /* How many lines may tell something, and whether the connection is lost. */
 static size_t count_plainly(const uint8_t *data, size_t len, bool *ret_lost)
 {
-    static const char *const WORDS[] = { "OK ", "HOLD ", "GONE ", "RELEASE ", "DROP ", "PARK " };
+    static const char *const WORDS[] = { "OK ",   "HOLD ", "GONE ",   "RELEASE ",
+                                         "DROP ", "PARK ", "OTHERS ", "STRAY " };
     size_t n = 0;
 
     *ret_lost = false;

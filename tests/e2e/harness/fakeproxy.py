@@ -14,7 +14,7 @@ from . import procs
 class FakeProxy:
     """Speaks on mered's wake socket as the proxy's user; the newest connection is the one that mered listens to."""
 
-    def __init__(self, mere, uid, version=3):
+    def __init__(self, mere, uid, version=4):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(10)
         path = next(p for d in mere.runtime_dirs() if os.path.exists(p := os.path.join(d, "wake.sock")))
@@ -66,6 +66,8 @@ class FakeProxy:
         elif word == "COMPLETE":
             self.known = {ep: what for ep, what in self.known.items() if ep in self.fresh}
             self.fresh = None
+        elif word in ("HOLD", "PARK"):
+            self.question = rest[2]
         elif word == "FOUND":
             self.found = (rest[1], rest[3], self._logins(int(rest[2])))
         return line

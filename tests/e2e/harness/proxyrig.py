@@ -187,7 +187,7 @@ class Proxy:
         with open(self.log, "ab") as log:
             self.proc = subprocess.Popen(argv, stderr=log, stdout=log, stdin=subprocess.DEVNULL, start_new_session=True,
                                          pass_fds=self.inherit)
-        hello = self.mered.wait(r"HELLO 3 \d+ " + re.escape(self.listen) + r" \d+")[0].split(" ")
+        hello = self.mered.wait(r"HELLO 4 \d+ " + re.escape(self.listen) + r" \d+")[0].split(" ")
         self.mered.wait("SYNCED")
         self.pid, self.port = int(hello[2]), int(hello[4])
         return self
