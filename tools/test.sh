@@ -5,7 +5,7 @@
 #   test.sh --unit DIR      the unit tests of the build in DIR (build, build/asan, …)
 #   test.sh --e2e DIR ARGS  the end-to-end tests on the build in DIR; ARGS go to pytest
 #
-# The end-to-end tests run in two processes (JOBS), a file of them in one: most of their time is waiting.  ARGS may say otherwise (-n 0).
+# The end-to-end tests run in three processes (JOBS), a file of them in one: much of their time is waiting.  ARGS may say otherwise (-n 0).
 # What is skipped is named, and counted neither as passed nor as failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,7 +48,7 @@ e2e() {
     shift
     compgen -G 'tests/e2e/test_*.py' >/dev/null || return 0
     MERE_BIN_DIR=$PWD/$dir/bin MERE_CRASH_BIN_DIR=$PWD/build/crash/bin PYTHONDONTWRITEBYTECODE=1 \
-        "$PYTHON" -m pytest tests/e2e -q -rs -p no:cacheprovider --color=no -n "${JOBS:-2}" --dist loadfile "$@" 2>&1 | tee "$log" || status=$?
+        "$PYTHON" -m pytest tests/e2e -q -rs -p no:cacheprovider --color=no -n "${JOBS:-3}" --dist loadfile "$@" 2>&1 | tee "$log" || status=$?
     add "$(pytest_count "$log" "passed xpassed")" "$(pytest_count "$log" "failed error errors")" "$status"
 }
 

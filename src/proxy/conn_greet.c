@@ -114,7 +114,7 @@ void conn_act_cancel(struct conn *c)
     bool known;
 
     c->call = call_for(c->env, c->key.bytes, &known, cancel_delivered, c);
-    if (!known)
+    if (!known && c->env->others > 0)
         waker_stray(c->env->waker, c->key.bytes);
     if (c->call == NULL)
         conn_event(c, EV_END);

@@ -305,8 +305,8 @@ struct inherited {
 
 static void inherited_fini(struct inherited *in)
 {
-    for (size_t i = 0; i < in->n; i++)
-        fd_close(&in->fds[i]);
+    while (in->n > 0)
+        fd_close(&in->fds[--in->n]);
 }
 
 #define auto_inherited CLEANUP(inherited_fini) struct inherited
@@ -338,7 +338,10 @@ static int open_listener(const union address *at, socklen_t len)
     return TAKE_FD(fd);
 }
 
-/* One address of the host.  A name with several gets the same port on each: the first one chooses. */
+/*
+ * One address of the host: the socket that was inherited for it, if any, or (in NULL) a new one.  A name with
+ * several gets the same port on each: the first one chooses.
+ */
 static int listen_on(struct proxy *p, struct inherited *in, const struct addrinfo *ai)
 {
     struct listener *l = &p->listeners[p->n_listeners];
@@ -355,9 +358,10 @@ static int listen_on(struct proxy *p, struct inherited *in, const struct addrinf
         bound.v4.sin_port = htons((uint16_t)p->port);
     else if (p->port != 0)
         bound.v6.sin6_port = htons((uint16_t)p->port);
-    auto_fd fd = take_inherited(in, &bound, ai->ai_addrlen);
-    if (fd < 0)
-        fd = open_listener(&bound, ai->ai_addrlen);
+    auto_fd fd =
+        in != NULL ? take_inherited(in, &bound, ai->ai_addrlen) : open_listener(&bound, ai->ai_addrlen);
+    if (fd < 0 && in != NULL)
+        return 0;
     if (fd < 0 || getsockname(fd, &bound.any, &len) < 0)
         return -1;
     p->port = address_port(&bound);
@@ -374,30 +378,39 @@ static int listen_error(const struct proxy_config *cfg, int error, struct err *e
     return -1;
 }
 
-/* Every address the host name has; one that this machine does not have (often IPv6) is no error beside
- * another. */
+/* 0 or an errno.  An address that this machine does not have (often of IPv6) is no error beside another. */
+static int listen_each(struct proxy *p, struct inherited *in, const struct addrinfo *all)
+{
+    for (const struct addrinfo *ai = all; ai != NULL && p->n_listeners < LISTENERS_MAX; ai = ai->ai_next) {
+        if (ai->ai_family != AF_INET && ai->ai_family != AF_INET6)
+            continue;
+        if (listen_on(p, in, ai) < 0 && errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT)
+            return errno;
+    }
+    return 0;
+}
+
+/* Every address the host name has.  What was inherited for others goes first: it may stand in the way. */
 static int listen_all(struct proxy *p, struct inherited *in, struct err *err)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE },
                     *all;
     char port[8];
-    int rc, error = EADDRNOTAVAIL;
+    int rc;
 
     snprintf(port, sizeof(port), "%d", p->cfg->port);
     rc = getaddrinfo(p->cfg->host, port, &hints, &all);
     if (rc != 0)
         return err_set(err, ERR_INVALID, "cannot listen on \"%s\": %s", p->cfg->host, gai_strerror(rc));
     p->port = p->cfg->port;
-    for (const struct addrinfo *ai = all; ai != NULL && p->n_listeners < LISTENERS_MAX; ai = ai->ai_next) {
-        if (ai->ai_family != AF_INET && ai->ai_family != AF_INET6)
-            continue;
-        if (listen_on(p, in, ai) == 0 || errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT)
-            continue;
-        error = errno;
-        break;
-    }
+    rc = listen_each(p, in, all);
+    inherited_fini(in);
+    if (rc == 0)
+        rc = listen_each(p, NULL, all);
     freeaddrinfo(all);
-    return p->n_listeners > 0 && error == EADDRNOTAVAIL ? 0 : listen_error(p->cfg, error, err);
+    if (rc == 0 && p->n_listeners == 0)
+        rc = EADDRNOTAVAIL;
+    return rc == 0 ? 0 : listen_error(p->cfg, rc, err);
 }
 
 static void stop_listening(struct proxy *p)

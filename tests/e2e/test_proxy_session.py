@@ -603,7 +603,7 @@ def test_hostile_computes(proxy):
     with contextlib.closing(proxy.connect()) as conn:
         for gate[0] in [*before, *after, *("offer", "challenge", "final") * 30, *[""] * 60]:
             with contextlib.suppress(OSError, EOFError, wire.Refused), \
-                    wire.Wire("127.0.0.1", proxy.port, tls=dice.random() < 0.3, timeout=2) as w:
+                    wire.Wire("127.0.0.1", proxy.port, tls=dice.random() < 0.3, timeout=1) as w:
                 w.prove(PASSWORD, user=USER, options=f"endpoint={OTHER}")
                 while w.sock.recv(65536):
                     pass
