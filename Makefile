@@ -182,6 +182,12 @@ $(B)/bin/mere-bench: $(call objs,$(BENCH_SRCS)) $(call lib,pg base)
 	$(call say,ld,$@)
 	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ $(LIBS_mered) -lm
 
+# What mere-proxy is compared with: the least that a proxy can do.
+$(B)/bin/plain-relay: $(call objs,tests/bench/plain/relay.c) $(call lib,base)
+	@mkdir -p $(@D)
+	$(call say,ld,$@)
+	$(Q)$(CC) $(CFLAGS_) $(LDFLAGS_) -o $@ $^ -lcrypto
+
 # --- what people type ----------------------------------------------------------------------------------------------------
 
 help:
@@ -229,7 +235,7 @@ regress: all
 	@tools/test.sh --e2e $(B) -m slow -k test_regress
 
 ## make bench       measure, print a table, write build/bench/*.json
-bench: all $(if $(BENCH_SRCS),$(B)/bin/mere-bench)
+bench: all $(if $(BENCH_SRCS),$(B)/bin/mere-bench $(B)/bin/plain-relay)
 	@tools/bench.sh $(B) $(T)
 
 ## make asan        unit tests and end-to-end tests on the sanitized build

@@ -29,7 +29,7 @@ unit() {
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0}
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
     export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1}
-    export CK_DEFAULT_TIMEOUT=${CK_DEFAULT_TIMEOUT:-60}
+    export CK_DEFAULT_TIMEOUT=${CK_DEFAULT_TIMEOUT:-180}
     MERE_BIN_DIR=$PWD/$dir/bin "$dir/bin/unit-tests" 2>&1 | tee "$log" || status=$?
     skipped=$(grep -c '^SKIP ' "$log" || true)
     read -r ok bad < <(sed -n 's/^unit: \([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1; echo "0 0")

@@ -443,7 +443,7 @@ static int inherit(int hand_fd, struct inherited *in, struct err *err)
 }
 
 /* Whoever is in the backlog is the successor's. */
-static void mered_retire(void *arg, int fd)
+static bool mered_retire(void *arg, int fd)
 {
     struct proxy *p = arg;
     int fds[LISTENERS_MAX];
@@ -452,13 +452,13 @@ static void mered_retire(void *arg, int fd)
         fds[i] = p->listeners[i].fd;
     if (p->n_listeners == 0 || pass_send(fd, "", 1, fds, p->n_listeners) != 1) {
         log_event(LOG_WARN, "proxy", "the successor is gone; going on", NULL);
-        return;
+        return false;
     }
     log_event(LOG_INFO, "proxy", "retired: a successor takes new clients", NULL);
     stop_listening(p);
-    waker_retired(p->env.waker);
     if (p->env.n_conns == 0)
         loop_stop(p->env.loop);
+    return true;
 }
 
 /* --- what mered says

@@ -123,11 +123,6 @@ void waker_stray(struct waker *w, const uint8_t key[WIRE_KEY_SIZE])
     say(w, line);
 }
 
-void waker_retired(struct waker *w)
-{
-    w->port = 0;
-}
-
 static void ask_free(struct waker_ask *ask)
 {
     list_remove(&ask->link);
@@ -522,7 +517,10 @@ static bool line_retire(struct waker *w, const struct line *l)
     (void)l;
     if (w->n_passed != 1)
         return false;
-    w->ops->retire(w->arg, w->passed[0]);
+    if (w->ops->retire(w->arg, w->passed[0]))
+        w->port = 0;
+    else
+        loop_timer_set(w->retry, 0); /* the next HELLO says that we listen */
     drop_passed(w);
     return true;
 }
@@ -700,7 +698,7 @@ static void try_connect(void *arg)
     int fd;
 
     if (w->stream.fd >= 0) {
-        disconnect(w, "cannot write");
+        disconnect(w, "it cannot be written to, or has to be made anew");
         return;
     }
     fd = stream_dial(w->path);

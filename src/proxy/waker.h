@@ -51,8 +51,8 @@ struct waker_ops {
     void (*others)(void *arg, int64_t n); /* so many more proxies have sessions */
     void (*stray)(void *arg,
                   const uint8_t key[WIRE_KEY_SIZE]); /* a CancelRequest of somebody else's client */
-    /* Give the listening sockets into fd, which stays the waker's; waker_retired follows if that was done. */
-    void (*retire)(void *arg, int fd);
+    /* Give the listening sockets into fd, which stays the waker's.  True: done, and we listen no more. */
+    bool (*retire)(void *arg, int fd);
 };
 
 /* Connects at once and whenever it has to.  host and port: where the proxy listens. */
@@ -76,8 +76,6 @@ void waker_leave(struct waker_guest *guest); /* fine when it waits for nothing *
 void waker_parked(struct waker *w, const char *ep, uint64_t g, uint64_t q, int active);
 /* The key of a CancelRequest that nobody here has. */
 void waker_stray(struct waker *w, const uint8_t key[WIRE_KEY_SIZE]);
-/* We listen no more, and say so from the next HELLO on. */
-void waker_retired(struct waker *w);
 void waker_sessions(struct waker *w, const char *ep, uint64_t g, int n);
 bool waker_is_connected(const struct waker *w);
 

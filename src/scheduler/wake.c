@@ -181,6 +181,7 @@ static bool pass_retire(struct peer *p)
     if (pass_send(p->fd, LINE, strlen(LINE), &p->retire_fd, 1) < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     fd_close(&p->retire_fd);
+    p->listens = false; /* unless it says otherwise, in another HELLO */
     return true;
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """
-Measures mere-proxy against no proxy and against PgBouncer, before one and the same Postgres.  Writes build/bench/proxy.json.
+Measures mere-proxy against no proxy, PgBouncer and a plain relay, before one and the same Postgres.  Writes build/bench/proxy.json.
 
 That Postgres is a stock one with scram-sha-256 that listens on a unix socket (for the proxies) and on loopback TCP, with and without
 TLS (direct).  The rows of sleeping endpoints have a whole Mere instead.  Compared runs alternate, so that whatever else the machine does
@@ -35,7 +35,7 @@ from harness import crowd, flood, procs  # noqa: E402
 from harness.cluster import BINDIR, Cluster, os_user, own  # noqa: E402
 from harness.netns import Elsewhere  # noqa: E402
 from harness.proxyrig import DATABASE, EP, PASSWORD, USER, Proxy, serves  # noqa: E402
-from harness.server import Mere, until  # noqa: E402
+from harness.server import Mere, binaries, until  # noqa: E402
 from table import Table  # noqa: E402
 
 QUICK = os.environ.get("MERE_BENCH_QUICK") == "1"
@@ -85,14 +85,28 @@ class PgBouncer:
         self.proc.wait(20)
 
 
+class PlainRelay:
+    """The least that a proxy can do (tests/bench/plain/relay.c): what the machine takes for two more hops."""
+
+    def __init__(self, socket_path):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.proc = subprocess.Popen([binaries() / "plain-relay", str(self.port), socket_path], stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def stop(self):
+        self.proc.kill()
+        self.proc.wait(20)
+
+
 class Rig:
-    """The cluster, mere-proxy and PgBouncer before it."""
+    """The cluster, and before it mere-proxy, PgBouncer and a plain relay."""
 
     def __init__(self, base):
         self.base = base
         self.host = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.1"  # so that 5432 is free
         self.hba = base / "hba"
-        self.cluster = self.bouncer = self.proxy = None
+        self.cluster = self.bouncer = self.relay = self.proxy = None
 
     def start(self):
         self.hba.write_text(HBA)
@@ -108,6 +122,7 @@ class Rig:
         subprocess.run([f"{BINDIR}/pgbench", "-i", "-q", "-s", str(pick(1, 10))], env=self.environ("direct"), check=True, capture_output=True)
         self.bouncer = PgBouncer(self.base, self.cluster, self.verifier)
         self.bouncer.start()
+        self.relay = PlainRelay(self.cluster.socket / ".s.PGSQL.5432")
         self.proxy = self.make_proxy("proxy", self.cluster.socket / ".s.PGSQL.5432", 90)
         return self
 
@@ -130,6 +145,8 @@ class Rig:
     def stop(self):
         if self.proxy:
             self.proxy.stop()
+        if self.relay:
+            self.relay.stop()
         if self.bouncer:
             self.bouncer.stop()
         if self.cluster:
@@ -139,6 +156,7 @@ class Rig:
         """way: direct, pgbouncer or proxy; with " tls" behind it inside TLS."""
         who, _, tls = way.partition(" ")
         host, port = {"direct": (self.host, 5432), "pgbouncer": ("127.0.0.1", self.bouncer and self.bouncer.port),
+                      "relay": ("127.0.0.1", self.relay and self.relay.port),
                       "proxy": ("127.0.0.1", self.proxy and self.proxy.port)}[who]
         env = {**clean_environ(), "PGHOST": host, "PGPORT": str(port), "PGUSER": USER, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE,
                "PGSSLMODE": "require" if tls else "disable", "PGGSSENCMODE": "disable"}
@@ -175,12 +193,14 @@ def pgbench(rig, way, seconds, *more):
 
 
 def measure_reads(rig, table):
-    ways = ["direct", "pgbouncer", "proxy", "direct tls", "proxy tls"]
+    ways = ["direct", "pgbouncer", "relay", "proxy", "direct tls", "proxy tls"]
     tps = alternate(ways, pick(2, 9), lambda way: pgbench(rig, way, pick(2, 8)))
     for way in ways:
         table.series(f"pgbench -S -c 8 -j 2, {way}", tps[way], "1/s")
     ratio(table, "pgbench -S: mere-proxy against PgBouncer in session mode", tps["proxy"], tps["pgbouncer"], ">= 1.1")
     ratio(table, "pgbench -S: mere-proxy against a direct TCP connection", tps["proxy"], tps["direct"], ">= 0.75")
+    ratio(table, "pgbench -S: a relay that does nothing but copy, against a direct TCP connection", tps["relay"], tps["direct"], None)
+    ratio(table, "pgbench -S: mere-proxy against that relay", tps["proxy"], tps["relay"], None)
     ratio(table, "pgbench -S: mere-proxy against a direct connection, TLS on both", tps["proxy tls"], tps["direct tls"], ">= 0.75")
 
 

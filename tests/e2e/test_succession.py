@@ -3,6 +3,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -10,6 +11,7 @@ import psycopg2
 import pytest
 
 from harness import procs
+from harness.proxyrig import certificate, make, pg, proxy  # noqa: F401 - fixtures
 from harness.server import binaries, scratch, until
 
 KEEP = ["--keep-computes"]
@@ -292,7 +294,6 @@ def test_nothing_is_suspended_while_one_does_not_answer(kept):
         finally:
             for pid in was:
                 os.kill(pid, signal.SIGCONT)
-        assert ask(old, "SELECT 1") == 1
         b.await_state("idle")
     until(lambda: len(proxies(m)) == 1, 10, "the retired one to end")
 
@@ -344,3 +345,36 @@ def test_a_stop_ends_them_all(kept):
         m.stop()
         assert proxies(m) == set()
     m.start()
+
+
+# --- what the proxy does with RETIRE
+
+
+def retire(proxy, to):
+    socket.send_fds(proxy.mered.conn, [b"RETIRE\n"], [to.fileno()])
+    to.close()
+
+
+def test_the_sockets_are_given_away(proxy):
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    with contextlib.closing(proxy.connect()) as conn:
+        retire(proxy, theirs)
+        byte, fds, _, _ = socket.recv_fds(ours, 1, 8)
+        assert len(byte) == 1 and len(fds) == 1 and ours.recv(1) == b"", "it lets go of the pair when it listens no more"
+        with socket.socket(fileno=fds[0]) as listener:
+            assert listener.getsockname() == ("127.0.0.1", proxy.port)
+            with socket.create_connection(("127.0.0.1", proxy.port)), listener.accept()[0]:
+                assert ask(conn, "SELECT 1") == 1
+        proxy.mered.conn.shutdown(socket.SHUT_RDWR)
+        proxy.mered.wait(r"HELLO 4 \d+ 127\.0\.0\.1 0")
+        assert ask(conn, "SELECT 1") == 1
+    assert proxy.proc.wait(10) == 0
+
+
+def test_a_successor_that_is_gone(proxy):
+    ours, theirs = socket.socketpair()
+    ours.close()
+    retire(proxy, theirs)
+    assert len(set(proxy.mered.wait(r"HELLO .*", 2))) == 1, "where it listens is as before"
+    assert proxy.value("SELECT 1") == 1

@@ -148,10 +148,11 @@ static void on_stray(void *arg, const uint8_t key[WIRE_KEY_SIZE])
     t->n++;
 }
 
-static void on_retire(void *arg, int fd)
+static bool on_retire(void *arg, int fd)
 {
     (void)arg;
     fuzz_expect(fd >= 0, WHOLE_LINES);
+    return false;
 }
 
 static const struct waker_ops OPS = {

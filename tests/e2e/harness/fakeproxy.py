@@ -16,7 +16,7 @@ class FakeProxy:
 
     def __init__(self, mere, uid, version=4):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(30)
         path = next(p for d in mere.runtime_dirs() if os.path.exists(p := os.path.join(d, "wake.sock")))
         os.seteuid(uid)  # what the other side is told is who connected
         try:

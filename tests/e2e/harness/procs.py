@@ -110,7 +110,7 @@ def kill(pid, signo=signal.SIGKILL):
         pass
 
 
-def wait_gone(pids, timeout=10.0):
+def wait_gone(pids, timeout=30.0):
     deadline = time.monotonic() + timeout
     while any(alive(p) for p in pids):
         if time.monotonic() > deadline:

@@ -128,7 +128,7 @@ class FakeMered:
         with self.lock:
             return [line for _, line in self.lines if re.fullmatch(pattern, line)]
 
-    def wait(self, pattern, n=1, timeout=10):
+    def wait(self, pattern, n=1, timeout=30):
         with self.lock:
             assert self.lock.wait_for(lambda: len([1 for _, x in self.lines if re.fullmatch(pattern, x)]) >= n, timeout), \
                 (pattern, self.lines[-20:])
