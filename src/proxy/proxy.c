@@ -451,7 +451,7 @@ static bool mered_retire(void *arg, int fd)
     for (size_t i = 0; i < p->n_listeners; i++)
         fds[i] = p->listeners[i].fd;
     if (p->n_listeners == 0 || pass_send(fd, "", 1, fds, p->n_listeners) != 1) {
-        log_event(LOG_WARN, "proxy", "the successor is gone; going on", NULL);
+        log_event(LOG_WARN, "proxy", "there is no successor, or nothing to give it; going on", NULL);
         return false;
     }
     log_event(LOG_INFO, "proxy", "retired: a successor takes new clients", NULL);

@@ -46,7 +46,6 @@ struct sched {
     pthread_t loop_thread;
     struct workers *workers;
     struct wake *wake;
-    struct teller *teller;
     struct keeper *keeper;
     struct certs certs;
     int cert_fd, cert_key_fd; /* the last pair that fitted */
@@ -413,6 +412,8 @@ const char *wake_socket_path(struct sched *s, struct arena *a);
 bool wake_connected(struct sched *s);
 /* So are all that have older ones: what they say together is said of every session. */
 bool wake_complete(struct sched *s);
+/* Some proxy is there. */
+bool wake_anybody(struct sched *s);
 void wake_answer(struct compute *c); /* all waiters: OK; but where they need a pooler, it is started first */
 void wake_refuse(struct compute *c, const char *sqlstate, const char *msg,
                  const char *hint); /* all waiters: ERR */
@@ -440,12 +441,17 @@ void waiters_drop(struct waiter **list, uint64_t connection); /* those who asked
 void wake_send(struct sched *s, const struct buf *lines);
 /* The same to one; nothing when it is not there any more. */
 void wake_send_to(struct sched *s, uint64_t connection, const struct buf *lines);
-size_t wake_backlog(struct sched *s); /* bytes that the proxy with new clients has not taken yet */
+size_t wake_backlog(struct sched *s, uint64_t connection);        /* bytes that it has not taken yet */
+struct teller *wake_teller(struct sched *s, uint64_t connection); /* NULL = it is not there any more */
+/* Something has changed that proxies are told of. */
+void wake_news(struct sched *s);
+/* Changes up to here need not be kept. */
+int64_t wake_told(struct sched *s);
 /* How many proxies there are beside each one has changed. */
 void wake_others(struct sched *s);
-/* The proxy with this pid is to give its listening sockets into fd, which is taken over; false: it is not
- * there. */
-bool wake_retire(struct sched *s, int64_t pid, int fd);
+/* The proxy with this pid is to give its listening sockets into fd, which is taken over, and closed when it
+ * is not there. */
+void wake_retire(struct sched *s, int64_t pid, int fd);
 
 /* ---- wake_name.c ---- */
 
@@ -472,11 +478,12 @@ int wake_find(struct sched *s, struct arena *a, const char *name, struct wake_fo
 
 /* ---- teller.c: what mere-proxy knows of all endpoints ---- */
 
-void teller_start(struct sched *s);
-void teller_stop(struct sched *s);
-void teller_begin(struct sched *s);                    /* a proxy is there, and is told all */
-void teller_end(struct sched *s, uint64_t connection); /* it is lost */
-void teller_more(struct sched *s); /* it has taken what it was told, or something has changed: goes on */
+/* For a proxy that has said HELLO: it is told all, and then what changes. */
+struct teller *teller_new(struct sched *s, uint64_t connection);
+void teller_free(struct teller *t); /* accepts NULL */
+void teller_more(struct teller *t); /* it has taken what it was told, or something has changed: goes on */
+/* The number of the last change that it need not be told any more; 0 = none. */
+int64_t teller_told(const struct teller *t);
 /* LOOK; endpoint_id "-" = nothing is read from Postgres first. */
 void teller_look(struct sched *s, struct asker who, const char *endpoint_id);
 /* What LOOK has waited for was read: all of *list are answered behind what it has changed. */
@@ -484,8 +491,6 @@ void teller_looked(struct sched *s, struct waiter **list);
 /* " EP N IPS" and the lines LOGIN. */
 void teller_write(struct sched *s, struct arena *a, const struct listed *e, const struct role *roles,
                   size_t n_roles, struct buf *lines);
-/* Changes up to here need not be kept. */
-int64_t teller_told(struct sched *s);
 
 /* ---- look.c ---- */
 
@@ -530,7 +535,7 @@ void keeper_stranger(struct sched *s, int64_t pid);
 /* Proxies that only serve the sessions they have. */
 size_t keeper_retired(struct sched *s);
 void keeper_stop(struct sched *s, bool keep);
-/* The proxy is from an earlier life of ours. */
+/* There were proxies of an earlier life of ours: a start that fails leaves them alone. */
 bool keeper_adopted(struct sched *s);
 uid_t keeper_uid(struct sched *s);
 

@@ -34,7 +34,9 @@
 
 #define RESPAWN_MS     500
 #define STOP_MS        8000
-#define SEEK_MS        5000 /* proxies come back within a second */
+#define SEEK_MS        5000 /* proxies come back within a second; with FOLLOW_MS less than READY_MS */
+#define SEEK_NONE_MS   1500 /* where the one that takes new clients has most probably ended */
+#define FOLLOW_MS      8000
 #define RETIRED_MAX    8
 #define READY_MS       15000
 #define LAST_WORDS_MAX 2048
@@ -42,9 +44,13 @@
 /* A proxy that lives, started by us or by an earlier life of ours. */
 struct member {
     struct keeper *keeper;
+    struct member *next; /* the one that was retired after it */
     struct proc_identity who;
+    char *setup; /* with which it was started; empty = not known */
+    bool heard;  /* it has said HELLO */
     int pidfd;
     struct loop_fd *source;
+    struct loop_timer *kill; /* it is told to end */
 };
 
 enum keeper_state {
@@ -58,17 +64,17 @@ struct keeper {
     struct sched *s;
     struct keeper_spec spec;
     enum keeper_state state;
-    char *setup; /* protocol, binary, host and flags as text, to tell another setup by */
+    char *setup; /* of today: protocol, binary, host and flags as text, to tell another one by */
     int port;    /* what it listens on; 0 until the first HELLO */
     off_t log_from;
     struct member *first; /* NULL = none lives */
     struct member *next;  /* its successor, while FOLLOWS */
     int hand_fd;          /* our end of the pair */
     struct loop_fd *hand_source;
-    struct member *retired[RETIRED_MAX]; /* the oldest one first */
-    size_t n_retired;
-    struct loop_timer *timer; /* KEEPER_SERVES: the next start */
-    bool adopted;             /* it is from an earlier life of ours */
+    struct member *retired;   /* the oldest one first */
+    struct loop_timer *timer; /* of the state; KEEPER_SERVES: the next start */
+    bool found;               /* there were some when we started: they do not end with a start that fails */
+    bool adopted;             /* the first is one of those */
     bool ended;               /* before it ever was ready; under change_mutex */
 };
 
@@ -119,9 +125,9 @@ static void remember(struct keeper *p)
     struct err err = ERR_INIT;
     auto_buf proxy = { 0 }, retired = { 0 };
     write_member(&proxy, p->first);
-    buf_addf(&proxy, " %d\n%s", p->port, p->setup);
-    for (size_t i = 0; i < p->n_retired; i++) {
-        write_member(&retired, p->retired[i]);
+    buf_addf(&proxy, " %d\n%s", p->port, p->first ? p->first->setup : "");
+    for (const struct member *m = p->retired; m; m = m->next) {
+        write_member(&retired, m);
         buf_adds(&retired, "\n");
     }
     if (db_write(p->s->env.db, &c, &err) < 0 || instance_set(c, "proxy", buf_str(&proxy), &err) < 0 ||
@@ -131,10 +137,11 @@ static void remember(struct keeper *p)
 
 static void on_end(void *arg, int fd, unsigned events);
 
-static struct member *member_new(struct keeper *p, const struct proc_identity *who, int pidfd)
+static struct member *member_new(struct keeper *p, const struct proc_identity *who, int pidfd,
+                                 const char *setup)
 {
     struct member *m = xcalloc(1, sizeof(*m));
-    *m = (struct member){ .keeper = p, .who = *who, .pidfd = pidfd };
+    *m = (struct member){ .keeper = p, .who = *who, .pidfd = pidfd, .setup = xstrdup(setup) };
     m->source = loop_fd_add(p->s->loop, pidfd, LOOP_READ, on_end, m);
     return m;
 }
@@ -144,8 +151,53 @@ static void member_free(struct member *m)
     if (!m)
         return;
     loop_fd_del(m->source);
+    loop_timer_del(m->kill);
     fd_close(&m->pidfd);
+    free(m->setup);
     free(m);
+}
+
+static void on_late(void *arg)
+{
+    struct member *m = arg;
+    log_event(LOG_WARN, "proxy", "mere-proxy did not end in time; killing it", NULL);
+    (void)proc_signal(m->pidfd, SIGKILL);
+}
+
+/* Its sessions are told why, as in any stop. */
+static void end_member(struct member *m)
+{
+    if (m->kill)
+        return;
+    (void)proc_signal(m->pidfd, SIGTERM);
+    m->kill = loop_timer_new(m->keeper->s->loop, on_late, m);
+    loop_timer_set(m->kill, STOP_MS);
+}
+
+static void retired_add(struct keeper *p, struct member *m)
+{
+    struct member **at = &p->retired;
+    while (*at)
+        at = &(*at)->next;
+    m->next = NULL;
+    *at = m;
+}
+
+static void retired_remove(struct keeper *p, struct member *m)
+{
+    struct member **at = &p->retired;
+    while (*at && *at != m)
+        at = &(*at)->next;
+    if (*at)
+        *at = m->next;
+}
+
+static struct member *retired_find(struct keeper *p, int64_t pid)
+{
+    struct member *m = p->retired;
+    while (m && m->who.pid != pid)
+        m = m->next;
+    return m;
 }
 
 /* The one that is noted at text, if it lives; *ret_rest is what is noted behind it. */
@@ -162,7 +214,7 @@ static int adopt(struct keeper *p, const char *text, struct member **ret, const 
     *ret_rest = text + n;
     int alive = who.pid > 0 ? proc_adopt(&who, &pidfd, err) : 0;
     if (alive > 0)
-        *ret = member_new(p, &who, pidfd);
+        *ret = member_new(p, &who, pidfd, "");
     return alive < 0 ? -1 : 0;
 }
 
@@ -180,12 +232,16 @@ static int recall(struct keeper *p, bool *ret_same, struct err *err)
     const char *setup = strchr(text, '\n');
     *ret_same = setup && strcmp(setup + 1, p->setup) == 0 &&
                 (p->spec.listen_port == 0 || p->spec.listen_port == p->port);
-    while (retired && *retired && p->n_retired < RETIRED_MAX) {
+    if (p->first && setup) {
+        free(p->first->setup);
+        p->first->setup = xstrdup(setup + 1);
+    }
+    while (retired && *retired) {
         struct member *m;
         if (adopt(p, retired, &m, &retired, err) < 0)
             return -1;
         if (m)
-            p->retired[p->n_retired++] = m;
+            retired_add(p, m);
         retired += *retired == '\n';
     }
     return 0;
@@ -248,15 +304,23 @@ static int spawn(struct keeper *p, int hand_fd, struct member **ret, struct err 
     int pidfd;
     if (proc_spawn(&spec, &who, &pidfd, err) < 0)
         return -1;
-    *ret = member_new(p, &who, pidfd);
+    *ret = member_new(p, &who, pidfd, p->setup);
     return 0;
+}
+
+/* Where it was told to listen, before it has said so. */
+static void remember_started(struct keeper *p)
+{
+    if (p->spec.listen_port)
+        p->port = p->spec.listen_port;
+    remember(p);
 }
 
 static int start_first(struct keeper *p, struct err *err)
 {
     if (spawn(p, -1, &p->first, err) < 0)
         return -1;
-    remember(p);
+    remember_started(p);
     return 0;
 }
 
@@ -275,7 +339,8 @@ static void serves(struct keeper *p, int port)
 {
     struct sched *s = p->s;
     p->state = KEEPER_SERVES;
-    loop_timer_clear(p->timer);
+    if (p->first) /* else what it said before it ended was still on its way */
+        loop_timer_clear(p->timer);
     if (p->port != port) {
         p->port = port;
         remember(p);
@@ -292,17 +357,19 @@ static void serves(struct keeper *p, int port)
 
 size_t keeper_retired(struct sched *s)
 {
-    return s->keeper->n_retired;
+    size_t n = 0;
+    for (const struct member *m = s->keeper->retired; m; m = m->next)
+        n++;
+    return n;
 }
 
-/* Its sessions are told why, as in any stop. */
 static void end_first(struct keeper *p, const char *why)
 {
     log_event(LOG_WARN, "proxy", "mere-proxy cannot hand over to another one; ending it and its sessions",
               "reason", why, NULL);
     p->state = KEEPER_ENDS;
-    (void)proc_signal(p->first->pidfd, SIGTERM);
-    loop_timer_set(p->timer, STOP_MS);
+    loop_timer_clear(p->timer);
+    end_member(p->first);
 }
 
 static void close_pair(struct keeper *p)
@@ -325,15 +392,14 @@ static void hand_over_failed(struct keeper *p, const char *why)
 
 static void retire_first(struct keeper *p)
 {
-    if (p->n_retired == RETIRED_MAX) {
+    retired_add(p, p->first);
+    p->first = TAKE(p->next);
+    size_t n = keeper_retired(p->s);
+    for (struct member *m = p->retired; n > RETIRED_MAX; m = m->next, n--) {
         log_event(LOG_WARN, "proxy", "too many retired mere-proxies; ending the oldest one and its sessions",
                   NULL);
-        (void)proc_signal(p->retired[0]->pidfd, SIGTERM);
-        member_free(p->retired[0]);
-        memmove(p->retired, p->retired + 1, --p->n_retired * sizeof(*p->retired));
+        end_member(m);
     }
-    p->retired[p->n_retired++] = p->first;
-    p->first = TAKE(p->next);
 }
 
 /* The successor has all but the sockets, or has failed. */
@@ -351,10 +417,10 @@ static void on_hand(void *arg, int fd, unsigned events)
     retire_first(p);
     p->state = KEEPER_SERVES;
     loop_timer_clear(p->timer);
-    remember(p); /* before: if we end here, the old one is found to listen yet */
+    remember_started(p); /* before: if we end here, the old one is found to listen yet */
     CRASH_POINT("proxy.retiring");
     wake_others(p->s);
-    (void)wake_retire(p->s, old, TAKE_FD(p->hand_fd));
+    wake_retire(p->s, old, TAKE_FD(p->hand_fd));
     CRASH_POINT("proxy.retired");
     log_event(LOG_INFO, "proxy", "mere-proxy hands over to another one; its sessions go on", NULL);
 }
@@ -372,7 +438,7 @@ static void hand_over(struct keeper *p)
     p->state = KEEPER_FOLLOWS;
     p->hand_fd = pair[0];
     p->hand_source = loop_fd_add(p->s->loop, p->hand_fd, LOOP_READ, on_hand, p);
-    loop_timer_set(p->timer, READY_MS);
+    loop_timer_set(p->timer, FOLLOW_MS);
     if (spawn(p, pair[1], &p->next, &err) < 0)
         hand_over_failed(p, err.msg);
     fd_close(&pair[1]);
@@ -382,25 +448,30 @@ static void hand_over(struct keeper *p)
  */
 static bool reinstate(struct keeper *p, int64_t pid)
 {
-    for (size_t i = 0; i < p->n_retired; i++) {
-        struct member *m = p->retired[i];
-        if (m->who.pid != pid)
-            continue;
-        memmove(p->retired + i, p->retired + i + 1, (--p->n_retired - i) * sizeof(*p->retired));
-        if (p->first)
-            p->retired[p->n_retired++] = p->first;
-        p->first = m;
-        return true;
-    }
-    return false;
+    struct member *m = retired_find(p, pid);
+    if (!m)
+        return false;
+    retired_remove(p, m);
+    if (p->first)
+        retired_add(p, p->first);
+    p->first = m;
+    return true;
+}
+
+static struct member *member_find(struct keeper *p, int64_t pid)
+{
+    return p->first && p->first->who.pid == pid ? p->first : retired_find(p, pid);
 }
 
 void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
 {
     struct keeper *p = s->keeper;
+    struct member *m = member_find(p, pid);
+    if (m)
+        m->heard = true;
     if (port == 0 || p->state == KEEPER_FOLLOWS || p->state == KEEPER_ENDS)
         return;
-    if (reinstate(p, pid) || (p->state == KEEPER_SEEKS && p->first && p->first->who.pid == pid)) {
+    if (reinstate(p, pid) || (p->state == KEEPER_SEEKS && m)) {
         p->port = port;
         hand_over(p);
     } else if (p->state == KEEPER_SERVES) {
@@ -413,8 +484,23 @@ void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
 void keeper_stranger(struct sched *s, int64_t pid)
 {
     struct keeper *p = s->keeper;
-    if (p->state == KEEPER_SEEKS && p->first && p->first->who.pid == pid)
+    struct member *m = member_find(p, pid);
+    if (m && m == p->first && p->state == KEEPER_SEEKS)
         end_first(p, "it speaks another protocol");
+    else if (m && m != p->first)
+        end_member(m);
+}
+
+/* Nobody that takes new clients has said HELLO.  Who has not said it at all may be what keeps the port. */
+static void found_none(struct keeper *p)
+{
+    for (struct member *m = p->retired; m; m = m->next)
+        if (!m->heard)
+            end_member(m);
+    if (p->first)
+        end_first(p, "it did not say HELLO");
+    else
+        start(p);
 }
 
 static void on_timer(void *arg)
@@ -425,16 +511,12 @@ static void on_timer(void *arg)
         start(p);
         break;
     case KEEPER_SEEKS:
-        if (p->first)
-            end_first(p, "it did not say HELLO");
-        else
-            start(p);
+        found_none(p);
         break;
     case KEEPER_FOLLOWS:
         hand_over_failed(p, "it did not start in time");
         break;
-    case KEEPER_ENDS:
-        (void)proc_signal(p->first->pidfd, SIGKILL);
+    case KEEPER_ENDS: /* it is killed in time */
         break;
     }
 }
@@ -457,11 +539,9 @@ static void first_ended(struct keeper *p)
     loop_timer_set(p->timer, RESPAWN_MS);
 }
 
-static void retired_ended(struct keeper *p, const struct member *m)
+static void retired_ended(struct keeper *p, struct member *m)
 {
-    for (size_t i = 0; i < p->n_retired; i++)
-        if (p->retired[i] == m)
-            memmove(p->retired + i, p->retired + i + 1, (--p->n_retired - i) * sizeof(*p->retired));
+    retired_remove(p, m);
     log_event(LOG_INFO, "proxy", "a retired mere-proxy has ended", NULL);
     remember(p);
     wake_others(p->s);
@@ -489,8 +569,11 @@ static void on_end(void *arg, int fd, unsigned events)
 
 /* ---- life ---- */
 
-/* A port that is taken should be one clear sentence, not a proxy that ends again and again. */
-static int check_port(const struct keeper_spec *spec, struct err *err)
+/*
+ * A port that is taken should be one clear sentence, not a proxy that ends again and again.  ours: a proxy of
+ * ours may be who has it.
+ */
+static int check_port(const struct keeper_spec *spec, bool ours, struct err *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *list;
     auto_free char *port = xasprintf("%d", spec->listen_port);
@@ -500,7 +583,7 @@ static int check_port(const struct keeper_spec *spec, struct err *err)
     auto_fd fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1, rc = 0;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0)
+    if (fd < 0 || (bind(fd, list->ai_addr, list->ai_addrlen) < 0 && !(ours && errno == EADDRINUSE)))
         rc = err_set(err, ERR_PRECONDITION,
                      "cannot listen on %s port %d: %s; choose another with --pg-listen HOST:PORT",
                      spec->listen_host, spec->listen_port, strerror(errno));
@@ -521,19 +604,19 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
     if (recall(p, &same, err) < 0)
         return -1;
     p->adopted = p->first != NULL;
+    p->found = p->first || p->retired;
     if (p->first && same) {
         log_event(LOG_INFO, "proxy", "adopted mere-proxy", NULL);
         return 0;
     }
-    bool alive = p->first || p->n_retired > 0;
-    if (!alive)
-        p->port = 0;
-    if ((!alive || p->port != spec->listen_port) && check_port(spec, err) < 0)
+    if (check_port(spec, p->found && p->port == spec->listen_port, err) < 0)
         return -1;
-    if (!alive)
+    if (!p->found) {
+        p->port = 0;
         return start_first(p, err);
+    }
     p->state = KEEPER_SEEKS;
-    loop_timer_set(p->timer, SEEK_MS);
+    loop_timer_set(p->timer, p->first ? SEEK_MS : SEEK_NONE_MS);
     return 0;
 }
 
@@ -584,7 +667,7 @@ int keeper_wait(struct sched *s, struct err *err)
 
 bool keeper_adopted(struct sched *s)
 {
-    return s->keeper && s->keeper->adopted;
+    return s->keeper && s->keeper->found;
 }
 
 static void stop(struct member *m)
@@ -609,11 +692,14 @@ void keeper_stop(struct sched *s, bool keep)
     stop(p->next);
     if (!keep) {
         stop(p->first);
-        for (size_t i = 0; i < p->n_retired; i++)
-            stop(p->retired[i]);
+        for (struct member *m = p->retired; m; m = m->next)
+            stop(m);
     }
-    for (size_t i = 0; i < p->n_retired; i++)
-        member_free(p->retired[i]);
+    while (p->retired) {
+        struct member *m = p->retired;
+        retired_remove(p, m);
+        member_free(m);
+    }
     member_free(p->first);
     member_free(p->next);
     loop_timer_del(p->timer);

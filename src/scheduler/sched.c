@@ -292,7 +292,7 @@ static void on_housekeeping(void *arg)
     if (!s->sweeping && !s->stopping) {
         struct sweep *w = task_new(s, sizeof(*w), sweep_run, sweep_done);
         w->history = atomic_exchange(&s->sweep_asked, false) || s->housekeepings % SWEEP_EVERY == 0;
-        w->told = teller_told(s);
+        w->told = wake_told(s);
         w->t.slow = true;
         s->sweeping = true;
         task_submit(&w->t);
@@ -353,7 +353,7 @@ static void on_kick(void *arg)
     compute_step_all(s); /* a branch may have been acknowledged */
     compute_each(s, session_free, NULL);
     if (atomic_exchange(&s->directory_changed, false))
-        teller_more(s);
+        wake_news(s);
 }
 
 /* On the thread that committed it. */

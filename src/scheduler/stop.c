@@ -111,7 +111,7 @@ void supervise_give_back(struct compute *c, struct pg_admin *admin)
 /* Nothing speaks against a stop but what sessions may hold.  One that was asked for parks whom it can. */
 static void drain_end(struct compute *c)
 {
-    if (!c->parks || c->deleted || c->s->stopping || !c->idle_timer || !wake_connected(c->s)) {
+    if (!c->parks || c->deleted || c->s->stopping || !c->idle_timer || !wake_anybody(c->s)) {
         compute_event(c, EVENT_IDLE);
         return;
     }
@@ -125,7 +125,8 @@ static void drain_decided(struct compute *c, const struct look *l, bool active)
     if (c->state != COMPUTE_DRAINING)
         return;
     bool due = idle_due_ms(&c->idle, c->suspend_timeout_ms, clock_wall_us()) == 0;
-    if (c->force || (l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run))
+    bool idle = l->t.rc == 0 && !active && due && c->pins == 0 && !c->want_run;
+    if (c->force || (idle && wake_complete(c->s)))
         drain_end(c);
     else
         compute_event(c, EVENT_BUSY);
@@ -252,7 +253,6 @@ void supervise_held(struct compute *c, int64_t active)
     if (c->force) {
         last_look(c);
     } else if (active > 0 || c->admin_busy) {
-        idle_begin(&c->idle, clock_wall_us());
         compute_event(c, EVENT_BUSY);
     } else {
         look(c, true);
@@ -264,13 +264,13 @@ void supervise_parked(struct compute *c, int64_t active)
 {
     if (c->state != COMPUTE_DRAINING || c->drain != DRAIN_PARK)
         return;
-    compute_event(c, c->force || (active == 0 && c->pins == 0 && !c->want_run) ? EVENT_IDLE : EVENT_BUSY);
+    bool idle = active == 0 && c->pins == 0 && !c->want_run;
+    compute_event(c, c->force || (idle && wake_complete(c->s)) ? EVENT_IDLE : EVENT_BUSY);
 }
 
 void supervise_reopen(struct compute *c)
 {
-    if (c->drain == DRAIN_PARK)
-        idle_begin(&c->idle, clock_wall_us()); /* what keeps it now may keep it long */
+    idle_begin(&c->idle, clock_wall_us()); /* what keeps it now may keep it long */
     wake_release(c);
     wake_answer(c); /* who named the branch has asked meanwhile */
     supervise_look_at(c, 1000);

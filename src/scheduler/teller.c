@@ -1,9 +1,10 @@
 /*
- * teller.c - tells mere-proxy who may log in where (docs/wake-protocol.md)
+ * teller.c - tells a mere-proxy who may log in where (docs/wake-protocol.md)
  *
  * First all endpoints, some at a time as the proxy takes them, so that neither this thread nor the memory has
  * more to bear because there are many; then whatever the triggers of the metadata have noted.  What changes
- * meanwhile is noted too, and told again: telling twice is harmless, and forgetting impossible.
+ * meanwhile is noted too, and told again: telling twice is harmless, and forgetting impossible.  Each
+ * connection has one of its own, so that no proxy waits for another.
  */
 #include "scheduler/internal.h"
 
@@ -25,10 +26,11 @@
 
 struct teller {
     struct sched *s;
+    uint64_t connection;
     struct loop_timer *timer; /* the next piece */
     bool told_all;
     char after[ID_MAX + 1]; /* until then: the last endpoint that was told */
-    int64_t told;           /* the number of the last change that was */
+    int64_t told;           /* the number of the last change that was; 0 = none yet */
     struct waiter *looking; /* answered when nothing is left to tell */
 };
 
@@ -162,14 +164,15 @@ static int write_changes(struct teller *t, struct arena *a, struct buf *lines, s
     return n > 0;
 }
 
+/* May end the connection, and t with it. */
 static void answer(struct teller *t)
 {
+    auto_buf lines = { 0 };
     struct asker who;
-    while (waiters_take(&t->looking, &who)) {
-        auto_buf line = { 0 };
-        buf_addf(&line, "LOOKED %" PRId64 "\n", who.request);
-        wake_send_to(t->s, who.connection, &line);
-    }
+    while (waiters_take(&t->looking, &who))
+        buf_addf(&lines, "LOOKED %" PRId64 "\n", who.request);
+    if (lines.len > 0)
+        wake_send_to(t->s, t->connection, &lines);
 }
 
 /* One piece; the next one has its own turn of the loop. */
@@ -179,8 +182,8 @@ static void tell(void *arg)
     auto_arena *a = arena_new(0);
     auto_buf lines = { 0 };
     struct err err = ERR_INIT;
-    if (!wake_connected(t->s) || wake_backlog(t->s) > BACKLOG_MAX)
-        return; /* teller_begin or teller_more goes on */
+    if (wake_backlog(t->s, t->connection) > BACKLOG_MAX)
+        return; /* teller_more goes on */
     int rc = t->told_all ? write_changes(t, a, &lines, &err) : write_page(t, a, &lines, &err);
     if (rc < 0) {
         log_event(LOG_ERROR, "directory", "cannot read who may log in", "error", err.msg, "detail",
@@ -193,74 +196,69 @@ static void tell(void *arg)
         return;
     }
     loop_timer_set(t->timer, 0);
-    wake_send(t->s, &lines);
+    wake_send_to(t->s, t->connection, &lines); /* the last: t may be gone */
 }
 
-void teller_more(struct sched *s)
+void teller_more(struct teller *t)
 {
-    if (wake_connected(s) && !loop_timer_armed(s->teller->timer))
-        loop_timer_set(s->teller->timer, 0);
+    if (!loop_timer_armed(t->timer))
+        loop_timer_set(t->timer, 0);
 }
 
 /* ---- LOOK ---- */
 
+static void look_later(struct sched *s, struct asker who)
+{
+    struct teller *t = wake_teller(s, who.connection);
+    if (!t)
+        return; /* it asks again on the next one */
+    waiters_add(&t->looking, who);
+    teller_more(t);
+}
+
 void teller_look(struct sched *s, struct asker who, const char *endpoint_id)
 {
     ops_look(s); /* a role that was asked for a moment ago is made first */
-    if (!wake_hears(s, who.connection))
-        return; /* that told the proxy something, and it was not there any more */
     struct compute *c = compute_find(s, endpoint_id);
     if (c && c->standby)
         c = compute_of_branch(s, c->branch_id, c);
-    waiters_add(c ? &c->lookers : &s->teller->looking, who);
-    if (c)
+    if (!c) {
+        look_later(s, who);
+    } else if (wake_teller(s, who.connection)) {
+        waiters_add(&c->lookers, who);
         catalog_look(c);
-    else
-        tell(s->teller);
+    }
 }
 
 void teller_looked(struct sched *s, struct waiter **list)
 {
     struct asker who;
     while (waiters_take(list, &who))
-        waiters_add(&s->teller->looking, who);
-    tell(s->teller);
+        look_later(s, who);
 }
 
 /* ---- life ---- */
 
-void teller_start(struct sched *s)
+struct teller *teller_new(struct sched *s, uint64_t connection)
 {
     struct teller *t = xcalloc(1, sizeof(*t));
     t->s = s;
+    t->connection = connection;
     t->timer = loop_timer_new(s->loop, tell, t);
-    s->teller = t;
+    loop_timer_set(t->timer, 0);
+    return t;
 }
 
-void teller_stop(struct sched *s)
+void teller_free(struct teller *t)
 {
-    struct teller *t = s->teller;
+    if (!t)
+        return;
     waiters_drop(&t->looking, 0);
     loop_timer_del(t->timer);
     free(t);
-    s->teller = NULL;
 }
 
-void teller_begin(struct sched *s)
+int64_t teller_told(const struct teller *t)
 {
-    s->teller->told_all = false;
-    s->teller->after[0] = '\0';
-    loop_timer_set(s->teller->timer, 0);
-}
-
-void teller_end(struct sched *s, uint64_t connection)
-{
-    if (!wake_connected(s))
-        loop_timer_clear(s->teller->timer);
-    waiters_drop(&s->teller->looking, connection);
-}
-
-int64_t teller_told(struct sched *s)
-{
-    return s->teller->told;
+    return t->told;
 }

@@ -40,6 +40,7 @@ struct peer {
     int64_t pid;
     bool cert_due; /* it is to go as soon as `out` is empty */
     int retire_fd; /* so is RETIRE with this; -1 = not */
+    struct teller *teller;
     struct buf in, out;
 };
 
@@ -90,6 +91,11 @@ bool wake_connected(struct sched *s)
 bool wake_complete(struct sched *s)
 {
     return wake_connected(s) && n_there(s->wake) == 1 + (int)keeper_retired(s);
+}
+
+bool wake_anybody(struct sched *s)
+{
+    return n_there(s->wake) > 0;
 }
 
 bool wake_hears(struct sched *s, uint64_t connection)
@@ -156,7 +162,7 @@ static void lose(struct peer *p)
     buf_fini(&p->in);
     buf_fini(&p->out);
     compute_each(w->s, drop_waiters, &number);
-    teller_end(w->s, number);
+    teller_free(TAKE(p->teller));
     loop_timer_set(w->reopen, 0);
 }
 
@@ -209,8 +215,8 @@ static void flush(struct peer *p)
     }
     bool all = flush_passed(p) && p->out.len == 0;
     loop_fd_set(p->source, all ? LOOP_READ : LOOP_READ | LOOP_WRITE);
-    if (p->out.len == 0 && p->listens)
-        teller_more(p->wake->s);
+    if (p->out.len == 0 && p->teller)
+        teller_more(p->teller);
 }
 
 void wake_certificate(struct sched *s)
@@ -222,23 +228,44 @@ void wake_certificate(struct sched *s)
     }
 }
 
-bool wake_retire(struct sched *s, int64_t pid, int fd)
+void wake_retire(struct sched *s, int64_t pid, int fd)
 {
     for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++) {
         if (!p->hello || p->pid != pid || p->retire_fd >= 0)
             continue;
         p->retire_fd = fd;
         flush(p);
-        return true;
+        return;
     }
     fd_close(&fd);
-    return false;
 }
 
-size_t wake_backlog(struct sched *s)
+size_t wake_backlog(struct sched *s, uint64_t connection)
 {
-    struct peer *p = front(s->wake);
+    struct peer *p = peer_find(s->wake, connection);
     return p ? p->out.len : 0;
+}
+
+struct teller *wake_teller(struct sched *s, uint64_t connection)
+{
+    struct peer *p = peer_find(s->wake, connection);
+    return p ? p->teller : NULL;
+}
+
+void wake_news(struct sched *s)
+{
+    for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++)
+        if (p->teller)
+            teller_more(p->teller);
+}
+
+int64_t wake_told(struct sched *s)
+{
+    int64_t told = wake_anybody(s) ? INT64_MAX : 0;
+    for (struct peer *p = s->wake->peers; p < s->wake->peers + PEERS_MAX; p++)
+        if (p->teller && teller_told(p->teller) < told)
+            told = teller_told(p->teller);
+    return told;
 }
 
 static void send_lines(struct peer *p, const struct buf *lines)
@@ -522,10 +549,10 @@ static bool on_hello_line(struct peer *p, char **word, const int64_t *v)
     p->listens = v[2] != 0;
     if (p->listens)
         take_over(p);
-    say(s, p->number, "OTHERS %zu\n", keeper_retired(s));
     keeper_hello(s, v[1], host ? host : word[3], (int)v[2]);
+    wake_others(s);
     if (p->hello) {
-        teller_begin(s);
+        p->teller = teller_new(s, p->number);
         p->cert_due = true;
         flush(p);
     }
@@ -717,7 +744,6 @@ int wake_start(struct sched *s, struct err *err)
     s->wake = w;
     w->s = s;
     w->reopen = loop_timer_new(s->loop, on_reopen, w);
-    teller_start(s);
     w->listen_fd = -1;
     for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
         *p = (struct peer){ .wake = w, .fd = -1, .retire_fd = -1 };
@@ -741,7 +767,6 @@ void wake_stop(struct sched *s)
         return;
     for (struct peer *p = w->peers; p < w->peers + PEERS_MAX; p++)
         lose(p);
-    teller_stop(s);
     loop_timer_del(w->reopen);
     loop_fd_del(w->listen_source);
     fd_close(&w->listen_fd);

@@ -14,7 +14,7 @@ from harness import flood, procs
 from harness.netns import Elsewhere, elsewhere  # noqa: F401 - fixture
 from harness.proxyrig import DATABASE, EP, GOOD, NOT_BUILT, OTHER, USER, read_error, startup_packet
 from harness.proxyrig import certificate, make, pg, proxy  # noqa: F401 - fixtures
-from harness.server import until
+from harness.server import free_port, until
 
 pytestmark = NOT_BUILT
 
@@ -246,7 +246,7 @@ def under_flood(m, elsewhere, seconds):
 def test_a_flood_of_invented_names(new_mere, elsewhere, expect_log):
     expect_log("refused connections")
     m = new_mere(args=["--allow-plaintext"])
-    m.pg_listen = "0.0.0.0:0"
+    m.pg_listen = f"0.0.0.0:{free_port()}"
     under_flood(m.start(), elsewhere, 6)
 
 
@@ -254,7 +254,7 @@ def test_a_flood_of_invented_names(new_mere, elsewhere, expect_log):
 def test_a_flood_of_a_minute(new_mere, elsewhere, expect_log):
     expect_log("refused connections")
     m = new_mere(args=["--allow-plaintext"])
-    m.pg_listen = "0.0.0.0:0"
+    m.pg_listen = f"0.0.0.0:{free_port()}"
     under_flood(m.start(), elsewhere, 60)
 
 

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import procs
-from harness.server import ROOT, StartFailed, binaries, scratch, until
+from harness.server import ROOT, StartFailed, binaries, free_port, scratch, until
 
 AS_NOBODY = {"user": "nobody", "store": "copy"}
 
@@ -44,7 +44,10 @@ def works(m):
 
 
 def test_ready_line_and_files(new_mere):
-    m = new_mere().start()
+    m = new_mere()
+    m.listen = m.pg_listen = "127.0.0.1:0"
+    m.start()
+    assert m.port > 0 and m.pg_port > 0 and m.port != m.pg_port
     assert stat.S_IMODE(os.stat(m.data).st_mode) == 0o700
     key = m.data / "admin.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
@@ -519,7 +522,7 @@ def refused(host, port):
 
 def test_a_proxy_that_listens_elsewhere_is_replaced(new_mere):
     m = new_mere(args=["--keep-computes"])
-    m.pg_listen = "0.0.0.0:0"
+    m.pg_listen = f"0.0.0.0:{free_port()}"
     m.start()
     project = works(m)
     proxy, port, computes = m.proxy_pid(), m.pg_port, m.postmasters()
@@ -541,7 +544,7 @@ def test_addresses_of_version_6_are_printed_in_brackets(new_mere):
     except OSError:
         pytest.skip("no IPv6 here")
     m = new_mere()
-    m.listen = m.pg_listen = "[::1]:0"
+    m.listen, m.pg_listen = f"[::1]:{free_port()}", f"[::1]:{free_port()}"
     # The harness dials the address without the brackets.
     m.start()
     assert m.api_url.startswith("http://[::1]:") and m.pg_host == "[::1]"

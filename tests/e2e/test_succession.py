@@ -170,7 +170,7 @@ def test_another_binary(new_mere, request):
 
 
 @pytest.mark.expect_log("could not be started; the old one goes on", "mere-proxy ended")
-@pytest.mark.parametrize("binary", ["#!/bin/false\n", pytest.param("#!/bin/sleep 60\n", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("binary", ["#!/bin/false\n", pytest.param("#!/bin/sh\nexec sleep 60\n", marks=pytest.mark.slow)])
 def test_a_successor_that_fails_leaves_all_as_it_was(new_mere, request, binary):
     place = scratch()
     request.addfinalizer(lambda: shutil.rmtree(place))

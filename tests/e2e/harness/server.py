@@ -2,15 +2,18 @@
 import atexit
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
 import pwd
+import random
 import re
 import secrets
 import select
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -55,6 +58,19 @@ def lsn(text):
     return int(high, 16) << 32 | int(low, 16)
 
 
+_ports = itertools.count(random.Random(os.getpid()).randrange(20000))
+
+
+def free_port():
+    """Below those that the kernel gives away, so that a server that stops finds its own again."""
+    while True:
+        port = 10000 + next(_ports) % 20000
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("0.0.0.0", port))
+            return port
+
+
 class StartFailed(Exception):
     def __init__(self, status, stderr, stdout=""):
         super().__init__(f"mered ended with status {status}: {stderr[-2000:]}")
@@ -78,7 +94,7 @@ class Mere:
         self.args, self.env, self.user = list(args), dict(env or {}), user
         self.log_path = self.base / "mered.log"
         self.config = {"suspend-timeout-min-seconds": 1, **(config or {})}
-        self.listen, self.pg_listen = "127.0.0.1:0", "127.0.0.1:0"
+        self.listen, self.pg_listen = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.proc = self.api_url = self.host = self.port = self.pg_host = self.pg_port = self.store = self.key = None
         self.stdout = ""
         self._pinned = {}
