@@ -113,16 +113,15 @@ static const char FIXED[] = "unix_socket_mode = 0777\n" /* the directory decides
 void pg_pooler_conf_text(const struct pg_pooler_conf *conf, struct buf *ret)
 {
     int64_t share = (conf->max_connections + PG_SLOTS_KEPT) * 9 / 10;
+    int64_t most =
+        conf->max_connections - 1; /* mere-proxy asks Postgres about clients before they are let in */
     buf_adds(ret, ";; Made by mered at each start.\n[databases]\n* = host=");
     add_quoted(ret, '\'', conf->socket_dir);
     buf_addf(ret, " port=%d\n[pgbouncer]\n", PG_PORT);
     buf_addf(ret, "listen_port = %d\nunix_socket_dir = %s\n", PG_POOLER_PORT, conf->socket_dir);
     buf_addf(ret, "auth_file = %s/" PG_POOLER_USERS_FILE "\n", conf->conf_dir);
     buf_addf(ret, "max_client_conn = %d\n", PG_POOLER_CLIENTS_MAX);
-    buf_addf(ret, "default_pool_size = %" PRId64 "\n",
-             share < 1                       ? 1
-             : share < conf->max_connections ? share
-                                             : conf->max_connections);
+    buf_addf(ret, "default_pool_size = %" PRId64 "\n", share < most ? share : most > 1 ? most : (int64_t)1);
     if (conf->version >= PG_POOLER_PREPARES)
         buf_adds(ret, "max_prepared_statements = 1000\n");
     buf_adds(ret, FIXED);

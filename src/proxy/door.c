@@ -196,11 +196,20 @@ void door_join(struct doors *all, const char *id, struct door_guest *guest)
     unpin(d);
 }
 
+static bool has_pooler(struct doors *all, const char *id)
+{
+    char pooler[DOOR_ID_MAX + 1];
+
+    snprintf(pooler, sizeof(pooler), "%.*s" DOOR_POOLER, ID_MAX, id);
+    return doors_know(all, pooler);
+}
+
 bool door_sit(struct doors *all, const char *id, struct door_guest *guest)
 {
     struct door *d = *slot_of(all, id);
 
-    if (d == NULL || !d->known || d->shut || d->used >= d->max || !list_is_empty(&d->queue))
+    if (d == NULL || !d->known || d->shut || !list_is_empty(&d->queue) ||
+        d->used + has_pooler(all, id) >= d->max)
         return false;
     guest->door = d;
     guest->early = true;

@@ -50,7 +50,8 @@ void doors_free(struct doors *all); /* accepts NULL; no guests may be left */
 bool doors_know(struct doors *all, const char *id);
 /* Puts guest at the end of the queue and seats whom it can. */
 void door_join(struct doors *all, const char *id, struct door_guest *guest);
-/* Seats guest at once as an early one, or not at all. */
+/* Seats guest at once as an early one, or not at all; the last seat never where there is a pooler: its first
+ * session at Postgres must not fail. */
 bool door_sit(struct doors *all, const char *id, struct door_guest *guest);
 /* The seat is its own from now on. */
 void door_stay(struct door_guest *guest);

@@ -252,6 +252,19 @@ START_TEST(wake_socket_breaks)
 }
 END_TEST
 
+START_TEST(an_early_guest_beside_a_pooler)
+{
+    door_learn(doors, EP, 1, "/s", 2);
+    door_learn(doors, EP DOOR_POOLER, 1, "/p", 100);
+    ck_assert(door_sit(doors, EP, &people[0].guest));
+    ck_assert(!door_sit(doors, EP, &people[1].guest)); /* the last seat */
+    door_gone(doors, EP DOOR_POOLER, 1);
+    ck_assert(door_sit(doors, EP, &people[1].guest));
+    door_leave(&people[1].guest);
+    door_leave(&people[0].guest);
+}
+END_TEST
+
 START_TEST(an_early_guest)
 {
     ck_assert(!door_sit(doors, EP, &people[0].guest)); /* nobody knows where */
@@ -296,6 +309,7 @@ Suite *t_door_suite(void)
     tcase_add_test(t, shut_for_an_older_generation);
     tcase_add_test(t, wake_socket_breaks);
     tcase_add_test(t, an_early_guest);
+    tcase_add_test(t, an_early_guest_beside_a_pooler);
     suite_add_tcase(s, t);
     return s;
 }

@@ -136,7 +136,7 @@ START_TEST(pool_sizes)
         const char *line;
     } CASES[] = {
         { 96, "default_pool_size = 90" },
-        { 16, "default_pool_size = 16" },
+        { 16, "default_pool_size = 15" },
         { 1, "default_pool_size = 1" },
         { 996, "default_pool_size = 900" },
     };
