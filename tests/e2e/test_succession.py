@@ -35,6 +35,21 @@ def stops_all(m):
     m.start()
 
 
+@pytest.fixture
+def own_binaries(new_mere):
+    """A server with programs of its own, which may be exchanged; a stop leaves everything running."""
+    place = scratch()
+    for name in os.listdir(binaries()):
+        shutil.copy2(binaries() / name, place / name)
+    place.chmod(0o755)
+    m = new_mere(args=KEEP)
+    m.bin = place
+    yield m.start()
+    stops_all(m)
+    m.stop()
+    shutil.rmtree(place)
+
+
 def proxies(m):
     return {p.pid for p in m.processes_named("mere-proxy")}
 
@@ -147,55 +162,39 @@ def test_the_same_again_is_adopted(kept):
     assert project.main.value("SELECT 1") == 1
 
 
-def test_another_binary(new_mere, request):
-    place = scratch()
-    request.addfinalizer(lambda: shutil.rmtree(place))
-    for name in os.listdir(binaries()):
-        shutil.copy2(binaries() / name, place / name)
-    place.chmod(0o755)
-    m = new_mere(args=KEEP)
-    m.bin = place
-    m.start()
+def test_another_binary(own_binaries):
+    m = own_binaries
     b = m.create_project().main
     with contextlib.closing(b.connect()) as old:
         was = proxies(m)
         m.stop()
-        shutil.copy2(place / "mere-proxy", place / "another")
-        os.rename(place / "another", place / "mere-proxy")
+        shutil.copy2(m.bin / "mere-proxy", m.bin / "another")
+        os.rename(m.bin / "another", m.bin / "mere-proxy")
         m.start()
         assert SUCCEEDED in m.log_text() and was < proxies(m)
         assert ask(old, "SELECT 1") == 1
     until(lambda: not was & proxies(m), 10, "the retired one to end")
-    stops_all(m)
 
 
 @pytest.mark.expect_log("could not be started; the old one goes on", "mere-proxy ended")
 @pytest.mark.parametrize("binary", ["#!/bin/false\n", pytest.param("#!/bin/sh\nexec sleep 60\n", marks=pytest.mark.slow)])
-def test_a_successor_that_fails_leaves_all_as_it_was(new_mere, request, binary):
-    place = scratch()
-    request.addfinalizer(lambda: shutil.rmtree(place))
-    for name in os.listdir(binaries()):
-        shutil.copy2(binaries() / name, place / name)
-    place.chmod(0o755)
-    m = new_mere(args=KEEP)
-    m.bin = place
-    m.start()
+def test_a_successor_that_fails_leaves_all_as_it_was(own_binaries, binary):
+    m = own_binaries
     b = m.create_project().main
     with contextlib.closing(b.connect()) as old:
         was = proxies(m)
         m.stop()
-        os.rename(place / "mere-proxy", place / "good")
-        (place / "mere-proxy").write_text(binary)
-        (place / "mere-proxy").chmod(0o755)
+        os.rename(m.bin / "mere-proxy", m.bin / "good")
+        (m.bin / "mere-proxy").write_text(binary)
+        (m.bin / "mere-proxy").chmod(0o755)
         change(m)
         m.start()
         assert proxies(m) == was
         assert ask(old, "SELECT 1") == 1 and b.value("SELECT 1") == 1
-        os.rename(place / "good", place / "mere-proxy")
+        os.rename(m.bin / "good", m.bin / "mere-proxy")
         m.restart()
         assert was < proxies(m) and ask(old, "SELECT 1") == 1 and b.value("SELECT 1") == 1
     until(lambda: not was & proxies(m), 10, "the retired one to end")
-    stops_all(m)
 
 
 @pytest.mark.slow
