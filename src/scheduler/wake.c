@@ -315,7 +315,7 @@ static void say(struct sched *s, uint64_t connection, const char *fmt, ...)
 
 void wake_others(struct sched *s)
 {
-    say(s, 0, "OTHERS %zu\n", keeper_retired(s)); /* each of them is one of one more */
+    say(s, 0, "OTHERS %zu\n", keeper_retired(s)); /* of all there are, less itself */
 }
 
 static void say_ok(struct compute *c, struct asker who)
