@@ -76,6 +76,16 @@ def ledger(request, books):
         pytest.fail("left behind, or said in the log:\n  " + "\n  ".join(found[:40]), pytrace=False)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With a failure comes what the servers said meanwhile: it may never happen again."""
+    report = (yield).get_result()
+    books = item.funcargs.get("books") if hasattr(item, "funcargs") else None
+    if report.failed and books:
+        for entry in books.ledgers:
+            report.sections.append((f"log of the server in {entry.mere.data}", entry.said()))
+
+
 @pytest.fixture
 def expect_log(books):
     return lambda *patterns: books.expected.extend(patterns)

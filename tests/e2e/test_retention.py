@@ -53,7 +53,7 @@ def swept(project, condition, what):
 
 @pytest.fixture
 def aged(project):
-    """main with a few suspends: places of 1 to 6, a suspend after each but the last."""
+    """main with a few suspends: places of 1 to 6, a suspend after each.  A sweep that comes meanwhile leaves the newest image alone."""
     b = project.main
     b.query("CREATE TABLE t (n int, pad text)")
     b.places = {}
@@ -104,10 +104,18 @@ def test_below_at_and_above_the_cutoff(mere, project, aged):
     assert numbers(project.branch(b, parent_lsn=above)) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_what_a_child_needs_stays_until_it_needs_it_no_more(mere, project, aged):
-    b = aged
-    never = project.branch(b, parent_lsn=b.places[2], name="never")
-    made = project.branch(b, parent_lsn=b.places[3], name="made")
+def test_what_a_child_needs_stays_until_it_needs_it_no_more(mere, project):
+    b = project.main
+    b.query("CREATE TABLE t (n int, pad text)")
+    places, holders = {}, []
+    for n in range(1, 7):
+        places[n] = fill(b, n)
+        b.suspend()
+        holders.append(project.branch(b))  # a sweep may come at any time, and would take all images but the newest
+    never = project.branch(b, parent_lsn=places[2], name="never")
+    made = project.branch(b, parent_lsn=places[3], name="made")
+    for holder in holders:
+        holder.delete()
     assert numbers(made) == [1, 2, 3]
     keep(project, 0)
     swept(project, lambda: row(b)["history_from"] is not None, "the window")
@@ -204,15 +212,19 @@ def test_killed_while_sweeping(new_mere, point):
     project = mere.create_project()
     b = project.main
     b.query("CREATE TABLE t (n int, pad text)")
-    for n in (1, 2):
-        fill(b, n)
-        b.suspend()
-    # From here on the newest image is the child's too, and the first one is there for the window alone: it must go.
+    fill(b, 1)
+    b.suspend()
+    holder = project.branch(b)  # of the first image, which no sweep may take before its time
+    fill(b, 2)
+    b.suspend()
+    # From here on the newest image is the child's too.
     child = project.branch(b, parent_lsn=fill(b, 3))
     b.suspend()
     mere.kill9()
     mere.start(env={"CRASH_AT": f"{point}:1" if point != "sweep.decided" else f"{point}:2"})
     with contextlib.suppress(ApiError, OSError):
+        project.call("DELETE", holder.path("?hard_delete=true"))
+        until(lambda: not mere.rows("SELECT 1 FROM branch WHERE id = ?", holder.id) or not mere.is_running(), 30, "the holder to go")
         keep(project, 0)
     until(lambda: not mere.is_running(), 60, "the crash")
     mere.start()

@@ -66,6 +66,12 @@ class Ledger:
                     bad += [line for line in f.read().decode(errors="replace").splitlines() if LOG_LINE.match(line)]
         return [f"log: {line}" for line in bad if not any(re.search(e, line) for e in expected)]
 
+    def said(self, lines=200):
+        """The last lines of the log since the test began, but for requests that went well."""
+        quiet = re.compile(r" msg=request .* status=[23]\d\d ")
+        text = self.mere.log_text(self.seen.get(self.mere.log_path, 0))
+        return "\n".join([line for line in text.splitlines() if not quiet.search(line)][-lines:])
+
     # --- while it runs ---------------------------------------------------------------------------------------------------
 
     def complaints(self):
