@@ -18,6 +18,10 @@
  * asks for a place in it. */
 #define QUIET_MAX_BYTES ((uint64_t)256 << 20)
 
+#define CHECKPOINT_MAX_MS  600000 /* one that must have been */
+#define CHECKPOINT_WAIT_MS 5000   /* one that would be good; the answer of a POST has 8 s */
+#define REPLAY_CHEAP_BYTES ((uint64_t)32 << 20)
+
 static int insert_taking(const struct env *env, struct arena *a, const struct branch *b, const char *method,
                          uint32_t tli, uint64_t redo, struct image *ret, struct err *err)
 {
@@ -173,7 +177,26 @@ static int leave_parent(const struct env *env, struct arena *a, const struct bra
     struct pg_control control;
     if (pg_control_read(env_pgdata(env, a, b->volume_id), &control, err) < 0)
         return -1;
-    return control.tli != (uint32_t)b->tli ? pg_admin_checkpoint(admin, err) : 0;
+    return control.tli != (uint32_t)b->tli ? pg_admin_checkpoint(admin, CHECKPOINT_MAX_MS, err) : 0;
+}
+
+/*
+ * Whoever starts a branch of a busy one copies and replays what the parent wrote since its last checkpoint,
+ * beside the parent that goes on writing.  Of much WAL that takes longer than a checkpoint, which writes each
+ * page once (under pgbench -c 4, POST until a session has written: 2.0 s instead of 2.1 with 400 MB of
+ * data, 3.5 instead of 6.1 with 5 GB; on another machine 1.5 instead of 2.9).
+ */
+static int shorten_replay(struct pg_admin *admin, struct err *err)
+{
+    uint64_t redo, flushed;
+    if (pg_admin_redo_lsn(admin, &redo, err) < 0 || pg_admin_flush_lsn(admin, &flushed, err) < 0)
+        return -1;
+    if (flushed - redo <= REPLAY_CHEAP_BYTES || pg_admin_checkpoint(admin, CHECKPOINT_WAIT_MS, err) == 0)
+        return 0;
+    if (err->code != ERR_TIMEOUT)
+        return -1;
+    *err = (struct err)ERR_INIT;
+    return 0;
 }
 
 static int take_snapshot(const struct env *env, struct arena *a, const struct branch *b,
@@ -229,14 +252,19 @@ static int take_backup(const struct env *env, struct arena *a, const struct bran
     return 0;
 }
 
-int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
-                    struct image *ret, struct err *err)
+/* A snapshot keeps the order of synced writes only, and a relaxed branch syncs nothing: its checkpoint may be
+ * there without its pages. */
+static bool is_atomic(const struct env *env, const struct branch *b)
 {
-    /* A snapshot keeps the order of synced writes only, and a relaxed branch syncs nothing: its checkpoint
-     * may be there without its pages. */
-    bool atomic = (store_features(env->store) & STORE_ATOMIC_SNAPSHOT) && strcmp(b->durability, "full") == 0;
+    return (store_features(env->store) & STORE_ATOMIC_SNAPSHOT) && strcmp(b->durability, "full") == 0;
+}
+
+static int take(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                struct image *ret, struct err *err)
+{
     *ret = (struct image){ 0 };
-    int rc = atomic ? take_snapshot(env, a, b, admin, ret, err) : take_backup(env, a, b, admin, ret, err);
+    int rc = is_atomic(env, b) ? take_snapshot(env, a, b, admin, ret, err)
+                               : take_backup(env, a, b, admin, ret, err);
     if (rc < 0 && ret->id) {
         struct err ignored = ERR_INIT;
         (void)!capture_discard(env, ret->id, &ignored);
@@ -244,10 +272,19 @@ int capture_running(const struct env *env, struct arena *a, const struct branch 
     return rc;
 }
 
+int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
+                    struct image *ret, struct err *err)
+{
+    /* A backup begins with a checkpoint anyway. */
+    if (is_atomic(env, b) && shorten_replay(admin, err) < 0)
+        return -1;
+    return take(env, a, b, admin, ret, err);
+}
+
 int capture_background(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
                        struct image *ret, struct err *err)
 {
-    if (capture_running(env, a, b, admin, ret, err) < 0)
+    if (take(env, a, b, admin, ret, err) < 0)
         return -1;
     auto_dbc *c = NULL;
     if (db_write(env->db, &c, err) == 0 && image_update(c, ret, err) == 0 && db_commit(c, err) == 0)

@@ -2,12 +2,15 @@
  * capture.h - taking an image: an immutable volume that is a branch as of one known LSN
  *
  * Three methods and no others; each hand-made order of copying was measured to give clusters that start and
- * are silently wrong. cold      the compute is stopped, its lock is held by the caller, its control file says
- * "shut down" snapshot  one atomic file-system snapshot of a running branch's data, then a marker in the WAL:
- * all of [redo(snapshot), marker] is kept beside it.  Every page in the snapshot has its WAL below the
- * marker, because the marker is written after. What is in the snapshot is the state of a power cut: the order
- * of synced writes. backup    backup mode with its label, where the file system has no atomic snapshot, or
- * the branch does not sync
+ * are silently wrong:
+ *
+ *   cold      the compute is stopped, its lock is held by the caller, its control file says "shut down"
+ *   snapshot  one atomic file-system snapshot of a running branch's data, then a marker in the WAL: all of
+ *             [redo(snapshot), marker] is kept beside it.  Every page in the snapshot has its WAL below the
+ *             marker, because the marker is written after.  What is in the snapshot is the state of a power
+ *             cut: the order of synced writes.
+ *   backup    backup mode with its label, where the file system has no atomic snapshot, or the branch does
+ *             not sync
  *
  * The row of an image is its hold: it is there (state taking) before anything is read.  Called from jobs;
  * each step may be repeated.
@@ -28,14 +31,15 @@ int capture_cold(const struct env *env, struct arena *a, const struct branch *b,
 
 /*
  * A running branch, through our session in it.  When it returns 0 the data is safe and ret->lsn is the fork
- * point: exactly what was acknowledged before the call and nothing after ret->lsn.  The row is still
- * `taking`: the caller makes it `snapped` in the same transaction that records the fork, then calls
- * capture_complete().
+ * point: exactly what was acknowledged before the call and nothing after ret->lsn.  Where much WAL lies
+ * behind the last checkpoint another is ordered first, so that who starts the branch replays little; it is
+ * waited for some seconds at most.  The row is still `taking`: the caller makes it `snapped` in the same
+ * transaction that records the fork, then calls capture_complete().
  */
 int capture_running(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
                     struct image *ret, struct err *err) MUST_CHECK;
-/* The same for an image that no branch waits for: its place is noted, but it stays `taking` until
- * capture_complete has made it ready, so that after a crash nothing is left of it. */
+/* The same for an image that no branch waits for, without the checkpoint: its place is noted, but it stays
+ * `taking` until capture_complete has made it ready, so that after a crash nothing is left of it. */
 int capture_background(const struct env *env, struct arena *a, const struct branch *b, struct pg_admin *admin,
                        struct image *ret, struct err *err) MUST_CHECK;
 /* Brings the WAL beside an image and makes it ready; nothing to do for a ready one.  Whoever comes while it

@@ -78,6 +78,8 @@ static int failed(struct pg_admin *p, const PGresult *r, struct err *err)
         code = ERR_CONFLICT; /* dependent objects, object in use, duplicate role or database */
     else if (strcmp(state, "42704") == 0 || strcmp(state, "3D000") == 0)
         code = ERR_NOT_FOUND;
+    else if (strcmp(state, "57014") == 0)
+        code = ERR_TIMEOUT; /* of the statement: the session goes on */
     err_set(err, code, "Postgres refused: %s", message ? message : "the connection broke");
     const char *more = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL) : NULL;
     return err_detail(err, "%s %s", state ? state : "-", more ? more : PQerrorMessage(p->conn));
@@ -254,10 +256,23 @@ int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
     return query_lsn(p, "SELECT redo_lsn FROM pg_control_checkpoint()", 0, NULL, CALL_TIMEOUT_MS, ret, err);
 }
 
-int pg_admin_checkpoint(struct pg_admin *p, struct err *err)
+static int set_statement_timeout(struct pg_admin *p, int ms, struct err *err)
 {
     auto_result *r = NULL;
-    return query(p, "CHECKPOINT", 0, NULL, BACKUP_TIMEOUT_MS, &r, err);
+    char text[16];
+    const char *params[] = { text };
+    snprintf(text, sizeof(text), "%d", ms);
+    return query(p, "SELECT set_config('statement_timeout', $1, false)", 1, params, CALL_TIMEOUT_MS, &r, err);
+}
+
+int pg_admin_checkpoint(struct pg_admin *p, int timeout_ms, struct err *err)
+{
+    auto_result *r = NULL;
+    struct err back = ERR_INIT;
+    if (set_statement_timeout(p, timeout_ms, err) < 0)
+        return -1;
+    int rc = query(p, "CHECKPOINT", 0, NULL, timeout_ms + CALL_TIMEOUT_MS, &r, err);
+    return set_statement_timeout(p, 0, rc < 0 ? &back : err) < 0 ? -1 : rc;
 }
 
 int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)

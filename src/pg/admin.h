@@ -34,8 +34,8 @@ int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct 
 
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
-/* Returns when it is done: it may take a while. */
-int pg_admin_checkpoint(struct pg_admin *p, struct err *err) MUST_CHECK;
+/* As fast as the disk lets it.  ERR_TIMEOUT: it goes on, and nobody waits for it any more. */
+int pg_admin_checkpoint(struct pg_admin *p, int timeout_ms, struct err *err) MUST_CHECK;
 /* How far the WAL is on disk: anywhere, also inside a record.  Writes nothing. */
 int pg_admin_flush_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
 /*

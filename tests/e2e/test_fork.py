@@ -57,6 +57,31 @@ def checkpoint(branch):
         cur.execute("CHECKPOINT")
 
 
+def redo_of(branch):
+    with contextlib.closing(branch.admin()) as conn, conn.cursor() as cur:
+        cur.execute("SELECT redo_lsn::text FROM pg_control_checkpoint()")
+        return lsn(cur.fetchone()[0])
+
+
+def test_much_wal_behind_the_last_checkpoint_is_not_the_childs_to_replay(mere, project):
+    b = project.main
+    b.query("CREATE TABLE t (n int, pad text)")
+
+    def write(megabytes):
+        b.query("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, %s) i", megabytes * 950)
+
+    checkpoint(b)
+    before = redo_of(b)
+    write(4)
+    little = project.branch(b)
+    if mere.store == "btrfs":  # where nothing is copied, a fork of little WAL orders nothing
+        assert redo_of(b) == before
+    write(40)
+    much = project.branch(b)
+    assert before < redo_of(b) <= lsn(much.body["parent_lsn"]) <= redo_of(b) + (1 << 20)
+    assert little.value("SELECT count(*) FROM t") == 4 * 950 and much.value("SELECT count(*) FROM t") == 44 * 950
+
+
 def forks_under_load(parent, count):
     """
     The load that made careless copies silently wrong: money moves, tables come and go, checkpoints follow one another and recycle WAL.
