@@ -35,6 +35,7 @@ CREATE TABLE project (
 -- is_root: is treated as one without parent, whatever its history stands on (a restored root).
 -- history_from: its own history is whole from this LSN on, where an image of it begins; NULL = from where it left its parent.
 -- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
+-- spec: the members that a client has set, as it set them, in one flat JSON object; so of endpoints, roles and databases too.
 CREATE TABLE branch (
     id               TEXT PRIMARY KEY,
     project_id       TEXT NOT NULL REFERENCES project (id),
@@ -58,6 +59,7 @@ CREATE TABLE branch (
     history_from     INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
+    spec             TEXT,
     expires_at       INTEGER,
     ttl_seconds      INTEGER NOT NULL DEFAULT 0,
     last_reset_at    INTEGER,
@@ -156,6 +158,7 @@ CREATE TABLE endpoint (
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
     preload_libraries       TEXT,
+    spec                    TEXT,
     generation              INTEGER NOT NULL DEFAULT 0,
     pid                     INTEGER NOT NULL DEFAULT 0,
     pid_start               INTEGER NOT NULL DEFAULT 0,
@@ -173,7 +176,7 @@ CREATE TABLE endpoint (
 ) STRICT;
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
-CREATE INDEX endpoint_project ON endpoint (project_id);
+CREATE INDEX endpoint_project ON endpoint (project_id, name);
 
 -- sealed: the password, encrypted with the key of <data>/secret.key; NULL when it is not stored, or not known.
 -- verifier: what Postgres keeps of it, or will once the row is applied, encrypted likewise; NULL when there is none that one could log in with.
@@ -190,6 +193,7 @@ CREATE TABLE role (
     valid_until INTEGER,
     no_login    INTEGER NOT NULL DEFAULT 0,
     made_name   TEXT,
+    spec        TEXT,
     state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
@@ -202,6 +206,7 @@ CREATE TABLE database (
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
     made_name  TEXT,
     owner_name TEXT NOT NULL,
+    spec       TEXT,
     state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
@@ -254,6 +259,19 @@ CREATE TABLE api_key (
     last_used_addr TEXT,
     revoked_at     INTEGER
 ) STRICT;
+
+-- Answers to POSTs with an Idempotency-Key.  digest: of the request; status 0, answer NULL: carried out, and the answer was lost.
+-- answer: sealed with the key of <data>/secret.key.
+CREATE TABLE replay (
+    account    TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    status     INTEGER NOT NULL,
+    answer     TEXT,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (account, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replay_age ON replay (created_at);
 
 -- What mere-proxy is to be told of: endpoints that came, went, or have other roles, allowed addresses or parking than before.  Whatever
 -- changes one of these, and for whatever reason, the triggers note it in the same transaction; seq says what is newer.

@@ -2,7 +2,7 @@
 """
 Writes src/api/routes.gen.h from openapi.yaml: one prototype and one line of the route table for each operation.
 
-Every operation has an operationId (its handler is api_<operationId>) and says with x-auth who may call it: key or none.  Paths are
+Every operation has an operationId (its handler is api_<operationId>) and says with x-auth who may call it: key, basic (the key also as the password of Basic authentication) or none.  Paths are
 ordered so that a fixed segment comes before a parameter: the first path that fits is the one that is meant.
 
 x-not-yet names routes that clients may ask for and that are not there: a second table, of how such paths begin.
@@ -16,6 +16,7 @@ import yaml
 BODY_MAX = 1 << 20    # of an operation that describes a body
 NO_BODY_MAX = 4096    # of one that does not: room for an empty object and blanks
 METHODS = ("get", "put", "post", "patch", "delete")
+AUTHS = {"key": "ROUTE_KEY", "basic": "ROUTE_BASIC", "none": "ROUTE_OPEN"}
 PARAMS_MAX = 4        # path_params of struct http_req
 
 top = pathlib.Path(__file__).resolve().parent.parent
@@ -49,11 +50,11 @@ def line(method, path, operation):
     name, auth = operation.get("operationId", ""), operation.get("x-auth")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         stop(f"{method} {path}: operationId {name!r} is no name of a function")
-    if auth not in ("key", "none"):
-        stop(f"{name}: x-auth must be key or none, not {auth!r}")
+    if auth not in AUTHS:
+        stop(f"{name}: x-auth must be one of {', '.join(AUTHS)}, not {auth!r}")
     limit = BODY_MAX if "requestBody" in operation else NO_BODY_MAX
     takes = "true" if "requestBody" in operation else "false"
-    return f'    {{ "{method.upper()}", "{path}", api_{name}, {"ROUTE_KEY" if auth == "key" else "ROUTE_OPEN"}, {takes}, {limit} }},'
+    return f'    {{ "{method.upper()}", "{path}", api_{name}, {AUTHS[auth]}, {takes}, {limit} }},'
 
 
 def read_not_yet(document, routes):

@@ -103,11 +103,11 @@ generated() {
 
     compgen -G 'tools/gen_*.py' >/dev/null || return 0
     mkdir -p "$tree"
-    cp -a tools src migrations "$tree/"
+    cp -a tools src migrations docs "$tree/"
     [ ! -f openapi.yaml ] || cp -a openapi.yaml "$tree/"
     [ ! -f Makefile ] || cp -a Makefile "$tree/"
     make -s -C "$tree" gen PYTHON="$PYTHON" >/dev/null
-    for f in $(files src | grep '\.gen\.[ch]$' || true); do
+    for f in $(files src | grep '\.gen\.[ch]$' || true) docs/errors.md; do
         cmp -s "$f" "$tree/$f" || echo "$f is not what its generator writes: run make gen"
     done
 }

@@ -33,6 +33,25 @@ static const char *bearer(const char *header, size_t *ret_len)
     return header;
 }
 
+/* The key as the password of "Basic", whatever the user is called; *ret in the arena, NULL when there is
+ * none. */
+static void basic(struct http_req *req, const char *header, const char **ret)
+{
+    char text[2 * TOKEN_MAX + 1];
+    size_t len;
+
+    *ret = NULL;
+    if (header == NULL || strncasecmp(header, "Basic ", 6) != 0)
+        return;
+    header += 6 + strspn(header + 6, " ");
+    if (!crypt_unbase64(header, strcspn(header, " \t"), text, sizeof(text) - 1, &len))
+        return;
+    text[len] = '\0';
+    if (strlen(text) == len && strchr(text, ':') != NULL)
+        *ret = arena_strdup(req->arena, strchr(text, ':') + 1);
+    explicit_bzero(text, sizeof(text));
+}
+
 static int refuse(struct err *err)
 {
     return err_set(
@@ -47,7 +66,7 @@ static bool is_stale(const struct apikey *key, int64_t now_us)
     return key->last_used_at + TOUCH_EVERY_US <= now_us;
 }
 
-int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,
+int auth_check(const struct auth *auth, struct http_req *req, const char *authorization, bool take_basic,
                struct principal *ret, struct err *err)
 {
     struct apikey key;
@@ -57,6 +76,10 @@ int auth_check(const struct auth *auth, struct http_req *req, const char *author
     auto_dbc *c = NULL;
 
     *ret = (struct principal){ 0 };
+    if (token == NULL && take_basic)
+        basic(req, authorization, &token);
+    if (token != NULL && len == 0)
+        len = strlen(token);
     if (token == NULL)
         return refuse(err);
     crypt_sha256(token, len, ret->hash);

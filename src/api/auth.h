@@ -20,8 +20,9 @@ struct principal {
 };
 
 void auth_init(struct auth *auth, const char *admin_key);
-/* authorization: the header, or NULL.  Fills req->account.  ERR_UNAUTHORIZED says where the key is found. */
-int auth_check(const struct auth *auth, struct http_req *req, const char *authorization,
+/* authorization: the header, or NULL; take_basic: the key may be the password of Basic authentication.  Fills
+ * req->account.  ERR_UNAUTHORIZED says where the key is found. */
+int auth_check(const struct auth *auth, struct http_req *req, const char *authorization, bool take_basic,
                struct principal *ret, struct err *err) MUST_CHECK;
 /* Records the use of an API key.  A failure is logged and nothing else. */
 void auth_touch(struct http_req *req, const struct principal *who);

@@ -5,6 +5,7 @@
 #include "api/routes.gen.h"
 #include "api/spec.h"
 #include "api/view.h"
+#include "base/fields.h"
 #include "base/text.h"
 #include "branch/history.h"
 #include "scheduler/moment.h"
@@ -12,6 +13,12 @@
 #include <string.h>
 
 #define BRANCHES_MAX 10000 /* on a page */
+#define LABELLED_MAX 1000  /* that one request deletes */
+
+struct labelled {
+    const char *label;
+    bool hard_delete;
+};
 
 static int read_order(const struct http_req *req, struct page *page, const char **ret_by, struct err *err)
 {
@@ -26,6 +33,20 @@ static int read_order(const struct http_req *req, struct page *page, const char 
         return err_set(err, ERR_BAD_REQUEST, "the query parameter sort_order must be asc or desc");
     page->sort_by = *ret_by;
     page->ascending = order != NULL && strcasecmp(order, "asc") == 0;
+    return 0;
+}
+
+/* "key:value"; keys have no colon here, values may. */
+static int read_label(const struct http_req *req, const char *label, struct page *page, struct err *err)
+{
+    const char *colon = label != NULL ? strchr(label, ':') : NULL;
+
+    if (label == NULL)
+        return 0;
+    if (colon == NULL || colon == label)
+        return err_set(err, ERR_BAD_REQUEST, "the query parameter label must look like key:value");
+    page->label = arena_strndup(req->arena, label, (size_t)(colon - label));
+    page->label_value = colon + 1;
     return 0;
 }
 
@@ -57,6 +78,7 @@ int api_branch_list(struct http_req *req, struct http_res *res, struct err *err)
 
     if (http_query_page(req, BRANCHES_MAX, &page, err) < 0 || read_order(req, &page, &by, err) < 0 ||
         http_query_bool(req, "include_deleted", false, &page.deleted, err) < 0 ||
+        read_label(req, http_query(req, "label"), &page, err) < 0 ||
         db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0 ||
         branch_list(c, req->arena, p.id, &page, &list, &n, err) < 0)
         return -1;
@@ -94,22 +116,43 @@ static json_t *connection_uris(const struct sched_info *info, const struct outco
     return json_pack("[o]", view_connection(info, &c));
 }
 
-int api_branch_create(struct http_req *req, struct http_res *res, struct err *err)
+static int answer_made(struct http_req *req, struct http_res *res, int status, const struct outcome *out)
 {
     const struct sched_info *info = sched_info(req->sched);
+
+    return res_json(
+        res, status,
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out->branch), "endpoints",
+                  view_endpoints(info, out->endpoints, out->n_endpoints), "operations",
+                  view_operations(out->operations, out->n_operations), "roles",
+                  view_roles(out->roles, out->new_passwords ? out->passwords : NULL, out->n_roles),
+                  "databases", view_databases(out->databases, out->n_databases), "connection_uris",
+                  connection_uris(info, out)));
+}
+
+int api_branch_create(struct http_req *req, struct http_res *res, struct err *err)
+{
     struct branch_spec spec;
     struct outcome out;
 
     if (spec_branch_create(req, &spec, err) < 0 ||
         intent_branch_create(req->sched, req->arena, http_param(req, "project_id"), &spec, &out, err) < 0)
         return -1;
-    return res_json(res, 201,
-                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o*}", "branch", view_branch(&out.branch),
-                              "endpoints", view_endpoints(info, out.endpoints, out.n_endpoints), "operations",
-                              view_operations(out.operations, out.n_operations), "roles",
-                              view_roles(out.roles, out.new_passwords ? out.passwords : NULL, out.n_roles),
-                              "databases", view_databases(out.databases, out.n_databases), "connection_uris",
-                              connection_uris(info, &out)));
+    return answer_made(req, res, 201, &out);
+}
+
+int api_branch_put(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *name = http_param(req, "branch_id");
+    struct branch_spec spec;
+    struct outcome out;
+    bool created;
+
+    if (spec_branch_put(req, name, &spec, err) < 0 ||
+        intent_branch_put(req->sched, req->arena, http_param(req, "project_id"), name, &spec, &out, &created,
+                          err) < 0)
+        return -1;
+    return answer_made(req, res, created ? 201 : 200, &out);
 }
 
 /* What can be reached, and what that costs. */
@@ -215,6 +258,67 @@ int api_branch_delete(struct http_req *req, struct http_res *res, struct err *er
                              http_param(req, "branch_id"), hard, &out, err) < 0)
         return -1;
     return res_json(res, 200, view_change("branch", view_branch(&out.branch), &out));
+}
+
+/* --- all that have a label --- */
+
+static const struct field DELETE_LABELLED[] = {
+    FIELD(labelled, label, F_STR, F_REQUIRED, 2048),
+    FIELD(labelled, hard_delete, F_BOOL, 0, 0),
+};
+
+static int list_labelled(struct http_req *req, const char *label, struct branch **ret, size_t *ret_n,
+                         struct err *err)
+{
+    /* Children are younger than what they stand on, and go first. */
+    struct page page = { .limit = LABELLED_MAX, .sort_by = "created_at" };
+    struct project p;
+    auto_dbc *c = NULL;
+
+    if (read_label(req, label, &page, err) < 0)
+        return err_field(err, ERR_INVALID, "/label", "label must look like key:value; nothing was deleted");
+    if (db_read(sched_db(req->sched), &c, err) < 0 || find_project(req, c, &p, err) < 0)
+        return -1;
+    return branch_list(c, req->arena, p.id, &page, ret, ret_n, err);
+}
+
+static json_t *refused(const struct branch *b, const struct err *why)
+{
+    return json_pack("{s:s, s:o, s:s, s:o}", "id", b->id, "name", http_text(b->name), "code",
+                     err_name(why->code), "message", http_text(why->msg));
+}
+
+/* One by one: one that cannot go (protected, with children that stay) holds up no other. */
+int api_branch_delete_labelled(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct labelled l = { 0 };
+    struct branch *list;
+    json_t *gone, *kept, *operations;
+    size_t n;
+
+    if (fields_from_json(DELETE_LABELLED, N_ELEMENTS(DELETE_LABELLED), req->body, "", req->arena, &l, NULL,
+                         err) < 0 ||
+        list_labelled(req, l.label, &list, &n, err) < 0)
+        return -1;
+    gone = json_array();
+    kept = json_array();
+    operations = json_array();
+    for (size_t i = 0; i < n; i++) {
+        struct err why = ERR_INIT;
+        struct outcome out;
+
+        if (intent_branch_delete(req->sched, req->arena, list[i].project_id, list[i].id, l.hard_delete, &out,
+                                 &why) < 0) {
+            json_array_append_new(kept, refused(&list[i], &why));
+            continue;
+        }
+        json_array_append_new(gone, view_branch(&out.branch));
+        json_auto_t *more = view_operations(out.operations, out.n_operations);
+
+        json_array_extend(operations, more);
+    }
+    return res_json(
+        res, 200, json_pack("{s:o, s:o, s:o}", "branches", gone, "refused", kept, "operations", operations));
 }
 
 int api_branch_recover(struct http_req *req, struct http_res *res, struct err *err)

@@ -56,6 +56,20 @@ int api_endpoint_create(struct http_req *req, struct http_res *res, struct err *
     return answer_change(req, res, 201, &out);
 }
 
+int api_endpoint_put(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *name = http_param(req, "endpoint_id");
+    struct endpoint_spec spec;
+    struct outcome out;
+    bool created;
+
+    if (spec_endpoint_put(req, name, &spec, err) < 0 ||
+        intent_endpoint_put(req->sched, req->arena, http_param(req, "project_id"), name, &spec, &out,
+                            &created, err) < 0)
+        return -1;
+    return answer_change(req, res, created ? 201 : 200, &out);
+}
+
 int api_endpoint_get(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct project p;

@@ -51,7 +51,7 @@ static int wait_for_end(struct http_req *req, const struct operation *o, int64_t
     int64_t deadline_ms = clock_mono_ms() + timeout_s * 1000;
     int rc = 0;
 
-    while (rc == 0 && !(req->stopping != NULL && atomic_load(req->stopping))) {
+    while (rc == 0 && !http_stopping(req)) {
         int64_t left_ms = deadline_ms - clock_mono_ms();
 
         if (left_ms <= 0)

@@ -4,7 +4,7 @@
 #include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
-#include "base/fields.h"
+#include "api/shape.h"
 
 int api_role_list(struct http_req *req, struct http_res *res, struct err *err)
 {
@@ -31,30 +31,52 @@ int api_role_get(struct http_req *req, struct http_res *res, struct err *err)
     return res_json(res, 200, json_pack("{s:o}", "role", view_role(&r, NULL)));
 }
 
-struct role_body {
-    const char *name;
-    bool no_login;
+static const struct field ROLE[] = {
+    FIELD(role_spec, name, F_STR, F_REQUIRED, SHAPE_NAME_MAX),
+    FIELD(role_spec, no_login, F_BOOL, 0, 0),
 };
 
-static const struct field ROLE[] = {
-    FIELD(role_body, name, F_STR, F_REQUIRED, 1024),
-    FIELD(role_body, no_login, F_BOOL, 0, 0),
+/* Flat. */
+static const struct field ROLE_PUT[] = {
+    FIELD(role_spec, name, F_STR, 0, SHAPE_NAME_MAX),
+    FIELD(role_spec, no_login, F_BOOL, 0, 0),
 };
 
 int api_role_create(struct http_req *req, struct http_res *res, struct err *err)
 {
     static const char *const KEYS[] = { "role" };
-    struct role_body b = { 0 };
+    struct role_spec spec = { 0 };
     struct outcome out;
     json_t *obj;
 
     if (http_known_keys(req->body, KEYS, N_ELEMENTS(KEYS), err) < 0 ||
         http_body_object(req, "role", true, &obj, err) < 0 ||
-        fields_from_json(ROLE, N_ELEMENTS(ROLE), obj, "/role", req->arena, &b, NULL, err) < 0 ||
-        intent_role_create(req->sched, req->arena, http_param(req, "project_id"),
-                           http_param(req, "branch_id"), b.name, b.no_login, &out, err) < 0)
+        fields_from_json(ROLE, N_ELEMENTS(ROLE), obj, "/role", req->arena, &spec, NULL, err) < 0)
+        return -1;
+    spec.given = shape_given(req->arena, obj, "name", NULL, NULL);
+    if (intent_role_create(req->sched, req->arena, http_param(req, "project_id"),
+                           http_param(req, "branch_id"), &spec, &out, err) < 0)
         return -1;
     return res_json(res, 201, view_change("role", view_role(&out.roles[0], out.passwords[0]), &out));
+}
+
+int api_role_put(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct role_spec spec = { 0 };
+    struct outcome out;
+    bool created;
+
+    SHAPE_DROP_NULLS(ROLE_PUT, req->body);
+    if (fields_from_json(ROLE_PUT, N_ELEMENTS(ROLE_PUT), req->body, "", req->arena, &spec, NULL, err) < 0 ||
+        shape_same_name(req->body, http_param(req, "role_name"), err) < 0)
+        return -1;
+    spec.name = http_param(req, "role_name");
+    spec.given = shape_given(req->arena, req->body, "name", NULL, NULL);
+    if (intent_role_put(req->sched, req->arena, http_param(req, "project_id"), http_param(req, "branch_id"),
+                        &spec, &out, &created, err) < 0)
+        return -1;
+    return res_json(res, created ? 201 : 200,
+                    view_change("role", view_role(&out.roles[0], out.passwords[0]), &out));
 }
 
 int api_role_delete(struct http_req *req, struct http_res *res, struct err *err)

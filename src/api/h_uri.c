@@ -1,6 +1,7 @@
 /*
- * h_uri.c - connection_uri: which endpoint, database and role are meant when little is said
+ * h_uri.c - how to connect: which endpoint, database and role are meant when little is said
  */
+#include "api/connect.h"
 #include "api/find.h"
 #include "api/routes.gen.h"
 #include "api/view.h"
@@ -12,10 +13,12 @@
 static int find_place(struct http_req *req, struct dbc *c, struct branch *b, struct endpoint *e,
                       struct err *err)
 {
-    const char *branch = http_query(req, "branch_id"), *endpoint = http_query(req, "endpoint_id");
+    const char *branch = http_param_find(req, "branch_id"), *endpoint = http_query(req, "endpoint_id");
     struct project p;
     bool found;
 
+    if (branch == NULL)
+        branch = http_query(req, "branch_id");
     if (find_project(req, c, &p, err) < 0 ||
         (endpoint != NULL && endpoint_get(c, req->arena, p.id, endpoint, e, err) < 0))
         return -1;
@@ -94,26 +97,96 @@ static int find_connection(struct http_req *req, struct view_connection *ret, co
     return 0;
 }
 
-int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err)
+/* With the password. */
+static int read_connection(struct http_req *req, struct view_connection *ret, struct err *err)
 {
-    struct view_connection c = { 0 };
     const char *branch;
-    auto_free char *uri = NULL;
-    bool pooled;
 
-    if (http_query_bool(req, "pooled", false, &pooled, err) < 0)
+    *ret = (struct view_connection){ 0 };
+    if (http_query_bool(req, "pooled", false, &ret->pooled, err) < 0)
         return -1;
-    c.pooled = pooled;
-    if (pooled && !pg_pooler_is_there(sched_info(req->sched)->pooler))
+    if (ret->pooled && !pg_pooler_is_there(sched_info(req->sched)->pooler))
         return err_set(err, ERR_NOT_SUPPORTED,
                        "pooled: PgBouncer is not installed on the server (package " PG_POOLER_PACKAGE
                        "); install it, or leave pooled out");
-    if (find_connection(req, &c, &branch, err) < 0 ||
-        intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), branch, c.role,
-                               &c.password, err) < 0)
+    if (find_connection(req, ret, &branch, err) < 0 ||
+        intent_reveal_password(req->sched, req->arena, http_param(req, "project_id"), branch, ret->role,
+                               &ret->password, err) < 0)
         return -1;
-    if (c.password == NULL)
-        return err_set(err, ERR_PRECONDITION, "role \"%.63s\" has no password", c.role);
+    return ret->password != NULL
+               ? 0
+               : err_set(err, ERR_PRECONDITION, "role \"%.63s\" has no password", ret->role);
+}
+
+int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct view_connection c;
+    auto_free char *uri = NULL;
+
+    if (read_connection(req, &c, err) < 0)
+        return -1;
     uri = view_uri(sched_info(req->sched), &c);
     return res_json(res, 200, json_pack("{s:o}", "uri", http_text(uri)));
+}
+
+int api_branch_connection(struct http_req *req, struct http_res *res, struct err *err)
+{
+    const char *format = http_query(req, "format"), *text;
+    struct view_connection c;
+
+    if (read_connection(req, &c, err) < 0 ||
+        connect_text(sched_info(req->sched), &c, format != NULL ? format : "url", req->arena, &text, err) < 0)
+        return -1;
+    return res_text(res, 200, "text/plain; charset=utf-8", text);
+}
+
+/* --- the state of Terraform, as its http backend reads it --- */
+
+static void put_output(json_t *outputs, const char *name, const char *value, bool sensitive)
+{
+    json_t *one = json_pack("{s:o, s:s}", "value", http_text(value), "type", "string");
+
+    if (sensitive)
+        json_object_set_new(one, "sensitive", json_true());
+    json_object_set_new(outputs, name, one);
+}
+
+/* lineage and serial: a backend that answers another lineage, or an older serial, is refused. */
+static json_t *state(const char *lineage, int64_t serial, json_t *outputs)
+{
+    return json_pack("{s:i, s:s, s:I, s:s, s:o, s:[]}", "version", 4, "terraform_version", "1.4.0", "serial",
+                     (json_int_t)serial, "lineage", lineage, "outputs", outputs, "resources");
+}
+
+/* A branch that is not there has no outputs: an error would stop a plan, and a destroy. */
+int api_branch_tfstate(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct view_connection conn;
+    struct branch b;
+    json_t *outputs = json_object();
+    auto_dbc *c = NULL;
+    auto_free char *uri = NULL;
+
+    if (db_read(sched_db(req->sched), &c, err) < 0)
+        goto failed;
+    if (find_branch(req, c, &b, err) < 0) {
+        if (err->code == ERR_NOT_FOUND)
+            return res_json(res, 200, state("none", 1, outputs));
+        goto failed;
+    }
+    db_end(&c);
+    put_output(outputs, "id", b.id, false);
+    put_output(outputs, "name", b.name, false);
+    put_output(outputs, "project_id", b.project_id, false);
+    if (read_connection(req, &conn, err) == 0) {
+        uri = view_uri(sched_info(req->sched), &conn);
+        put_output(outputs, "endpoint_id", conn.endpoint_id, false);
+        put_output(outputs, "connection_uri", uri, true);
+    } else if (err_http(err->code) >= 500) {
+        goto failed;
+    }
+    return res_json(res, 200, state(b.id, b.updated_at / 1000000, outputs));
+failed:
+    json_decref(outputs);
+    return -1;
 }

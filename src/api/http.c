@@ -9,6 +9,7 @@
 #include "base/text.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REQUEST_ID_MAX 128
@@ -65,11 +66,17 @@ int http_parse_target(struct http_req *req, const char *target, struct err *err)
             path = "";
     }
     len = strcspn(path, "?#");
+    req->target = arena_strdup(req->arena, path);
     req->path = len > 0 ? arena_strndup(req->arena, path, len) : "/";
     req->n_query = 0;
     if (path[len] != '?')
         return 0;
     return parse_query(req, arena_strndup(req->arena, path + len + 1, strcspn(path + len + 1, "#")), err);
+}
+
+bool http_stopping(const struct http_req *req)
+{
+    return req->stopping != NULL && atomic_load(req->stopping);
 }
 
 void http_set_request_id(struct http_req *req, const char *given)
@@ -84,13 +91,20 @@ void http_set_request_id(struct http_req *req, const char *given)
 
 /* --- parameters --- */
 
-const char *http_param(const struct http_req *req, const char *name)
+const char *http_param_find(const struct http_req *req, const char *name)
 {
     for (size_t i = 0; i < req->n_path_params; i++)
         if (strcmp(req->path_params[i].name, name) == 0)
             return req->path_params[i].value;
-    assert(!"a parameter that the route does not have");
     return NULL;
+}
+
+const char *http_param(const struct http_req *req, const char *name)
+{
+    const char *value = http_param_find(req, name);
+
+    assert(value != NULL); /* a parameter that the route does not have */
+    return value;
 }
 
 const char *http_query(const struct http_req *req, const char *name)
@@ -379,4 +393,19 @@ int res_json(struct http_res *res, int status, json_t *body)
     res->status = status;
     res->body = body;
     return 0;
+}
+
+int res_text(struct http_res *res, int status, const char *type, const char *text)
+{
+    res->status = status;
+    res->type = type;
+    res->text = text;
+    return 0;
+}
+
+void res_header(struct http_res *res, const char *name, const char *value)
+{
+    if (res->n_headers == HTTP_HEADERS_MAX)
+        abort(); /* a handler that sets more than there is room for */
+    res->headers[res->n_headers++] = (struct http_param){ .name = name, .value = value };
 }

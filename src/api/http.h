@@ -14,8 +14,9 @@
 #include <jansson.h>
 #include <stdatomic.h>
 
-#define HTTP_PARAMS_MAX 4
-#define HTTP_QUERY_MAX  32
+#define HTTP_PARAMS_MAX  4
+#define HTTP_QUERY_MAX   32
+#define HTTP_HEADERS_MAX 4
 
 struct http_param {
     const char *name, *value; /* decoded, valid UTF-8 */
@@ -25,7 +26,8 @@ struct http_req {
     struct arena *arena; /* without cap: what can enlarge it (body, lists) has a limit of its own */
     struct sched *sched;
     const char *method;
-    const char *path; /* as sent, without the query */
+    const char *target; /* as sent */
+    const char *path;   /* the same without the query */
     const char *request_id;
     const char *peer;    /* address of the client */
     const char *account; /* who the key is: "admin" or an API key's id */
@@ -33,13 +35,19 @@ struct http_req {
     size_t n_path_params;
     struct http_param query[HTTP_QUERY_MAX];
     size_t n_query;
+    /* Headers as they were sent; NULL = not sent. */
+    const char *prefer, *if_match, *if_none_match, *idempotency_key;
     json_t *body;                /* an object, empty when none was sent; the server frees it */
     const atomic_bool *stopping; /* the server is about to stop: wait for nothing any more; NULL = never */
 };
 
 struct http_res {
     int status;
-    json_t *body; /* owned; the server frees it */
+    json_t *body;     /* owned; the server frees it; NULL: text, or nothing at all (304) */
+    const char *text; /* in the request's arena */
+    const char *type; /* of the text */
+    struct http_param headers[HTTP_HEADERS_MAX]; /* beside those that every answer has */
+    size_t n_headers;
 };
 
 /* Splits a request target ("/a/b?c=d", or with scheme and host before it) into path and decoded query. */
@@ -47,8 +55,13 @@ int http_parse_target(struct http_req *req, const char *target, struct err *err)
 /* Takes over an id that a client may choose, or makes one: 1 to 128 visible characters. */
 void http_set_request_id(struct http_req *req, const char *given);
 
+/* Is the server about to stop?  Then nothing is waited for any more. */
+bool http_stopping(const struct http_req *req);
+
 /* A path parameter of the route; never NULL for names the route has. */
 const char *http_param(const struct http_req *req, const char *name);
+/* The same, NULL for names the route has not. */
+const char *http_param_find(const struct http_req *req, const char *name);
 /* A query parameter, or NULL. */
 const char *http_query(const struct http_req *req, const char *name);
 /* Absent: def.  Not a number in [min, max]: ERR_BAD_REQUEST naming the parameter. */
@@ -83,5 +96,9 @@ const char *http_status_text(int status);
 
 /* Takes body over.  Returns 0. */
 int res_json(struct http_res *res, int status, json_t *body);
+/* text lives as long as the request does.  Returns 0. */
+int res_text(struct http_res *res, int status, const char *type, const char *text);
+/* name is a constant, value lives as long as the request does. */
+void res_header(struct http_res *res, const char *name, const char *value);
 
 #endif

@@ -8,7 +8,11 @@
 
 typedef int (*http_handler)(struct http_req *req, struct http_res *res, struct err *err);
 
-enum route_auth { ROUTE_OPEN, ROUTE_KEY };
+enum route_auth {
+    ROUTE_OPEN,
+    ROUTE_KEY,
+    ROUTE_BASIC, /* the key, also as the password of Basic authentication */
+};
 
 struct route {
     const char *method;

@@ -13,29 +13,38 @@ int api_bookmark_get(struct http_req *req, struct http_res *res, struct err *err
 int api_bookmark_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_bookmark_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_compare_schema(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_connection(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_count(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_delete(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_delete_labelled(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_finalize_restore(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_lsn(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_recover(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_reset_to_parent(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_restore(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_schema(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
+int api_branch_tfstate(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_delete(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_database_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_docs_llms(struct http_req *req, struct http_res *res, struct err *err);
+int api_docs_openapi(struct http_req *req, struct http_res *res, struct err *err);
+int api_docs_page(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_delete(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_list_of_branch(struct http_req *req, struct http_res *res, struct err *err);
+int api_endpoint_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_restart(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_start(struct http_req *req, struct http_res *res, struct err *err);
 int api_endpoint_suspend(struct http_req *req, struct http_res *res, struct err *err);
@@ -50,6 +59,7 @@ int api_health_ready(struct http_req *req, struct http_res *res, struct err *err
 int api_operation_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_operation_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_organization_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_problem_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_delete(struct http_req *req, struct http_res *res, struct err *err);
@@ -64,6 +74,7 @@ int api_role_create(struct http_req *req, struct http_res *res, struct err *err)
 int api_role_delete(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_role_put(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_reset_password(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_reveal_password(struct http_req *req, struct http_res *res, struct err *err);
 int api_schedule_get(struct http_req *req, struct http_res *res, struct err *err);
@@ -94,6 +105,7 @@ static const struct route ROUTES[] = {
     { "POST", "/api/v2/projects/{project_id}/branches", api_branch_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/count", api_branch_count, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_put, ROUTE_KEY, true, 1048576 },
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}", api_branch_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/backup_schedule", api_schedule_get, ROUTE_KEY, false, 4096 },
@@ -103,9 +115,11 @@ static const struct route ROUTES[] = {
     { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks/{bookmark_name}", api_bookmark_put, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/bookmarks/{bookmark_name}", api_bookmark_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/compare_schema", api_branch_compare_schema, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/connection", api_branch_connection, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/databases", api_database_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_put, ROUTE_KEY, true, 1048576 },
     { "PATCH", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}", api_database_delete, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/databases/{database_name}/extensions", api_extension_list, ROUTE_KEY, false, 4096 },
@@ -121,17 +135,21 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles", api_role_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_put, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}", api_role_delete, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reset_password", api_role_reset_password, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password", api_role_reveal_password, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/schema", api_branch_schema, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/set_as_default", api_branch_set_default, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches/{branch_id}/snapshot", api_snapshot_create, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/branches/{branch_id}/tfstate", api_branch_tfstate, ROUTE_BASIC, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/branches:delete", api_branch_delete_labelled, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/connection_uri", api_project_connection_uri, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/doctor", api_project_doctor, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/endpoints", api_endpoint_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/endpoints", api_endpoint_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_get, ROUTE_KEY, false, 4096 },
+    { "PUT", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_put, ROUTE_KEY, true, 1048576 },
     { "PATCH", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}", api_endpoint_delete, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/endpoints/{endpoint_id}/restart", api_endpoint_restart, ROUTE_KEY, false, 4096 },
@@ -147,8 +165,12 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/regions", api_region_list, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/users/me", api_user_me, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/users/me/organizations", api_user_organizations, ROUTE_KEY, false, 4096 },
+    { "GET", "/docs", api_docs_page, ROUTE_OPEN, false, 4096 },
     { "GET", "/healthz", api_health_check, ROUTE_OPEN, false, 4096 },
     { "GET", "/livez", api_health_live, ROUTE_OPEN, false, 4096 },
+    { "GET", "/llms.txt", api_docs_llms, ROUTE_OPEN, false, 4096 },
+    { "GET", "/openapi.json", api_docs_openapi, ROUTE_OPEN, false, 4096 },
+    { "GET", "/problems/{code}", api_problem_get, ROUTE_OPEN, false, 4096 },
     { "GET", "/readyz", api_health_ready, ROUTE_OPEN, false, 4096 },
 };
 

@@ -9,7 +9,10 @@
 
 #include "api/auth.h"
 #include "api/deadline.h"
+#include "api/once.h"
+#include "api/resource.h"
 #include "api/router.h"
+#include "api/settle.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -44,6 +47,7 @@ struct api {
     struct sched *sched;
     struct auth auth;
     struct deadlines *deadlines;
+    struct once once;
     int listen_fd, port;
     atomic_bool stopping;
     pthread_mutex_t mutex; /* of what follows */
@@ -73,9 +77,11 @@ struct exchange {
 
 /* --- answers --- */
 
-static struct MHD_Response *make_response(json_t *body)
+static struct MHD_Response *make_response(const struct http_res *res)
 {
-    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    char *text = res->body != NULL   ? json_dumps(res->body, JSON_COMPACT | JSON_REAL_PRECISION(15))
+                 : res->text != NULL ? xstrdup(res->text)
+                                     : xstrdup("");
     struct MHD_Response *response =
         text != NULL ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
 
@@ -84,9 +90,13 @@ static struct MHD_Response *make_response(json_t *body)
     return response;
 }
 
-static void add_headers(const struct exchange *x, struct MHD_Response *response, bool close)
+static void add_headers(const struct exchange *x, const struct http_res *res, struct MHD_Response *response,
+                        bool close)
 {
-    MHD_add_response_header(response, "Content-Type", "application/json");
+    if (res->body != NULL || res->text != NULL)
+        MHD_add_response_header(response, "Content-Type", res->text != NULL ? res->type : "application/json");
+    for (size_t i = 0; i < res->n_headers; i++)
+        MHD_add_response_header(response, res->headers[i].name, res->headers[i].value);
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Request-Id", x->req.request_id);
     MHD_add_response_header(response, "x-neon-ret-request-id", x->req.request_id);
@@ -94,7 +104,7 @@ static void add_headers(const struct exchange *x, struct MHD_Response *response,
         MHD_add_response_header(response, "Allow", x->allow);
     if (x->failed && x->err.code == ERR_UNAUTHORIZED)
         MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
-    if (x->failed && err_http(x->err.code) == 503)
+    if (x->failed && err_retryable(x->err.code))
         MHD_add_response_header(response, "Retry-After", "1");
     if (close)
         MHD_add_response_header(response, "Connection", "close");
@@ -120,17 +130,17 @@ static void log_answer(const struct exchange *x, int status)
               "detail", serious && x->err.detail[0] != '\0' ? x->err.detail : NULL, NULL);
 }
 
-static enum MHD_Result answer(struct exchange *x, struct MHD_Connection *connection, int status, json_t *body,
-                              bool close)
+static enum MHD_Result answer(struct exchange *x, struct MHD_Connection *connection,
+                              const struct http_res *res, bool close)
 {
-    struct MHD_Response *response = make_response(body);
+    struct MHD_Response *response = make_response(res);
     enum MHD_Result rc;
 
-    add_headers(x, response, close || atomic_load(&x->api->stopping));
-    log_answer(x, status);
+    add_headers(x, res, response, close || atomic_load(&x->api->stopping));
+    log_answer(x, res->status);
     deadline_set(x->client->deadline, SEND_MS);
     x->answered = true;
-    rc = MHD_queue_response(connection, (unsigned)status, response);
+    rc = MHD_queue_response(connection, (unsigned)res->status, response);
     MHD_destroy_response(response);
     return rc;
 }
@@ -138,8 +148,9 @@ static enum MHD_Result answer(struct exchange *x, struct MHD_Connection *connect
 static enum MHD_Result answer_error(struct exchange *x, struct MHD_Connection *connection, bool close)
 {
     json_auto_t *body = http_error_json(&x->req, &x->err);
+    struct http_res res = { .status = err_http(x->err.code), .body = body };
 
-    return answer(x, connection, err_http(x->err.code), body, close);
+    return answer(x, connection, &res, close);
 }
 
 /* --- a request --- */
@@ -155,6 +166,34 @@ static int parse_body(struct exchange *x)
     return x->route->takes_body ? 0 : http_known_keys(x->req.body, NULL, 0, &x->err);
 }
 
+/* What a client may ask of any change: only if, only once. */
+static int change(struct exchange *x, struct http_res *res)
+{
+    int rc;
+
+    resource_guard_begin(&x->req);
+    rc = x->req.idempotency_key != NULL && strcmp(x->req.method, "POST") == 0
+             ? once_handle(&x->api->once, &x->req, x->route->handler, x->body.data, x->body.len, res, &x->err)
+             : x->route->handler(&x->req, res, &x->err);
+    resource_guard_end();
+    return rc;
+}
+
+/* And of any answer: when it is done, and what it shows. */
+static int handle(struct exchange *x, struct http_res *res)
+{
+    struct settling how;
+    bool spec;
+
+    if (parse_body(x) < 0 || settle_read(&x->req, &how, &x->err) < 0 ||
+        resource_read_view(&x->req, &spec, &x->err) < 0 || change(x, res) < 0)
+        return -1;
+    if (settle(&x->req, &how, res, &x->err) == 0 && resource_show(&x->req, spec, res, &x->err) == 0)
+        return 0;
+    json_decref(TAKE(res->body));
+    return -1;
+}
+
 /* The whole request is here. */
 static enum MHD_Result carry_out(struct exchange *x, struct MHD_Connection *connection)
 {
@@ -163,10 +202,10 @@ static enum MHD_Result carry_out(struct exchange *x, struct MHD_Connection *conn
 
     deadline_set(x->client->deadline, 0);
     if (!x->failed)
-        x->failed = parse_body(x) < 0 || x->route->handler(&x->req, &res, &x->err) < 0;
+        x->failed = handle(x, &res) < 0;
     if (x->failed)
         return answer_error(x, connection, false);
-    rc = answer(x, connection, res.status, res.body, false);
+    rc = answer(x, connection, &res, false);
     json_decref(res.body);
     return rc;
 }
@@ -187,8 +226,9 @@ static int check_head(struct exchange *x, struct MHD_Connection *connection, int
         return -1;
     if (atomic_load(&x->api->stopping))
         return err_set(&x->err, ERR_UNAVAILABLE, "the server is stopping; nothing was changed");
-    if (x->route->auth == ROUTE_KEY &&
-        auth_check(&x->api->auth, &x->req, header(connection, "Authorization"), &x->who, &x->err) < 0)
+    if (x->route->auth != ROUTE_OPEN &&
+        auth_check(&x->api->auth, &x->req, header(connection, "Authorization"), x->route->auth == ROUTE_BASIC,
+                   &x->who, &x->err) < 0)
         return -1;
     if (strcmp(x->req.method, "GET") == 0)
         return 0;
@@ -215,6 +255,10 @@ static enum MHD_Result begin(struct exchange *x, struct MHD_Connection *connecti
     pthread_mutex_unlock(&x->api->mutex);
     x->req.method = arena_strndup(x->req.arena, method, 32);
     http_set_request_id(&x->req, header(connection, "X-Request-Id"));
+    x->req.prefer = header(connection, "Prefer");
+    x->req.if_match = header(connection, "If-Match");
+    x->req.if_none_match = header(connection, "If-None-Match");
+    x->req.idempotency_key = header(connection, "Idempotency-Key");
     log_set_request(x->req.request_id);
     if (text != NULL && !text_to_i64(text, 0, INT64_MAX, &length))
         length = INT64_MAX;
@@ -439,6 +483,7 @@ int api_start(const struct api_config *cfg, struct sched *s, struct api **ret, s
     api->sched = s;
     api->listen_fd = -1;
     auth_init(&api->auth, cfg->admin_key);
+    once_init(&api->once);
     pthread_mutex_init(&api->mutex, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -485,6 +530,7 @@ void api_stop(struct api *api)
     }
     fd_close(&api->listen_fd);
     deadlines_stop(api->deadlines);
+    once_fini(&api->once);
     pthread_cond_destroy(&api->all_done);
     pthread_mutex_destroy(&api->mutex);
     free(api);

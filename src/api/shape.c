@@ -88,6 +88,40 @@ int shape_labels(struct arena *a, json_t *obj, const char *prefix, const char *n
     return 0;
 }
 
+const char *shape_given(struct arena *a, json_t *obj, const char *but, const char *from, const char *to)
+{
+    json_auto_t *given = json_object();
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(obj, name, value)
+    {
+        if (but == NULL || strcmp(name, but) != 0)
+            json_object_set(given, from != NULL && strcmp(name, from) == 0 ? to : name, value);
+    }
+    return shape_text(a, given);
+}
+
+void shape_drop_nulls(const struct field *table, size_t n, json_t *body)
+{
+    for (size_t i = 0; i < n; i++)
+        if (json_is_null(json_object_get(body, table[i].name)))
+            (void)json_object_del(body, table[i].name);
+}
+
+int shape_same_name(json_t *body, const char *name, struct err *err)
+{
+    json_t *value = json_object_get(body, "name");
+
+    if (value == NULL || (json_is_string(value) && strcmp(json_string_value(value), name) == 0))
+        return 0;
+    return err_field(
+        err, ERR_INVALID, "/name",
+        "the name in the body is not the one in the path (\"%.80s\"); nothing was changed: PUT does "
+        "not rename (PATCH does), so a tool that replaces must be told that a new name is a new thing",
+        name);
+}
+
 bool shape_are_texts(json_t *v)
 {
     json_t *one;

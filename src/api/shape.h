@@ -42,6 +42,14 @@ bool shape_are_texts(json_t *v); /* an array of strings */
 /* An object of texts, as text; absent leaves *ret alone. */
 int shape_labels(struct arena *a, json_t *obj, const char *prefix, const char *name, const char **ret,
                  struct err *err) MUST_CHECK;
+/* What a body sets, flat, as an intent's `given`: the members of obj but `but` (NULL = all), one of them
+ * (NULL = none) under another name; in the arena. */
+const char *shape_given(struct arena *a, json_t *obj, const char *but, const char *from, const char *to);
+/* null is "not set" in a body that says all there is to be: those of the table's members go. */
+void shape_drop_nulls(const struct field *table, size_t n, json_t *body);
+#define SHAPE_DROP_NULLS(table, body) shape_drop_nulls(table, N_ELEMENTS(table), body)
+/* The name in a flat body, where it has one, is that of the path.  ERR_INVALID. */
+int shape_same_name(json_t *body, const char *name, struct err *err) MUST_CHECK;
 /* There is one region, one organisation and one provisioner; naming them is fine.  NULL = not named. */
 int shape_place(struct http_req *req, const char *org_id, const char *region_id, const char *provisioner,
                 const char *prefix, struct err *err) MUST_CHECK;

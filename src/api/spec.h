@@ -17,10 +17,15 @@ int spec_project_create(struct http_req *req, struct project_spec *ret, struct e
 int spec_project_update(struct http_req *req, const struct project *now, struct project_spec *ret,
                         struct err *err) MUST_CHECK;
 int spec_branch_create(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
+/* name: as the path has it. */
+int spec_branch_put(struct http_req *req, const char *name, struct branch_spec *ret,
+                    struct err *err) MUST_CHECK;
 int spec_branch_update(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;
 int spec_branch_restore(struct http_req *req, struct restore_spec *ret, struct err *err) MUST_CHECK;
 int spec_branch_reset(struct http_req *req, struct restore_spec *ret, struct err *err) MUST_CHECK;
 int spec_endpoint_create(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
+int spec_endpoint_put(struct http_req *req, const char *name, struct endpoint_spec *ret,
+                      struct err *err) MUST_CHECK;
 int spec_endpoint_update(struct http_req *req, struct endpoint_spec *ret, struct err *err) MUST_CHECK;
 
 int spec_snapshot_update(struct http_req *req, struct branch_spec *ret, struct err *err) MUST_CHECK;

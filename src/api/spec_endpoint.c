@@ -48,6 +48,13 @@ static const struct field ENDPOINT_UPDATE[] = {
     SHAPE_FIELD(endpoint_body, "branch_id", spec.branch_id, F_STR, 0, SHAPE_NAME_MAX),
 };
 
+/* Flat. */
+static const struct field ENDPOINT_PUT[] = {
+    ENDPOINT_COMMON_FIELDS,
+    SHAPE_FIELD(endpoint_body, "branch", spec.branch_id, F_STR, 0, SHAPE_NAME_MAX),
+    SHAPE_FIELD(endpoint_body, "type", spec.type, F_STR, 0, 0),
+};
+
 static const struct refusal ENDPOINT_REFUSED[] = {
     { "passwordless_access", REFUSE_FALSE, "there is no such access that could be switched off" },
 };
@@ -139,6 +146,7 @@ static int read_endpoint(struct http_req *req, const struct field *table, size_t
     if (shape_seen(bits, table, n, "park_sessions"))
         b->spec.park_sessions = b->park_sessions;
     mark_zero_cu(obj, &b->spec);
+    b->spec.given = shape_given(req->arena, obj, "name", "branch_id", "branch");
     return read_endpoint_settings(req->arena, json_object_get(obj, "settings"), prefix, b, err);
 }
 
@@ -160,6 +168,19 @@ static int endpoint_spec(struct http_req *req, const struct field *table, size_t
 int spec_endpoint_create(struct http_req *req, struct endpoint_spec *ret, struct err *err)
 {
     return endpoint_spec(req, ENDPOINT_CREATE, N_ELEMENTS(ENDPOINT_CREATE), ret, err);
+}
+
+int spec_endpoint_put(struct http_req *req, const char *name, struct endpoint_spec *ret, struct err *err)
+{
+    struct endpoint_body b;
+
+    SHAPE_DROP_NULLS(ENDPOINT_PUT, req->body);
+    if (read_endpoint(req, ENDPOINT_PUT, N_ELEMENTS(ENDPOINT_PUT), req->body, "", &b, err) < 0 ||
+        shape_same_name(req->body, name, err) < 0)
+        return -1;
+    *ret = b.spec;
+    ret->name = name;
+    return 0;
 }
 
 int spec_endpoint_update(struct http_req *req, struct endpoint_spec *ret, struct err *err)

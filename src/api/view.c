@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define POSTGRES_PORT 5432
-#define POOLER_SUFFIX "-pooler"
 #define NEVER         "0001-01-01T00:00:00Z"
 
 /* --- members that are the same for every object of a kind --- */
@@ -86,7 +85,7 @@ static void add_encoded(struct buf *out, const char *text)
 char *view_uri(const struct sched_info *info, const struct view_connection *c)
 {
     auto_buf uri = { 0 };
-    const char *more = c->pooled ? POOLER_SUFFIX : "";
+    const char *more = c->pooled ? VIEW_POOLER_SUFFIX : "";
 
     buf_adds(&uri, "postgresql://");
     add_encoded(&uri, c->role);
@@ -118,7 +117,7 @@ json_t *view_connection(const struct sched_info *info, const struct view_connect
     put_text(parameters, "role", c->role);
     put_text(parameters, "password", c->password);
     put_host(parameters, "host", info, c->endpoint_id, "");
-    put_host(parameters, "pooler_host", info, c->endpoint_id, POOLER_SUFFIX);
+    put_host(parameters, "pooler_host", info, c->endpoint_id, VIEW_POOLER_SUFFIX);
     put_text(obj, "connection_uri", uri);
     json_object_set_new(obj, "connection_parameters", parameters);
     return obj;
@@ -410,7 +409,7 @@ json_t *view_endpoint(const struct sched_info *info, const struct endpoint *e)
     put_text(obj, "region_id", info->region_id);
     put_host(obj, "host", info, e->id, "");
     put_host(obj, "proxy_host", info, NULL, "");
-    put_host(obj, "pooler_host", info, e->id, POOLER_SUFFIX);
+    put_host(obj, "pooler_host", info, e->id, VIEW_POOLER_SUFFIX);
     json_object_set_new(obj, "pooler_enabled", json_boolean(pg_pooler_version(info->pooler) != 0));
     json_object_set_new(obj, "pooler_capabilities", view_pooler(info));
     json_object_set_new(obj, "passwordless_access", json_true());

@@ -16,6 +16,8 @@
 #define VIEW_USER_ID     "00000000-0000-4000-8000-000000000001"
 #define VIEW_ORG_ID      "org-mere-local-00000001"
 #define VIEW_PROVISIONER "k8s-neonvm"
+/* Behind an endpoint's id where a connection is to be pooled. */
+#define VIEW_POOLER_SUFFIX "-pooler"
 
 json_t *view_project(const struct sched_info *info, const struct project *p);
 json_t *view_project_item(const struct sched_info *info, const struct project *p); /* in a list */

@@ -10,10 +10,11 @@
 
 static const struct {
     int http;
-    const char *name;
+    const char *name, *means;
     bool retry;
 } CODES[] = {
-#define X(name_, http_, code_, retry_) [name_] = { .http = http_, .name = code_, .retry = retry_ },
+#define X(name_, http_, code_, retry_, means_)                                                               \
+    [name_] = { .http = http_, .name = code_, .means = means_, .retry = retry_ },
     ERR_CODES(X)
 #undef X
 };
@@ -143,6 +144,11 @@ int err_http(enum err_code code)
 const char *err_name(enum err_code code)
 {
     return (size_t)code < N_ELEMENTS(CODES) ? CODES[code].name : "internal";
+}
+
+const char *err_meaning(enum err_code code)
+{
+    return CODES[code].means;
 }
 
 bool err_retryable(enum err_code code)

@@ -31,6 +31,7 @@ static const struct field BRANCH[] = {
     FIELD(branch, history_from, F_LSN, 0, 0),
     FIELD(branch, boot_id, F_STR, 0, 0),
     FIELD(branch, annotations, F_JSON, 0, 0),
+    FIELD(branch, spec, F_JSON, 0, 0),
     FIELD(branch, expires_at, F_TIME, 0, 0),
     FIELD(branch, ttl_seconds, F_I64, 0, 0),
     FIELD(branch, last_reset_at, F_TIME, 0, 0),
@@ -49,7 +50,7 @@ static const struct field BRANCH[] = {
 #define STORED                                                                                               \
     "id, project_id, name, kind, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, " \
     "is_root, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, history_from, "    \
-    "boot_id, annotations, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "          \
+    "boot_id, annotations, spec, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "    \
     "deletion_method, made_by, restored_from, restored_as, restore_status, state_changed_at, created_at, "   \
     "updated_at"
 /* A snapshot stands between a branch and what users know as its parent: that which it is of. */
@@ -191,7 +192,8 @@ int branch_find_name(struct dbc *c, struct arena *a, const char *name, struct br
     " FROM branch WHERE project_id = :project AND (" BRANCH_SEEN                                             \
     " OR (:deleted_at > 0 AND kind = 'user' AND state = 'deleted' AND recoverable_until > :deleted_at))"     \
     " AND (:search IS NULL OR id = :search OR instr(lower(name), lower(:search)) > 0) AND (:name IS NULL "   \
-    "OR name = :name)"
+    "OR name = :name) AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(branch.annotations) AS label"   \
+    " WHERE label.key = :label AND label.value = :label_value))"
 
 #define LIST_BY(column, after, direction)                                                                    \
     "SELECT " COLUMNS LIST_WHERE " AND (:after IS NULL OR (" column ", id) " after                           \
@@ -263,6 +265,8 @@ int branch_list(struct dbc *c, struct arena *a, const char *project_id, struct p
     bind_i64(st, ":deleted_at", page->deleted ? clock_wall_us() : 0);
     bind_text(st, ":search", page->search);
     bind_text(st, ":name", page->name);
+    bind_text(st, ":label", page->label);
+    bind_text(st, ":label_value", page->label_value);
     bind_i64(st, ":limit", page->limit > 0 ? page->limit : -1);
     *ret = row_list(c, st, &BRANCH_NOUN, a, ret_n, err);
     page->next = NULL;
@@ -504,7 +508,7 @@ static const char SQL_BRANCH_INSERT[] =
     ") VALUES (:id, :project_id, :name, coalesce(:kind, 'user'), :state, :parent_id, :parent_lsn,"
     " :parent_timestamp, :is_default, :is_protected, :is_root, :durability, :image_id, :volume,"
     " coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, :head_lsn, :history_from, :boot_id,"
-    " :annotations, :expires_at, :ttl_seconds, :last_reset_at, :deleted_at, :recoverable_until,"
+    " :annotations, :spec, :expires_at, :ttl_seconds, :last_reset_at, :deleted_at, :recoverable_until,"
     " :deletion_method, :made_by, :restored_from, :restored_as, :restore_status, :state_changed_at,"
     " :created_at, :updated_at)";
 
@@ -518,7 +522,7 @@ int branch_insert(struct dbc *c, const struct branch *b, struct err *err)
 }
 
 static const char SQL_BRANCH_UPDATE[] =
-    "UPDATE branch SET name = :name, is_protected = :is_protected, annotations = :annotations,"
+    "UPDATE branch SET name = :name, is_protected = :is_protected, annotations = :annotations, spec = :spec,"
     " expires_at = :expires_at, ttl_seconds = :ttl_seconds, restored_as = :restored_as,"
     " restore_status = :restore_status, updated_at = :updated_at WHERE id = :id";
 

@@ -31,6 +31,7 @@ struct branch {
     uint64_t history_from;   /* its own history is whole from here on; 0 = from where it left its parent */
     const char *boot_id;     /* of the boot in which it last ran without syncing, or NULL */
     const char *annotations; /* JSON object of strings */
+    const char *spec;        /* JSON object: what a client has set, as it set it; NULL = nothing */
     int64_t expires_at;      /* 0 = never */
     int64_t ttl_seconds;     /* what expires_at is set to anew at a reset; 0 = it stays */
     int64_t last_reset_at;   /* 0 = never */

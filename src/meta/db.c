@@ -337,6 +337,28 @@ void db_end(struct dbc **pc)
     pthread_mutex_unlock(&c->db->write_mutex);
 }
 
+static _Thread_local struct hook {
+    db_hook fn;
+    void *arg;
+} when_begun, when_ending;
+
+void db_when_begun(db_hook fn, void *arg)
+{
+    when_begun = (struct hook){ .fn = fn, .arg = arg };
+}
+
+void db_when_ending(db_hook fn, void *arg)
+{
+    when_ending = (struct hook){ .fn = fn, .arg = arg };
+}
+
+static int run_once(struct hook *h, struct dbc *c, struct err *err)
+{
+    db_hook fn = TAKE(h->fn);
+
+    return fn != NULL ? fn(c, h->arg, err) : 0;
+}
+
 int db_read(struct db *db, struct dbc **ret, struct err *err)
 {
     *ret = NULL;
@@ -355,7 +377,7 @@ int db_write(struct db *db, struct dbc **ret, struct err *err)
     in_write = true;
     db->inserted = false;
     *ret = db->writer;
-    if (transact(*ret, SQL_BEGIN_IMMEDIATE, err) == 0)
+    if (transact(*ret, SQL_BEGIN_IMMEDIATE, err) == 0 && run_once(&when_begun, *ret, err) == 0)
         return 0;
     db_end(ret);
     return -1;
@@ -364,7 +386,7 @@ int db_write(struct db *db, struct dbc **ret, struct err *err)
 int db_commit(struct dbc *c, struct err *err)
 {
     assert(c->writer);
-    if (transact(c, SQL_COMMIT, err) < 0)
+    if (run_once(&when_ending, c, err) < 0 || transact(c, SQL_COMMIT, err) < 0)
         return -1;
     if (c->db->inserted)
         c->db->on_insert(c->db->on_insert_arg);

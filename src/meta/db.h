@@ -39,6 +39,15 @@ bool db_in_write(void);      /* this thread holds the writer */
  */
 void db_on_insert(struct db *db, const char *table, void (*fn)(void *arg), void *arg);
 
+/*
+ * What is to be part of the next write transaction of this thread, whoever begins it: runs once, right behind
+ * its beginning (-1: there is none, and its beginner gets the error), or just before it is committed (-1: it
+ * is not).  NULL takes it back.
+ */
+typedef int (*db_hook)(struct dbc *c, void *arg, struct err *err);
+void db_when_begun(db_hook fn, void *arg);
+void db_when_ending(db_hook fn, void *arg);
+
 /* Tests only: SQLite's own full disk, for the writer; 0, or -1. */
 int db_limit_pages(struct db *db, int64_t pages);
 
@@ -49,11 +58,12 @@ int instance_set(struct dbc *c, const char *key, const char *value, struct err *
 
 /* A page of a list: newest or first `limit` rows after the cursor. */
 struct page {
-    int64_t limit;       /* 0 = all */
-    const char *cursor;  /* opaque, from an earlier answer; NULL = from the start */
-    const char *search;  /* substring of the name (or exact id), NULL = all */
-    const char *name;    /* exact name, NULL = all */
-    const char *sort_by; /* NULL = the noun's default */
+    int64_t limit;                   /* 0 = all */
+    const char *cursor;              /* opaque, from an earlier answer; NULL = from the start */
+    const char *search;              /* substring of the name (or exact id), NULL = all */
+    const char *name;                /* exact name, NULL = all */
+    const char *label, *label_value; /* has this label with this value; NULL = all */
+    const char *sort_by;             /* NULL = the noun's default */
     bool ascending;
     bool deleted;     /* also what was deleted and can be recovered */
     const char *next; /* out: cursor after the last row given, NULL when no row was given */

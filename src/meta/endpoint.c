@@ -31,6 +31,7 @@ static const struct field ENDPOINT[] = {
     FIELD(endpoint, max_cu, F_DOUBLE, 0, 0),
     FIELD(endpoint, pg_settings, F_JSON, 0, 0),
     FIELD(endpoint, preload_libraries, F_JSON, 0, 0),
+    FIELD(endpoint, spec, F_JSON, 0, 0),
     FIELD(endpoint, generation, F_I64, 0, 0),
     PROCESS("pid", pid, F_I64),
     PROCESS("pid_start", start_time, F_I64),
@@ -49,7 +50,8 @@ static const struct field ENDPOINT[] = {
 #define COLUMNS                                                                                              \
     "id, project_id, branch_id, type, name, desired, observed, disabled, suspend_timeout_seconds, "          \
     "park_sessions, min_cu, "                                                                                \
-    "max_cu, pg_settings, preload_libraries, generation, pid, pid_start, last_error, archive_failed_wal, "   \
+    "max_cu, pg_settings, preload_libraries, spec, generation, pid, pid_start, last_error, "                 \
+    "archive_failed_wal, "                                                                                   \
     "archive_failed_at, archive_failed_count, archive_backlog, last_active, started_at, suspended_at, "      \
     "created_at, updated_at, boot_id"
 
@@ -74,20 +76,41 @@ static const struct noun ENDPOINT_NOUN = {
     " AND branch_id IN (SELECT id FROM branch WHERE " BRANCH_SEEN                                            \
     " AND (expires_at IS NULL OR expires_at > :now))"
 
+/* One statement for each, so that each has its index. */
 static const char SQL_ENDPOINT_GET[] =
     "SELECT " COLUMNS
-    " FROM endpoint WHERE id = :id AND project_id = :project AND desired <> 'deleted'" OF_SEEN;
+    " FROM endpoint WHERE id = :ref AND project_id = :project AND desired <> 'deleted'" OF_SEEN;
+static const char SQL_ENDPOINT_GET_NAMED[] =
+    "SELECT " COLUMNS
+    " FROM endpoint WHERE project_id = :project AND name = :ref AND desired <> 'deleted'" OF_SEEN " LIMIT 2";
 
-int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret,
-                 struct err *err)
+static struct endpoint *list_meant(struct dbc *c, struct arena *a, const char *sql, const char *project_id,
+                                   const char *ref, size_t *ret_n, struct err *err)
 {
     auto_stmt *st = NULL;
-    if (stmt_get(c, SQL_ENDPOINT_GET, &st, err) < 0)
-        return -1;
-    bind_text(st, ":id", id);
+    if (stmt_get(c, sql, &st, err) < 0)
+        return NULL;
+    bind_text(st, ":ref", ref);
     bind_text(st, ":project", project_id);
     bind_i64(st, ":now", clock_wall_us());
-    return row_get(c, st, &ENDPOINT_NOUN, a, ret, err);
+    return row_list(c, st, &ENDPOINT_NOUN, a, ret_n, err);
+}
+
+int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                 struct endpoint *ret, struct err *err)
+{
+    size_t n;
+    struct endpoint *list = list_meant(c, a, SQL_ENDPOINT_GET, project_id, ref, &n, err);
+    if (list && n == 0)
+        list = list_meant(c, a, SQL_ENDPOINT_GET_NAMED, project_id, ref, &n, err);
+    if (!list)
+        return -1;
+    if (n == 0)
+        return err_set(err, ERR_NOT_FOUND, "endpoint not found: \"%.80s\"", ref);
+    if (n > 1)
+        return err_set(err, ERR_CONFLICT, "several endpoints are called \"%.80s\"; name one by its id", ref);
+    *ret = list[0];
+    return 0;
 }
 
 static const char SQL_ENDPOINT_GET_ID[] = "SELECT " COLUMNS " FROM endpoint WHERE id = :id";
@@ -150,13 +173,10 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 static const char SQL_ENDPOINT_INSERT[] =
     "INSERT INTO endpoint (" COLUMNS
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
-    " :suspend_timeout_seconds, :park_sessions, :min_cu, :max_cu, :pg_settings, :preload_libraries, "
-    ":generation, :pid, "
-    ":pid_start, :last_error, "
-    ":archive_failed_wal, "
-    ":archive_failed_at, :archive_failed_count, :archive_backlog, "
-    ":last_active, :started_at,"
-    " :suspended_at, :created_at, :updated_at, :boot_id)";
+    " :suspend_timeout_seconds, :park_sessions, :min_cu, :max_cu, :pg_settings, :preload_libraries, :spec,"
+    " :generation, :pid, :pid_start, :last_error, :archive_failed_wal, :archive_failed_at,"
+    " :archive_failed_count, :archive_backlog, :last_active, :started_at, :suspended_at, :created_at,"
+    " :updated_at, :boot_id)";
 
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
 {
@@ -176,8 +196,8 @@ int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)
 static const char SQL_ENDPOINT_UPDATE[] =
     "UPDATE endpoint SET name = :name, disabled = :disabled, suspend_timeout_seconds = "
     ":suspend_timeout_seconds, park_sessions = :park_sessions, min_cu = :min_cu,"
-    " max_cu = :max_cu, pg_settings = :pg_settings, preload_libraries = :preload_libraries, updated_at = "
-    ":updated_at WHERE id = :id";
+    " max_cu = :max_cu, pg_settings = :pg_settings, preload_libraries = :preload_libraries, spec = :spec,"
+    " updated_at = :updated_at WHERE id = :id";
 
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err)
 {

@@ -21,6 +21,7 @@ struct endpoint {
     double min_cu, max_cu;
     const char *pg_settings;       /* JSON object of strings */
     const char *preload_libraries; /* JSON object with enabled_libraries; NULL = the project's */
+    const char *spec;              /* JSON object: what a client has set, as it set it; NULL = nothing */
     int64_t generation;
     struct proc_identity process;
     const char *last_error;
@@ -30,8 +31,10 @@ struct endpoint {
     int64_t created_at, updated_at;
 };
 
-int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *id, struct endpoint *ret,
-                 struct err *err) MUST_CHECK;
+/* ref: an id, or a name inside the project; an id wins.  ERR_NOT_FOUND; ERR_CONFLICT when several have the
+ * name. */
+int endpoint_get(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                 struct endpoint *ret, struct err *err) MUST_CHECK;
 int endpoint_get_id(struct dbc *c, struct arena *a, const char *id, struct endpoint *ret,
                     struct err *err) MUST_CHECK; /* any desired */
 /* The read_write endpoint of a branch; *ret_found false when it has none. */
@@ -44,7 +47,7 @@ int endpoint_list(struct dbc *c, struct arena *a, const char *project_id, const 
 /* ERR_CONFLICT "read-write endpoint already exists; branch_id:..." */
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* What users set: name, disabled, suspend_timeout_seconds, park_sessions, min_cu, max_cu, pg_settings,
- * preload_libraries, updated_at. */
+ * preload_libraries, spec, updated_at. */
 int endpoint_update(struct dbc *c, const struct endpoint *e, struct err *err) MUST_CHECK;
 /* deleted is final: a later wish changes nothing, and that is no error. */
 int endpoint_set_desired(struct dbc *c, const char *id, const char *desired, int64_t now_us,

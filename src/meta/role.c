@@ -12,20 +12,23 @@
 static const struct field ROLE[] = {
     FIELD(role, branch_id, F_STR, 0, 0),    FIELD(role, name, F_STR, 0, 0),
     FIELD(role, valid_until, F_TIME, 0, 0), FIELD(role, no_login, F_BOOL, 0, 0),
-    FIELD(role, made_name, F_STR, 0, 0),    FIELD(role, state, F_STR, 0, 0),
-    FIELD(role, created_at, F_TIME, 0, 0),  FIELD(role, updated_at, F_TIME, 0, 0),
+    FIELD(role, made_name, F_STR, 0, 0),    FIELD(role, spec, F_JSON, 0, 0),
+    FIELD(role, state, F_STR, 0, 0),        FIELD(role, created_at, F_TIME, 0, 0),
+    FIELD(role, updated_at, F_TIME, 0, 0),
 };
 /* sealed and verifier, blobs, come last and are read by hand. */
 #define ROLE_COLUMNS                                                                                         \
-    "branch_id, name, valid_until, no_login, made_name, state, created_at, updated_at, sealed, verifier"
+    "branch_id, name, valid_until, no_login, made_name, spec, state, created_at, updated_at, sealed, "       \
+    "verifier"
 
 static const struct field DATABASE[] = {
     FIELD(database, id, F_I64, 0, 0),          FIELD(database, branch_id, F_STR, 0, 0),
     FIELD(database, name, F_STR, 0, 0),        FIELD(database, owner_name, F_STR, 0, 0),
-    FIELD(database, made_name, F_STR, 0, 0),   FIELD(database, state, F_STR, 0, 0),
-    FIELD(database, created_at, F_TIME, 0, 0), FIELD(database, updated_at, F_TIME, 0, 0),
+    FIELD(database, made_name, F_STR, 0, 0),   FIELD(database, spec, F_JSON, 0, 0),
+    FIELD(database, state, F_STR, 0, 0),       FIELD(database, created_at, F_TIME, 0, 0),
+    FIELD(database, updated_at, F_TIME, 0, 0),
 };
-#define DATABASE_COLUMNS "id, branch_id, name, owner_name, made_name, state, created_at, updated_at"
+#define DATABASE_COLUMNS "id, branch_id, name, owner_name, made_name, spec, state, created_at, updated_at"
 
 static const struct noun DATABASE_NOUN = {
     .name = "database",
@@ -120,8 +123,8 @@ int role_find_sealed(struct dbc *c, struct arena *a, struct role *ret, bool *ret
 
 static const char SQL_ROLE_INSERT[] =
     "INSERT INTO role (" ROLE_COLUMNS
-    ") VALUES (:branch_id, :name, :valid_until, :no_login, :made_name, :state, :created_at, :updated_at,"
-    " :sealed, :verifier)";
+    ") VALUES (:branch_id, :name, :valid_until, :no_login, :made_name, :spec, :state, :created_at,"
+    " :updated_at, :sealed, :verifier)";
 
 int role_insert(struct dbc *c, const struct role *r, struct err *err)
 {
@@ -267,8 +270,8 @@ static int database_taken(const struct database *d, struct err *err)
 }
 
 static const char SQL_DATABASE_INSERT[] = "INSERT INTO database (branch_id, name, owner_name, made_name, "
-                                          "state, created_at, updated_at) VALUES (:branch_id, :name, "
-                                          ":owner_name, :made_name, :state, :created_at, :updated_at)"
+                                          "spec, state, created_at, updated_at) VALUES (:branch_id, :name, "
+                                          ":owner_name, :made_name, :spec, :state, :created_at, :updated_at)"
                                           " RETURNING id";
 
 int database_insert(struct dbc *c, struct database *d, struct err *err)
@@ -281,8 +284,8 @@ int database_insert(struct dbc *c, struct database *d, struct err *err)
 }
 
 static const char SQL_DATABASE_UPDATE[] =
-    "UPDATE database SET name = :name, made_name = :made_name, owner_name = :owner_name, state = :state,"
-    " updated_at = max(:updated_at, updated_at + 1) WHERE id = :id";
+    "UPDATE database SET name = :name, made_name = :made_name, owner_name = :owner_name, spec = :spec,"
+    " state = :state, updated_at = max(:updated_at, updated_at + 1) WHERE id = :id";
 
 int database_update(struct dbc *c, const struct database *d, struct err *err)
 {

@@ -16,6 +16,7 @@ struct role {
     int64_t valid_until; /* of the password, us since 1970; 0 = for ever */
     bool no_login;
     const char *made_name; /* in Postgres, while that is not `name`; NULL = name */
+    const char *spec;      /* JSON object: what a client has set, as it set it; NULL = nothing */
     const char *state;     /* creating, ready, inherited, dropping */
     int64_t created_at, updated_at;
 };
@@ -25,8 +26,8 @@ struct database {
     const char *branch_id;
     const char *name;
     const char *owner_name;
-    const char *made_name; /* as of a role */
-    const char *state;     /* creating (or to be altered), ready, inherited, dropping */
+    const char *made_name, *spec; /* as of a role */
+    const char *state;            /* creating (or to be altered), ready, inherited, dropping */
     int64_t created_at, updated_at;
 };
 
@@ -55,8 +56,8 @@ int database_get(struct dbc *c, struct arena *a, const char *branch_id, const ch
 int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool with_dropping,
                   struct database **ret, size_t *ret_n, struct err *err) MUST_CHECK;
 int database_insert(struct dbc *c, struct database *d, struct err *err) MUST_CHECK; /* sets d->id */
-int database_update(struct dbc *c, const struct database *d,
-                    struct err *err) MUST_CHECK; /* by id: name, made_name, owner_name, state, updated_at */
+int database_update(struct dbc *c, const struct database *d, struct err *err)
+    MUST_CHECK; /* by id: name, made_name, owner_name, spec, state, updated_at */
 int database_delete(struct dbc *c, const struct database *d, struct err *err) MUST_CHECK; /* the row */
 /* As those of roles.  A name that was taken meanwhile stays with the new one, and the drop is tried again. */
 int database_begin_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "pg/extension.h"
 #include "pg/settings.h"
+#include "scheduler/given.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define SUSPEND_MAX_SECONDS 604800
+#define PLAIN_NAME_MAX      63
 #define CU_MIN              0.25
 #define CU_MAX              56.0
 #define CPU_PER_CU_MEMORY   4
@@ -42,6 +44,13 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
     bigger[out->n_operations++] = o;
     out->operations = bigger;
     return 0;
+}
+
+bool intent_is_plain_name(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= PLAIN_NAME_MAX && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == n &&
+           strchr("._-", name[0]) == NULL;
 }
 
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what, struct err *err)
@@ -82,13 +91,12 @@ int intent_check_branch_name_free(struct dbc *c, const char *project_id, const c
     return 0;
 }
 
-int intent_point_here(struct err *err, const struct intent_pointer *table, size_t n)
+int intent_point_here(struct err *err, const char *object, const struct intent_pointer *table, size_t n)
 {
-    static const char PREFIX[] = "/branch/";
     auto_free char *was = xstrdup(err->pointer);
-    const char *is = text_starts_with(was, PREFIX) ? was + strlen(PREFIX) - 1 : was;
+    const char *is = text_starts_with(was, object) ? was + strlen(object) : was;
     for (size_t i = 0; i < n; i++)
-        if (strcmp(was, table[i].in_branch) == 0)
+        if (strcmp(was, table[i].there) == 0)
             is = table[i].here;
     snprintf(err->pointer, sizeof(err->pointer), "%s", is);
     return -1;
@@ -182,9 +190,14 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int
     return check_cu(s, spec, pointer, err);
 }
 
-/* The project's defaults, as its default_endpoint_settings keeps them. */
-static void project_defaults(const struct project *p, struct arena *a, struct endpoint *e)
+/* The server's, then the project's, as its default_endpoint_settings keeps them. */
+void intent_endpoint_defaults(struct sched *s, struct arena *a, const struct project *p, struct endpoint *e)
 {
+    e->min_cu = s->info.default_min_cu;
+    e->max_cu = s->info.default_max_cu;
+    e->suspend_timeout_seconds = 0;
+    e->pg_settings = e->preload_libraries = NULL;
+    e->disabled = e->park_sessions = false;
     json_auto_t *d = p->default_endpoint_settings ? json_loads(p->default_endpoint_settings, 0, NULL) : NULL;
     json_t *min = json_object_get(d, "autoscaling_limit_min_cu"),
            *max = json_object_get(d, "autoscaling_limit_max_cu");
@@ -203,7 +216,7 @@ static void project_defaults(const struct project *p, struct arena *a, struct en
     }
 }
 
-static void apply_spec(struct endpoint *e, const struct endpoint_spec *spec)
+void intent_endpoint_apply(const struct endpoint_spec *spec, struct endpoint *e)
 {
     if (spec->min_cu != 0)
         e->min_cu = spec->min_cu;
@@ -238,14 +251,13 @@ int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct 
                           .type = spec->type ? spec->type : "read_write",
                           .desired = "stopped",
                           .observed = compute_state_name(COMPUTE_STOPPED),
-                          .min_cu = s->info.default_min_cu,
-                          .max_cu = s->info.default_max_cu,
+                          .spec = given_merge(a, NULL, spec->given),
                           .created_at = now,
                           .updated_at = now };
     if (intent_check_endpoint(s, spec, p->pg_version, pointer, err) < 0)
         return -1;
-    project_defaults(p, a, &e);
-    apply_spec(&e, spec);
+    intent_endpoint_defaults(s, a, p, &e);
+    intent_endpoint_apply(spec, &e);
     if (endpoint_insert(c, &e, err) < 0)
         return -1;
     struct endpoint *bigger = arena_alloc(a, (out->n_endpoints + 1) * sizeof(*bigger));

@@ -48,6 +48,7 @@ struct endpoint_spec {
     const char *preload_libraries;   /* JSON object or NULL, its shape checked */
     int disabled;                    /* -1 = not given */
     int park_sessions;               /* likewise */
+    const char *given;               /* as of a branch_spec */
 };
 
 struct project_spec {
@@ -77,6 +78,7 @@ struct branch_spec {
     int64_t expires_at;          /* INTENT_UNSET = not given; 0 = never */
     int64_t ttl_seconds;         /* the same in seconds from now; both must agree */
     const char *annotations;     /* JSON object of strings or NULL */
+    const char *given;           /* JSON object: what the client has set, as it set it; null = set no more */
     const char *made_by;         /* of a snapshot */
     const char *restored_from, *restored_as;
     struct endpoint_spec *endpoints;
@@ -107,6 +109,16 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
                          const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
 int intent_branch_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                          const struct branch_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+/*
+ * The branch of that name (or id) as the spec says: made where there is none, else changed where it differs:
+ * what the spec leaves out goes back to what it is by itself.  Nothing to change changes nothing, not even
+ * its time; what was given before and is given again (a ttl_seconds) counts from when it came first.
+ * ERR_CONFLICT for what a branch keeps for life: its parent, where it leaves it, its durability.  outcome as
+ * of a create. Pointers: "/parent".
+ */
+int intent_branch_put(struct sched *s, struct arena *a, const char *project_id, const char *name,
+                      const struct branch_spec *spec, struct outcome *ret, bool *ret_created,
+                      struct err *err) MUST_CHECK;
 int intent_branch_set_default(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                               struct outcome *ret, struct err *err) MUST_CHECK;
 /* Ends a hidden branch, in whatever state; one that is gone or going is fine. */
@@ -205,24 +217,47 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
                            const struct endpoint_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
 int intent_endpoint_delete(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
                            struct outcome *ret, struct err *err) MUST_CHECK;
+/* As intent_branch_put.  spec->branch_id is needed where there is none of that name. */
+int intent_endpoint_put(struct sched *s, struct arena *a, const char *project_id, const char *name,
+                        const struct endpoint_spec *spec, struct outcome *ret, bool *ret_created,
+                        struct err *err) MUST_CHECK;
 enum endpoint_verb { ENDPOINT_START, ENDPOINT_SUSPEND, ENDPOINT_RESTART };
 int intent_endpoint_act(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
                         enum endpoint_verb verb, struct outcome *ret, struct err *err) MUST_CHECK;
 
+struct role_spec {
+    const char *name;
+    bool no_login;
+    const char *given; /* as of a branch_spec */
+};
+
+struct database_spec {
+    const char *name;       /* NULL = unchanged (update) */
+    const char *owner_name; /* NULL = unchanged (update); the only role there is (put) */
+    const char *given;      /* as of a branch_spec */
+};
+
 /* outcome.roles[0] (+ passwords[0] where Neon answers it); the operation ends when the catalogue has it. */
 int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                       const char *name, bool no_login, struct outcome *ret, struct err *err) MUST_CHECK;
+                       const struct role_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
+/* As intent_branch_put; passwords[0] is NULL when the role was there. */
+int intent_role_put(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                    const struct role_spec *spec, struct outcome *ret, bool *ret_created,
+                    struct err *err) MUST_CHECK;
 int intent_role_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                        const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
 int intent_role_reset_password(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                                const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
 /* outcome.databases[0] */
 int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                           const char *name, const char *owner_name, struct outcome *ret,
-                           struct err *err) MUST_CHECK;
+                           const struct database_spec *spec, struct outcome *ret, struct err *err) MUST_CHECK;
 int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                           const char *name, const char *new_name, const char *new_owner, struct outcome *ret,
+                           const char *name, const struct database_spec *spec, struct outcome *ret,
                            struct err *err) MUST_CHECK;
+/* As intent_branch_put. */
+int intent_database_put(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                        const struct database_spec *spec, struct outcome *ret, bool *ret_created,
+                        struct err *err) MUST_CHECK;
 int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                            const char *name, struct outcome *ret, struct err *err) MUST_CHECK;
 

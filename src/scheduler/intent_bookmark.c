@@ -11,23 +11,13 @@
 
 #include <string.h>
 
-#define NAME_MAX_BYTES 63
-#define TTL_MAX_S      ((int64_t)7000 * 365 * 86400)
-
-/* [a-z0-9][a-z0-9._-]{0,62} */
-static bool is_name(const char *name)
-{
-    size_t n = strlen(name);
-    return n >= 1 && n <= NAME_MAX_BYTES && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == n &&
-           strchr("._-", name[0]) == NULL;
-}
+#define TTL_MAX_S ((int64_t)7000 * 365 * 86400)
 
 static int check_spec(const char *name, const struct bookmark_spec *spec, struct err *err)
 {
-    if (!is_name(name))
+    if (!intent_is_plain_name(name))
         return err_set(err, ERR_INVALID,
-                       "a bookmark's name is 1 to %d of a-z, 0-9, '.', '_' and '-', a letter or digit first",
-                       NAME_MAX_BYTES);
+                       "a bookmark's name is 1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first");
     if (spec->lsn != 0 && spec->time_us != 0)
         return err_field(err, ERR_INVALID, "/timestamp", "lsn and timestamp exclude each other");
     if (spec->ttl_seconds != INTENT_UNSET && (spec->ttl_seconds < 0 || spec->ttl_seconds > TTL_MAX_S))

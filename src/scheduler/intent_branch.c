@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "meta/image.h"
+#include "scheduler/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static int check_endpoints(const struct branch_spec *spec, struct err *err)
     return 0;
 }
 
-static int check_spec(const struct branch_spec *spec, struct err *err)
+int intent_check_branch_spec(const struct branch_spec *spec, struct err *err)
 {
     if (intent_check_branch_name(spec->name, "/branch/name", err) < 0)
         return -1;
@@ -65,9 +66,18 @@ int intent_set_expiry(const struct branch_spec *spec, int64_t now, struct branch
     return 0;
 }
 
-/* What expires may hold nothing up. */
-static int check_expiry(struct dbc *c, const struct branch *b, const char *pointer, struct err *err)
+static const char *expiry_pointer(const struct branch_spec *spec)
 {
+    return spec->expires_at != INTENT_UNSET    ? "/branch/expires_at"
+           : spec->ttl_seconds != INTENT_UNSET ? "/branch/ttl_seconds"
+                                               : "/branch/protected";
+}
+
+/* What expires may hold nothing up. */
+int intent_check_expiry(struct dbc *c, const struct branch *b, const struct branch_spec *spec,
+                        struct err *err)
+{
+    const char *pointer = expiry_pointer(spec);
     int64_t children = 0;
     if (b->expires_at == 0)
         return 0;
@@ -83,13 +93,6 @@ static int check_expiry(struct dbc *c, const struct branch *b, const char *point
         return err_field(err, ERR_INVALID, pointer,
                          "a branch with children cannot expire; nothing was changed");
     return 0;
-}
-
-static const char *expiry_pointer(const struct branch_spec *spec)
-{
-    return spec->expires_at != INTENT_UNSET    ? "/branch/expires_at"
-           : spec->ttl_seconds != INTENT_UNSET ? "/branch/ttl_seconds"
-                                               : "/branch/protected";
 }
 
 /* Where the parent's history ends, when that can be said without doing anything: it was never started, or is
@@ -203,6 +206,7 @@ static void new_child(struct arena *a, const struct branch *parent, const struct
                             .image_id = at ? at->image_id : NULL,
                             .volume = "none",
                             .annotations = spec->annotations,
+                            .spec = given_merge(a, NULL, spec->given),
                             .made_by = spec->made_by,
                             .restored_from = spec->restored_from,
                             .restored_as = spec->restored_as,
@@ -227,8 +231,8 @@ int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const s
         return -1;
     new_child(a, parent, spec, standing ? &at : NULL, b);
     *ret_wait = !standing;
-    if (intent_set_expiry(spec, b->created_at, b, err) < 0 ||
-        check_expiry(c, b, expiry_pointer(spec), err) < 0 || branch_insert(c, b, err) < 0 ||
+    if (intent_set_expiry(spec, b->created_at, b, err) < 0 || intent_check_expiry(c, b, spec, err) < 0 ||
+        branch_insert(c, b, err) < 0 ||
         role_copy_all(c, a, parent->id, b->id, past != NULL, b->created_at, fresh ? renew : intent_reseal,
                       fresh ? (void *)&renewal : s, err) < 0)
         return -1;
@@ -321,7 +325,7 @@ int intent_branch_create(struct sched *s, struct arena *a, const char *project_i
     bool past = spec->parent_lsn != 0 || spec->parent_timestamp != 0 || spec->parent_bookmark, wait;
     auto_moment *hold UNUSED = past ? moment_hold(s) : NULL; /* one in the past never waits */
     *ret = (struct outcome){ 0 };
-    if (check_spec(spec, err) < 0 || sched_space(s, err) < 0 ||
+    if (intent_check_branch_spec(spec, err) < 0 || sched_space(s, err) < 0 ||
         (past && find_past(s, a, project_id, spec, &moment, err) < 0))
         return -1;
     {
@@ -342,7 +346,7 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
                          const struct branch_spec *spec, struct outcome *ret, struct err *err)
 {
     *ret = (struct outcome){ 0 };
-    if (check_spec(spec, err) < 0)
+    if (intent_check_branch_spec(spec, err) < 0)
         return -1;
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0)
@@ -354,9 +358,10 @@ int intent_branch_update(struct sched *s, struct arena *a, const char *project_i
     b->name = spec->name ? spec->name : b->name;
     b->is_protected = spec->is_protected >= 0 ? spec->is_protected == 1 : b->is_protected;
     b->annotations = spec->annotations ? spec->annotations : b->annotations;
+    b->spec = given_merge(a, b->spec, spec->given);
     b->updated_at = clock_wall_us();
-    if (intent_set_expiry(spec, b->updated_at, b, err) < 0 ||
-        check_expiry(c, b, expiry_pointer(spec), err) < 0 || branch_update(c, b, err) < 0)
+    if (intent_set_expiry(spec, b->updated_at, b, err) < 0 || intent_check_expiry(c, b, spec, err) < 0 ||
+        branch_update(c, b, err) < 0)
         return -1;
     return db_commit(c, err);
 }

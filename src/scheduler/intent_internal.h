@@ -17,12 +17,28 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
 int intent_add_endpoint(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
                         const struct project *p, const char *branch_id, const struct endpoint_spec *spec,
                         const char *pointer, struct err *err) MUST_CHECK;
+/* What an endpoint of the project is like where its spec says nothing, and what the spec says. */
+void intent_endpoint_defaults(struct sched *s, struct arena *a, const struct project *p, struct endpoint *e);
+void intent_endpoint_apply(const struct endpoint_spec *spec, struct endpoint *e);
+/* out->endpoints[0], as it was read in c, becomes what is wanted; with the operations that takes.  Commits.
+ * Pointers: "/endpoint". */
+int intent_endpoint_change(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
+                           const struct endpoint *wanted, struct err *err) MUST_CHECK;
+/* The endpoint of a spec in the project of out; into out.  Commits.  Pointers: "/endpoint". */
+int intent_endpoint_make(struct sched *s, struct dbc *c, struct arena *a, const struct endpoint_spec *spec,
+                         struct outcome *out, struct err *err) MUST_CHECK;
+/* One endpoint, role or database into an outcome that has none. */
+void intent_give_endpoint(struct arena *a, struct outcome *out, const struct endpoint *e);
+void intent_give_role(struct arena *a, struct outcome *out, const struct role *r, const char *plain);
+void intent_give_database(struct arena *a, struct outcome *out, const struct database *d);
 /* Ranges of a spec's members, in a project of pg_version; pointer is that of the object they stand in. */
 int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
                           const char *pointer, struct err *err) MUST_CHECK;
 /* The libraries of a preload_libraries object (JSON, or NULL); pointer is that of enabled_libraries. */
 int intent_check_preload(struct sched *s, const char *preload_libraries, int64_t pg_version,
                          const char *pointer, struct err *err) MUST_CHECK;
+/* [a-z0-9][a-z0-9._-]{0,62}: stands in a URL as it is. */
+bool intent_is_plain_name(const char *name);
 int intent_check_name(const char *name, size_t max, const char *pointer, const char *what,
                       struct err *err) MUST_CHECK;
 /* A branch name that is asked for; NULL is fine. */
@@ -30,17 +46,22 @@ int intent_check_branch_name(const char *name, const char *pointer, struct err *
 /* Nobody has it: ERR_CONFLICT; NULL is fine. */
 int intent_check_branch_name_free(struct dbc *c, const char *project_id, const char *name,
                                   const char *pointer, struct err *err) MUST_CHECK;
-/* A pointer into a branch's body becomes one into another body: as the table says, else without "/branch".
- * Returns -1. */
+/* A pointer into the body of an object ("/branch") becomes one into another body: as the table says, else
+ * without the object.  Returns -1. */
 struct intent_pointer {
-    const char *in_branch, *here;
+    const char *there, *here;
 };
-int intent_point_here(struct err *err, const struct intent_pointer *table, size_t n);
+int intent_point_here(struct err *err, const char *object, const struct intent_pointer *table, size_t n);
 int intent_check_role_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
 int intent_check_database_name(const char *name, const char *pointer, struct err *err) MUST_CHECK;
 /* project (live) and branch (live) of a request, into the outcome. */
 int intent_load(struct dbc *c, struct arena *a, const char *project_id, const char *branch,
                 struct outcome *out, struct err *err) MUST_CHECK;
+/* What a spec says without looking at anything else. */
+int intent_check_branch_spec(const struct branch_spec *spec, struct err *err) MUST_CHECK;
+/* May it expire as b says?  The pointer is that of what spec gives. */
+int intent_check_expiry(struct dbc *c, const struct branch *b, const struct branch_spec *spec,
+                        struct err *err) MUST_CHECK;
 /* What expires_at and ttl_seconds ask for, into b; given or not. */
 int intent_set_expiry(const struct branch_spec *spec, int64_t now_us, struct branch *b,
                       struct err *err) MUST_CHECK;

@@ -124,7 +124,7 @@ static int insert_rows(struct sched *s, struct dbc *c, struct arena *a, const st
     bool wait;
     static const struct intent_pointer HERE[] = { { "/branch/name", NAME_POINTER } };
     if (intent_insert_child(s, c, a, source, &child, moment, out, &wait, err) < 0)
-        return intent_point_here(err, HERE, N_ELEMENTS(HERE));
+        return intent_point_here(err, "/branch", HERE, N_ELEMENTS(HERE));
     const char *made = out->branch.id;
     out->branch = target;
     return intent_add_operation(c, a, out, "restore_branch", "scheduling", target.id, NULL, made, err);

@@ -4,6 +4,7 @@
 #include "scheduler/intent_internal.h"
 
 #include "base/clock.h"
+#include "scheduler/given.h"
 
 #include <string.h>
 
@@ -23,7 +24,7 @@ static int commit_and_kick(struct sched *s, struct dbc *c, struct err *err)
     return 0;
 }
 
-static void give_role(struct arena *a, struct outcome *out, const struct role *r, const char *plain)
+void intent_give_role(struct arena *a, struct outcome *out, const struct role *r, const char *plain)
 {
     out->roles = arena_alloc(a, sizeof(*out->roles));
     out->passwords = arena_alloc(a, sizeof(*out->passwords));
@@ -32,7 +33,7 @@ static void give_role(struct arena *a, struct outcome *out, const struct role *r
     out->n_roles = 1;
 }
 
-static void give_database(struct arena *a, struct outcome *out, const struct database *d)
+void intent_give_database(struct arena *a, struct outcome *out, const struct database *d)
 {
     out->databases = arena_alloc(a, sizeof(*out->databases));
     out->databases[0] = *d;
@@ -40,23 +41,25 @@ static void give_database(struct arena *a, struct outcome *out, const struct dat
 }
 
 int intent_role_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                       const char *name, bool no_login, struct outcome *ret, struct err *err)
+                       const struct role_spec *spec, struct outcome *ret, struct err *err)
 {
     struct role r, *others;
     size_t n;
     const char *plain;
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if (intent_check_role_name(name, "/role/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
+    if (intent_check_role_name(spec->name, "/role/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
         intent_load(c, a, project_id, branch, ret, err) < 0 ||
         role_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
         return -1;
     if (n >= ROLES_MAX)
         return err_set(err, ERR_INVALID, "a branch has at most %d roles", ROLES_MAX);
-    if (intent_new_role(s, a, &ret->project, ret->branch.id, name, no_login, &r, &plain, err) < 0 ||
-        role_insert(c, &r, err) < 0 || add_apply(c, a, ret, err) < 0)
+    if (intent_new_role(s, a, &ret->project, ret->branch.id, spec->name, spec->no_login, &r, &plain, err) < 0)
         return -1;
-    give_role(a, ret, &r, plain);
+    r.spec = given_merge(a, NULL, spec->given);
+    if (role_insert(c, &r, err) < 0 || add_apply(c, a, ret, err) < 0)
+        return -1;
+    intent_give_role(a, ret, &r, plain);
     return commit_and_kick(s, c, err);
 }
 
@@ -79,7 +82,7 @@ int intent_role_delete(struct sched *s, struct arena *a, const char *project_id,
                            dbs[i].name);
     if (role_begin_drop(c, &r, clock_wall_us(), err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
-    give_role(a, ret, &r, NULL);
+    intent_give_role(a, ret, &r, NULL);
     return commit_and_kick(s, c, err);
 }
 
@@ -101,68 +104,85 @@ int intent_role_reset_password(struct sched *s, struct arena *a, const char *pro
     fresh.valid_until = r.valid_until;
     if (role_update(c, &fresh, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
-    give_role(a, ret, &fresh, plain);
+    intent_give_role(a, ret, &fresh, plain);
     return commit_and_kick(s, c, err);
 }
 
-int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                           const char *name, const char *owner_name, struct outcome *ret, struct err *err)
+static int get_owner(struct dbc *c, struct arena *a, const char *branch_id, const char *name, struct err *err)
 {
     struct role owner;
+    if (role_get(c, a, branch_id, name, &owner, err) == 0)
+        return 0;
+    return err->code == ERR_NOT_FOUND
+               ? err_field(err, ERR_NOT_FOUND, "/database/owner_name", "role not found: \"%.63s\"", name)
+               : -1;
+}
+
+int intent_database_create(struct sched *s, struct arena *a, const char *project_id, const char *branch,
+                           const struct database_spec *spec, struct outcome *ret, struct err *err)
+{
     struct database *others;
     size_t n;
     int64_t now = clock_wall_us();
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if (intent_check_database_name(name, "/database/name", err) < 0 || db_write(s->env.db, &c, err) < 0 ||
-        intent_load(c, a, project_id, branch, ret, err) < 0 ||
+    if (intent_check_database_name(spec->name, "/database/name", err) < 0 ||
+        db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
         database_list(c, a, ret->branch.id, true, &others, &n, err) < 0)
         return -1;
     if (n >= DATABASES_MAX)
         return err_set(err, ERR_INVALID, "a branch has at most %d databases", DATABASES_MAX);
-    if (role_get(c, a, ret->branch.id, owner_name, &owner, err) < 0)
-        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name",
-                                                      "role not found: \"%.63s\"", owner_name)
-                                          : -1;
+    if (get_owner(c, a, ret->branch.id, spec->owner_name, err) < 0)
+        return -1;
     struct database d = { .branch_id = ret->branch.id,
-                          .name = name,
-                          .owner_name = owner_name,
+                          .name = spec->name,
+                          .owner_name = spec->owner_name,
+                          .spec = given_merge(a, NULL, spec->given),
                           .state = "creating",
                           .created_at = now,
                           .updated_at = now };
     if (database_insert(c, &d, err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
-    give_database(a, ret, &d);
+    intent_give_database(a, ret, &d);
     return commit_and_kick(s, c, err);
 }
 
+/* What it is called in Postgres stays known until it is called otherwise. */
+static void rename_database(struct database *d, const char *name)
+{
+    if (strcmp(name, d->name) == 0)
+        return;
+    d->made_name = d->made_name ? d->made_name : d->name;
+    d->name = name;
+}
+
 int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
-                           const char *name, const char *new_name, const char *new_owner, struct outcome *ret,
+                           const char *name, const struct database_spec *spec, struct outcome *ret,
                            struct err *err)
 {
-    struct role owner;
     struct database d;
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
-    if ((new_name && intent_check_database_name(new_name, "/database/name", err) < 0) ||
+    if ((spec->name && intent_check_database_name(spec->name, "/database/name", err) < 0) ||
         db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
-        database_get(c, a, ret->branch.id, name, &d, err) < 0)
+        database_get(c, a, ret->branch.id, name, &d, err) < 0 ||
+        (spec->owner_name && get_owner(c, a, ret->branch.id, spec->owner_name, err) < 0))
         return -1;
-    if (new_owner && role_get(c, a, ret->branch.id, new_owner, &owner, err) < 0)
-        return err->code == ERR_NOT_FOUND ? err_field(err, ERR_NOT_FOUND, "/database/owner_name",
-                                                      "role not found: \"%.63s\"", new_owner)
-                                          : -1;
-    /* What it is called in Postgres stays known until it is called otherwise. */
-    if (new_name && strcmp(new_name, d.name) != 0) {
-        d.made_name = d.made_name ? d.made_name : d.name;
-        d.name = new_name;
+    struct database was = d;
+    if (spec->name)
+        rename_database(&d, spec->name);
+    d.owner_name = spec->owner_name ? spec->owner_name : d.owner_name;
+    d.spec = given_merge(a, d.spec, spec->given);
+    bool differs = strcmp(d.name, was.name) != 0 || strcmp(d.owner_name, was.owner_name) != 0;
+    if (differs) {
+        d.state = "creating";
+        d.updated_at = clock_wall_us();
     }
-    d.owner_name = new_owner ? new_owner : d.owner_name;
-    d.state = "creating";
-    d.updated_at = clock_wall_us();
-    if (database_update(c, &d, err) < 0 || add_apply(c, a, ret, err) < 0)
+    intent_give_database(a, ret, &d);
+    if (!differs && given_equal(d.spec, was.spec))
+        return 0;
+    if (database_update(c, &d, err) < 0 || (differs && add_apply(c, a, ret, err) < 0))
         return -1;
-    give_database(a, ret, &d);
     return commit_and_kick(s, c, err);
 }
 
@@ -177,7 +197,7 @@ int intent_database_delete(struct sched *s, struct arena *a, const char *project
         return -1;
     if (database_begin_drop(c, &d, clock_wall_us(), err) < 0 || add_apply(c, a, ret, err) < 0)
         return -1;
-    give_database(a, ret, &d);
+    intent_give_database(a, ret, &d);
     return commit_and_kick(s, c, err);
 }
 

@@ -43,7 +43,7 @@ int intent_snapshot_take(struct sched *s, struct arena *a, const char *project_i
     own.made_by = spec->made_by ? spec->made_by : "user";
     own.name = spec->name ? spec->name : name_at(a, ret->branch.name, " ", clock_wall_us());
     return intent_branch_create(s, a, project_id, &own, ret, err) < 0
-               ? intent_point_here(err, HERE, N_ELEMENTS(HERE))
+               ? intent_point_here(err, "/branch", HERE, N_ELEMENTS(HERE))
                : 0;
 }
 

@@ -13,6 +13,7 @@
 #include "branch/sweep.h"
 #include "branch/template.h"
 #include "meta/image.h"
+#include "meta/replay.h"
 #include "pg/pooler.h"
 #include "scheduler/intent.h"
 
@@ -189,7 +190,9 @@ static int prune_rows(struct sweep *w, struct err *err)
 {
     auto_dbc *c = NULL;
     if (db_write(w->t.s->env.db, &c, err) < 0 || directory_forget_changes(c, w->told, err) < 0 ||
-        operation_prune(c, clock_wall_us() - (int64_t)OPERATIONS_KEEP_DAYS * 86400 * 1000000, 1000, err) < 0)
+        operation_prune(c, clock_wall_us() - (int64_t)OPERATIONS_KEEP_DAYS * 86400 * 1000000, 1000, err) <
+            0 ||
+        replay_prune(c, clock_wall_us() - (int64_t)REPLAY_KEEP_S * 1000000, 1000, err) < 0)
         return -1;
     return db_commit(c, err);
 }

@@ -35,6 +35,14 @@ struct sched_info {
 
 const struct sched_info *sched_info(const struct sched *s);
 struct db *sched_db(const struct sched *s);
+/*
+ * Text that only this server can read again, for storing what may hold secrets; `where` ties it to its place.
+ * In the arena.  ERR_INTERNAL when it was changed or belongs elsewhere.
+ */
+int sched_seal(struct sched *s, struct arena *a, const char *where, const char *plain, const char **ret,
+               struct err *err) MUST_CHECK;
+int sched_unseal(struct sched *s, struct arena *a, const char *where, const char *sealed, const char **ret,
+                 struct err *err) MUST_CHECK;
 
 /* Any thread: rows changed, look again. */
 void sched_kick(struct sched *s);

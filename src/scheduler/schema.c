@@ -129,7 +129,7 @@ static int reader_open(struct reader *r, const struct schema_place *at, struct e
     if (rc < 0) {
         const struct intent_pointer here[] = { { "/branch/parent_lsn", at->lsn_pointer },
                                                { "/branch/parent_timestamp", at->time_pointer } };
-        return intent_point_here(err, here, N_ELEMENTS(here));
+        return intent_point_here(err, "/branch", here, N_ELEMENTS(here));
     }
     r->operation_id = out.operations[out.n_operations - 1].id;
     r->socket_dir = env_socket_dir(&r->s->env, r->a, out.endpoints[0].id);

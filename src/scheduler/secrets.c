@@ -74,6 +74,33 @@ int secret_try(const uint8_t *key, struct arena *a, const struct role *r, struct
     return open_verifier(key, a, r, &ignored, err);
 }
 
+int sched_seal(struct sched *s, struct arena *a, const char *where, const char *plain, const char **ret,
+               struct err *err)
+{
+    uint8_t *blob;
+    size_t len;
+    if (crypt_seal(a, s->secret, where, plain, &blob, &len, err) < 0)
+        return -1;
+    char *text = arena_alloc(a, CRYPT_BASE64_SIZE(len));
+    crypt_base64(blob, len, text);
+    *ret = text;
+    return 0;
+}
+
+int sched_unseal(struct sched *s, struct arena *a, const char *where, const char *sealed, const char **ret,
+                 struct err *err)
+{
+    size_t len = strlen(sealed);
+    uint8_t *blob = arena_alloc(a, len + 1);
+    char *plain;
+    if (!crypt_unbase64(sealed, len, blob, len, &len))
+        return err_set(err, ERR_INTERNAL, "what was sealed is damaged");
+    if (crypt_open(a, s->secret, where, blob, len, &plain, err) < 0)
+        return -1;
+    *ret = plain;
+    return 0;
+}
+
 int secret_replica(struct sched *s, struct arena *a, const char *project_id, const char **ret_password,
                    const char **ret_verifier, struct err *err)
 {

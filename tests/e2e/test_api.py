@@ -1,6 +1,8 @@
 """The REST face: every operation, every kind of bad input, and what the HTTP side does under hostile clients."""
+import base64
 import contextlib
 import concurrent.futures
+import hashlib
 import http.client
 import json
 import pathlib
@@ -647,6 +649,7 @@ BASES = {"project_create": {"project": {}}, "project_update": {"project": {}}, "
          "role_create": {"role": {"name": "r"}}, "database_create": {"database": {"name": "d", "owner_name": "neondb_owner"}},
          "database_update": {"database": {}}, "apikey_create": {"key_name": "k"}, "extension_put": {"extension": {}},
          "branch_restore": {"source_branch_id": "main"}, "branch_reset_to_parent": {}, "snapshot_update": {"snapshot": {}}, "snapshot_restore": {},
+         "branch_put": {}, "endpoint_put": {}, "role_put": {}, "database_put": {}, "branch_delete_labelled": {"label": "no:such"},
          "branch_finalize_restore": {}, "schedule_set": {"schedule": [{"frequency": "yearly"}]}, "bookmark_put": {}}
 
 
@@ -668,7 +671,7 @@ def test_every_member_of_every_body_spoilt(api, mere, p):
     contract = check_api.Contract(yaml.safe_load((ROOT / "openapi.yaml").read_text()))
     assert {o[3]["operationId"] for o in contract.operations if "requestBody" in o[3]} == set(BASES)
     places = {"branch_id": "main", "endpoint_id": p["endpoints"][0]["id"], "database_name": "neondb", "project_id": p["project"]["id"],
-              "extension_name": "hstore", "snapshot_id": "snap-a-b-c", "bookmark_name": "x"}
+              "extension_name": "hstore", "snapshot_id": "snap-a-b-c", "bookmark_name": "x", "role_name": "neondb_owner"}
     before, wrong, n = counts(mere), [], 0
     for pattern, item in contract.schemas.document["paths"].items():
         for method in set(item) & {"post", "patch", "put"}:
@@ -757,6 +760,38 @@ def test_unknown_paths_and_methods(api, mere):
         assert headers["allow"] == allow
     status, headers, _ = mere.request("HEAD", "/projects")
     assert (status, headers["allow"]) == (405, "GET, POST")
+
+
+def test_declared(api, p):
+    """test_put.py has the rest."""
+    url = f"{p['path']}/branches/declared"
+    assert api.request("PUT", url, {"labels": {"test": "declared"}})[0] == 201
+    assert api.request("PUT", f"{url}/roles/second?wait=ready", {})[0] == 201
+    assert api.request("PUT", f"{url}/databases/second", {"owner_name": "second"})[0] == 201
+    endpoint = api.ok("GET", f"{url}/endpoints")["endpoints"][0]["id"]
+    assert api.ok("PUT", f"{p['path']}/endpoints/{endpoint}", {"suspend_timeout_seconds": 600})["endpoint"]["suspend_timeout_seconds"] == 600
+    assert api.ok("GET", f"{url}/connection?role_name=second&database_name=second").startswith("postgresql://second:")
+    assert api.ok("GET", f"{url}/tfstate")["outputs"]["name"]["value"] == "declared"
+    assert [b["name"] for b in api.ok("POST", f"{p['path']}/branches:delete?wait=ready", {"label": "test:declared"})["branches"]] == ["declared"]
+
+
+def test_what_the_server_says_of_itself(api, mere):
+    document = api.ok("GET", "/openapi.json", key=None)
+    assert document == yaml.safe_load((ROOT / "openapi.yaml").read_text())
+    _, headers, page = api.request("GET", "/docs", key=None)
+    assert "/openapi.json" in page and headers["content-security-policy"].startswith("default-src 'none'")
+    for element in ("script", "style"):  # the policy lets run what the page holds, and a changed page would not
+        inside = page.split(f"<{element}>")[1].split(f"</{element}>")[0]
+        assert base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode() in headers["content-security-policy"]
+    text = api.ok("GET", "/llms.txt", key=None)
+    for method, path in re.findall(r"`(GET|PUT|POST) (/api/v2/\S*?)[?` ]", text):  # nothing in it that is not there
+        got, _, reply = mere.request(method, re.sub(r"/(P|NAME|BEFORE)(?=/|:|$)", "/none", path), {} if method != "GET" else None)
+        assert got in (400, 404, 422) and "there is nothing at this path" not in reply["message"], (method, path, reply)
+    for code in document["components"]["schemas"]["Error"]["properties"]["code"]["enum"]:
+        told = api.ok("GET", f"/problems/{code}", key=None)
+        assert told["code"] == code and told["description"] and f"| `{code}` | {told['status']} |" in (ROOT / "docs/errors.md").read_text()
+    _, reply = api.refused("GET", "/problems/none", status=404, key=None)
+    assert api.ok("GET", reply["type"], key=None)["status"] == 404
 
 
 def test_wrong_keys(api, mere, p):

@@ -49,7 +49,7 @@ PAGE = {"method": "GET", "path": "/api/v2/projects?limit=10", "status": 200, "ty
     (GOOD, {"reply": {"regions": [{**REGION, "colour": "red"}]}}, "/regions/0: colour is not in the document"),
     (GOOD, {"status": 404}, "region_list does not list the status 404"),
     (GOOD, {"status": 423}, "region_list does not list the status 423"),
-    (GOOD, {"type": "text/plain"}, "the answer is 'text/plain', not JSON"),
+    (GOOD, {"type": "text/plain"}, "the answer is 'text/plain', not application/json"),
     (GOOD, {"status": 401}, ": request_id is missing"),
     (GOOD, {"method": "PUT"}, "200 for another method"),
     (GOOD, {"path": "/api/v2/nothing"}, "200 for an unknown path"),

@@ -52,6 +52,7 @@ CREATE TABLE branch (
     history_from     INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
+    spec             TEXT,
     expires_at       INTEGER,
     ttl_seconds      INTEGER NOT NULL DEFAULT 0,
     last_reset_at    INTEGER,
@@ -90,6 +91,7 @@ CREATE TABLE database (
     name       TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 63),
     made_name  TEXT,
     owner_name TEXT NOT NULL,
+    spec       TEXT,
     state      TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
@@ -124,6 +126,7 @@ CREATE TABLE endpoint (
     max_cu                  REAL NOT NULL,
     pg_settings             TEXT,
     preload_libraries       TEXT,
+    spec                    TEXT,
     generation              INTEGER NOT NULL DEFAULT 0,
     pid                     INTEGER NOT NULL DEFAULT 0,
     pid_start               INTEGER NOT NULL DEFAULT 0,
@@ -140,7 +143,7 @@ CREATE TABLE endpoint (
     updated_at              INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
-CREATE INDEX endpoint_project ON endpoint (project_id);
+CREATE INDEX endpoint_project ON endpoint (project_id, name);
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
 CREATE TABLE extension (
     database_id INTEGER NOT NULL REFERENCES database (id) ON DELETE CASCADE,
@@ -207,6 +210,16 @@ CREATE TABLE project (
     created_at                INTEGER NOT NULL,
     updated_at                INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE replay (
+    account    TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    status     INTEGER NOT NULL,
+    answer     TEXT,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (account, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replay_age ON replay (created_at);
 CREATE TRIGGER door_role_changed AFTER UPDATE OF branch_id, name, verifier, valid_until, no_login, state ON role
     WHEN (OLD.branch_id, OLD.name, OLD.verifier, OLD.valid_until, OLD.no_login, OLD.state = 'dropping')
         IS NOT (NEW.branch_id, NEW.name, NEW.verifier, NEW.valid_until, NEW.no_login, NEW.state = 'dropping') BEGIN
@@ -226,6 +239,7 @@ CREATE TABLE role (
     valid_until INTEGER,
     no_login    INTEGER NOT NULL DEFAULT 0,
     made_name   TEXT,
+    spec        TEXT,
     state       TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'inherited', 'dropping')),
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,

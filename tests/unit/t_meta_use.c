@@ -152,6 +152,7 @@ START_TEST(endpoint_life)
     ck_assert(found);
     ck_assert_str_eq(got.id, "ep-1");
     FAILS(ERR_NOT_FOUND, endpoint_get(c, A, "q", "ep-1", &got, &E));
+    FAILS(ERR_NOT_FOUND, endpoint_get(c, A, "q", "n", &got, &E));
     ck_assert_str_eq(ids_of_endpoints(c, NULL, NULL, false), "ep-3 ep-1 ep-4 ");
     ck_assert_str_eq(ids_of_endpoints(c, "p", NULL, false), "ep-3 ep-1 ep-4 ");
     ck_assert_str_eq(ids_of_endpoints(c, "q", NULL, true), "");

@@ -27,6 +27,7 @@ from . import procs
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ADMIN_ROLE = "mere_admin"
+ROOTED = ("/api/", "/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/llms.txt", "/problems/")  # paths that are not below the API
 READY = re.compile(r"^ready api=(http://(\S+):(\d+)) postgres=(\S+):(\d+) store=(\w+)$")
 API = "/api/v2"
 PATIENCE = 3  # times what a good machine needs at most
@@ -302,7 +303,7 @@ class Mere:
 
     def request(self, method, path, body=None, key=..., headers=None, timeout=60):
         """(status, headers, parsed body).  A dict or list is sent as JSON, bytes and str as they are; key=None sends none."""
-        if not path.startswith(("/api/", "/livez", "/readyz", "/healthz")):
+        if not path.startswith(ROOTED):
             path = API + path
         h = dict(headers or {})
         if key is ...:
