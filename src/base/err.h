@@ -21,6 +21,7 @@
     X(ERR_FORBIDDEN, 403, "forbidden", false)                                                                \
     X(ERR_NOT_FOUND, 404, "not_found", false)                                                                \
     X(ERR_METHOD, 405, "method_not_allowed", false)                                                          \
+    X(ERR_NOT_ACCEPTABLE, 406, "not_acceptable", false)                                                      \
     X(ERR_CONFLICT, 409, "conflict", false)                                                                  \
     X(ERR_PRECONDITION, 412, "precondition_failed", false)                                                   \
     X(ERR_TOO_LARGE, 413, "too_large", false)                                                                \

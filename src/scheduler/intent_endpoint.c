@@ -3,6 +3,7 @@
  */
 #include "scheduler/intent_internal.h"
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 
 #include <string.h>
@@ -58,7 +59,22 @@ static bool needs_restart(const struct endpoint *e, const struct endpoint_spec *
         differs(spec->pg_settings, e->pg_settings) || differs(spec->preload_libraries, e->preload_libraries);
     bool size =
         (spec->max_cu != 0 && spec->max_cu != e->max_cu) || (spec->min_cu != 0 && spec->min_cu != e->min_cu);
-    return (settings || size) && !is_stopped(e);
+    return (settings || (size && cgroup_has_limits())) && !is_stopped(e);
+}
+
+/* Its own branch, by id or name, is no move. */
+static int check_move(struct dbc *c, struct arena *a, const struct endpoint *e, const char *wanted,
+                      struct err *err)
+{
+    struct branch b;
+    if (!wanted || strcmp(wanted, e->branch_id) == 0)
+        return 0;
+    if (branch_get(c, a, e->project_id, wanted, &b, err) == 0 && strcmp(b.id, e->branch_id) == 0)
+        return 0;
+    if (err->code != ERR_NONE && err->code != ERR_NOT_FOUND)
+        return -1;
+    return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id",
+                     "an endpoint cannot move to another branch; create one there");
 }
 
 int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
@@ -70,9 +86,8 @@ int intent_endpoint_update(struct sched *s, struct arena *a, const char *project
         intent_check_endpoint(s, spec, ret->project.pg_version, "/endpoint", err) < 0)
         return -1;
     struct endpoint *e = &ret->endpoints[0];
-    if (spec->branch_id && strcmp(spec->branch_id, e->branch_id) != 0)
-        return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id",
-                         "an endpoint cannot move to another branch; create one there");
+    if (check_move(c, a, e, spec->branch_id, err) < 0)
+        return -1;
     bool restart = needs_restart(e, spec), stop = spec->disabled == 1 && !e->disabled && !is_stopped(e);
     e->name = spec->name ? spec->name : e->name;
     e->min_cu = spec->min_cu != 0 ? spec->min_cu : e->min_cu;
