@@ -199,7 +199,7 @@ deps:
 
 ## make deps-test   the same for the tests and the checks
 deps-test:
-	@tools/deps.sh run test drivers
+	@tools/deps.sh run test drivers clients
 
 ## make run         start Mere on ./data (DATA=dir: there) in the foreground; Ctrl-C stops all it started
 run:

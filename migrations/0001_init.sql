@@ -6,18 +6,31 @@ CREATE TABLE instance (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- state deleted: nobody sees it; it can be recovered until recoverable_until, with the branches that have the same deleted_at.
 CREATE TABLE project (
     id                        TEXT PRIMARY KEY,
     name                      TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
-    state                     TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'deleting')),
+    state                     TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'deleted', 'deleting')),
     pg_version                INTEGER NOT NULL,
     region_id                 TEXT NOT NULL,
     store_passwords           INTEGER NOT NULL DEFAULT 1,
     history_retention_seconds INTEGER NOT NULL,
     settings                  TEXT,
     default_endpoint_settings TEXT,
+    deleted_at                INTEGER,
+    recoverable_until         INTEGER,
     created_at                INTEGER NOT NULL,
     updated_at                INTEGER NOT NULL
+) STRICT;
+CREATE INDEX project_deleted ON project (recoverable_until) WHERE state = 'deleted';
+
+-- Who was named as having access to a project.  There is one account, so it is kept and shown, and opens nothing.
+CREATE TABLE project_permission (
+    id               TEXT PRIMARY KEY,
+    project_id       TEXT NOT NULL REFERENCES project (id),
+    granted_to_email TEXT NOT NULL CHECK (length(granted_to_email) BETWEEN 3 AND 256),
+    granted_at       INTEGER NOT NULL,
+    UNIQUE (project_id, granted_to_email)
 ) STRICT;
 
 -- A named line of history: (parent_id, parent_lsn) and its own WAL.
@@ -34,6 +47,8 @@ CREATE TABLE project (
 -- when it has replaced that.
 -- is_root: is treated as one without parent, whatever its history stands on (a restored root).
 -- history_from: its own history is whole from this LSN on, where an image of it begins; NULL = from where it left its parent.
+-- init_source: schema-only = what it is cloned from is emptied of its rows before anybody is let in; begins_lsn: where that was done, so
+-- that nobody reaches what lies before; NULL = it is still to be done, or it keeps its parent's rows.
 -- boot_id: of the boot of the machine in which it last ran without syncing (durability relaxed).
 -- spec: the members that a client has set, as it set them, in one flat JSON object; so of endpoints, roles and databases too.
 CREATE TABLE branch (
@@ -48,6 +63,7 @@ CREATE TABLE branch (
     is_default       INTEGER NOT NULL DEFAULT 0,
     is_protected     INTEGER NOT NULL DEFAULT 0,
     is_root          INTEGER NOT NULL DEFAULT 0,
+    init_source      TEXT CHECK (init_source = 'schema-only'),
     durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
     image_id         TEXT REFERENCES image (id),
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
@@ -57,6 +73,7 @@ CREATE TABLE branch (
     tli              INTEGER,
     head_lsn         INTEGER,
     history_from     INTEGER,
+    begins_lsn       INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
     spec             TEXT,
@@ -118,6 +135,21 @@ CREATE TABLE branch_size (
     measured_at   INTEGER NOT NULL
 ) STRICT;
 
+-- What was used, by hours; what is older than some days, by days.  It outlives what it is of.  branch_id: of a hidden branch the one that
+-- it was made of.  active_us, cu_us: of computes, the second times their compute units.  data_bytes, history_bytes: byte-hours.
+CREATE TABLE usage (
+    project_id    TEXT NOT NULL,
+    branch_id     TEXT NOT NULL,
+    begins_at     INTEGER NOT NULL,
+    is_root       INTEGER NOT NULL,
+    active_us     INTEGER NOT NULL DEFAULT 0,
+    cu_us         INTEGER NOT NULL DEFAULT 0,
+    data_bytes    INTEGER NOT NULL DEFAULT 0,
+    history_bytes INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, branch_id, begins_at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_age ON usage (begins_at);
+
 -- An immutable volume, valid from lsn on.  branch_id NULL: the template cluster of a Postgres version.
 -- taking: the row is the hold, nothing certain on disk; snapped: the data is there and lsn is fixed, its WAL [redo_lsn, lsn]
 -- is still to be copied beside it; ready: complete; trash: may be removed.
@@ -142,6 +174,7 @@ CREATE INDEX image_branch ON image (branch_id, lsn);
 CREATE INDEX image_unstamped ON image (created_at) WHERE stamp_us = -1;
 
 -- desired is written by intents, observed by the compute's one mutator.
+-- metered_until: up to when the running compute is in usage; NULL while there is none.
 -- archive_*: what its archiver last said; archive_failed_wal is NULL while it works.
 CREATE TABLE endpoint (
     id                      TEXT PRIMARY KEY,
@@ -171,9 +204,11 @@ CREATE TABLE endpoint (
     last_active             INTEGER,
     started_at              INTEGER,
     suspended_at            INTEGER,
+    metered_until           INTEGER,
     created_at              INTEGER NOT NULL,
     updated_at              INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX endpoint_metered ON endpoint (metered_until) WHERE metered_until IS NOT NULL;
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
 CREATE INDEX endpoint_project ON endpoint (project_id, name);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [lint] [fuzz] [fresh]
+# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [clients] [lint] [fuzz] [fresh]
 #
 # Never asks, installs no recommendations, does nothing when all are there.  sudo only when not root and something is missing.
 # Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.  Nor does Debian's own
@@ -7,6 +7,9 @@
 #
 # `drivers`, the clients that tests/e2e/test_drivers.py tries, is Debian's too.  Only where a node that is not Debian's is there, beside
 # which its node-pg cannot be installed, npm puts node-postgres into build/drivers; without it those tests are skipped by name.
+#
+# `clients`, those of Neon's API that tests/e2e/test_neon_clients.py runs, are npm's alone: into build/clients, in these very versions.
+# They want node 20 or later; without it, or without npm, those tests are skipped by name.
 set -euo pipefail
 
 RUN="gcc libc6-dev make libmicrohttpd-dev libjansson-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libssl-dev
@@ -16,6 +19,8 @@ TEST="pgbouncer check python3 python3-pytest python3-pytest-xdist python3-yaml p
 DRIVERS="python3-psycopg libpostgresql-jdbc-java"
 LINT="clang clang-format shellcheck python3-yaml"
 FUZZ="clang libclang-rt-dev"
+NODE_DRIVERS="pg@8 pg-copy-streams@7 pg-cursor@2"
+NEON_CLIENTS="neonctl5@npm:neonctl@5.0.1 neonctl2@npm:neonctl@2.22.0 @neondatabase/api-client@2.7.3 @neon/sdk@6.0.0"
 FRESH="debootstrap"
 
 die() {
@@ -53,15 +58,21 @@ foreign_node() {
     command -v node >/dev/null && ! dpkg-query -W -f='${Version}' nodejs 2>/dev/null | grep -q '[+~]dfsg'
 }
 
-node_modules() {
+# npm_packages DIR PACKAGE...: into build/DIR, unless these very ones are there.
+npm_packages() {
     local dir
 
-    dir=$(cd "$(dirname "$0")/.." && pwd)/build/drivers
-    [ ! -d "$dir/node_modules/pg" ] || return 0
+    dir=$(cd "$(dirname "$0")/.." && pwd)/build/$1
+    shift
+    [ "$(cat "$dir/packages" 2>/dev/null)" != "$*" ] || return 0
     command -v npm >/dev/null || return 1
     mkdir -p "$dir"
-    npm install --prefix "$dir" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
-        pg@8 pg-copy-streams@7 pg-cursor@2 >&2
+    npm install --prefix "$dir" --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error "$@" >&2 || return 1
+    echo "$*" >"$dir/packages"
+}
+
+node_is_new() {
+    command -v node >/dev/null && [ "$(node --version | sed 's/^v\([0-9]*\).*/\1/')" -ge 20 ]
 }
 
 # Any JDK will do.
@@ -77,12 +88,18 @@ for group in "$@"; do
     test) wanted="$wanted $TEST" ;;
     drivers)
         wanted="$wanted $DRIVERS $(driver_packages)"
-        ! foreign_node || node_modules || echo "deps: node-postgres was not installed; its tests are skipped" >&2
+        # shellcheck disable=SC2086 # a list of packages
+        ! foreign_node || npm_packages drivers $NODE_DRIVERS || echo "deps: node-postgres was not installed; its tests are skipped" >&2
+        ;;
+    clients)
+        # shellcheck disable=SC2086 # a list of packages
+        { node_is_new && npm_packages clients $NEON_CLIENTS; } ||
+            echo "deps: the clients of Neon's API were not installed (npm, and node 20 or later); their tests are skipped" >&2
         ;;
     lint) wanted="$wanted $LINT" ;;
     fuzz) wanted="$wanted $FUZZ" ;;
     fresh) wanted="$wanted $FRESH" ;;
-    *) die "unknown group '$group': use run, test, drivers, lint, fuzz, fresh" ;;
+    *) die "unknown group '$group': use run, test, drivers, clients, lint, fuzz, fresh" ;;
     esac
 done
 

@@ -28,7 +28,7 @@ static const struct command COMMANDS[] = {
       "name pg-version branch database role suspend-timeout timeout no-wait",
       "make a project: a Postgres with a branch, a database and a role", cli_projects_create },
     { "projects", "get", "[PROJECT]", 0, 1, "project", "show one", cli_projects_get },
-    { "projects", "delete", "PROJECT", 1, 1, WAITING_OPTIONS, "delete a project and all its branches",
+    { "projects", "delete", "PROJECT", 1, 1, "hard " WAITING_OPTIONS, "delete a project and all its branches",
       cli_projects_delete },
     { "branches", "list", "", 0, 0, "project search limit deleted", "list branches", cli_branches_list },
     { "branches", "create", "[NAME]", 0, 1,

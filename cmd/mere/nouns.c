@@ -234,8 +234,10 @@ int cli_projects_delete(struct cli *c)
     int rc = cli_project(c, c->args[0], &project);
 
     if (rc == CLI_OK)
-        rc =
-            cli_call(c, "DELETE", arena_printf(c->arena, "/projects/%s", cli_enc(c, project)), NULL, &answer);
+        rc = cli_call(c, "DELETE",
+                      arena_printf(c->arena, "/projects/%s%s", cli_enc(c, project),
+                                   c->opt[OPT_HARD] != NULL ? "?hard_delete=true" : ""),
+                      NULL, &answer);
     if (rc == CLI_OK)
         rc = cli_wait_gone(c, project);
     return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "project", c->args[0]);

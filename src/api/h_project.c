@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-#define PROJECTS_MAX 400 /* on a page */
+#define PROJECTS_MAX   400 /* on a page that is asked for */
+#define BRANCHES_SHOWN 10000
+#define PROJECTS_ALL   10000 /* where none is: many clients never ask for a second one */
 
 /* The organisation is the one there is; another one has no projects here, and a script had better know. */
 static int check_org(const struct http_req *req, struct err *err)
@@ -45,7 +47,10 @@ int api_project_list(struct http_req *req, struct http_res *res, struct err *err
         http_query_bool(req, "recoverable", false, &recoverable, err) < 0 || check_org(req, err) < 0 ||
         db_read(sched_db(req->sched), &c, err) < 0)
         return -1;
-    if (!recoverable && project_list(c, req->arena, &page, &list, &n, err) < 0)
+    if (http_query(req, "limit") == NULL)
+        page.limit = PROJECTS_ALL;
+    page.deleted = recoverable;
+    if (project_list(c, req->arena, &page, &list, &n, err) < 0)
         return -1;
     return res_json(res, 200, project_page(req, list, n, page.next));
 }
@@ -116,11 +121,51 @@ int api_project_update(struct http_req *req, struct http_res *res, struct err *e
 int api_project_delete(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct outcome out;
+    bool hard;
 
-    if (intent_project_delete(req->sched, req->arena, http_param(req, "project_id"), &out, err) < 0)
+    if (http_query_bool(req, "hard_delete", false, &hard, err) < 0 ||
+        intent_project_delete(req->sched, req->arena, http_param(req, "project_id"), hard, &out, err) < 0)
         return -1;
     return res_json(res, 200,
                     json_pack("{s:o}", "project", view_project(sched_info(req->sched), &out.project)));
+}
+
+int api_project_preload_libraries(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct pg_extension *list;
+    size_t n;
+    json_t *array;
+
+    if (intent_preload_list(req->sched, req->arena, http_param(req, "project_id"), &list, &n, err) < 0)
+        return -1;
+    array = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(array,
+                              json_pack("{s:o, s:o, s:b, s:b, s:o}", "library_name", http_text(list[i].name),
+                                        "description", http_text(list[i].comment), "is_default", 0,
+                                        "is_experimental", 0, "version", http_text(list[i].default_version)));
+    return res_json(res, 200, json_pack("{s:o}", "libraries", array));
+}
+
+int api_project_recover(struct http_req *req, struct http_res *res, struct err *err)
+{
+    struct outcome out;
+    struct page page = { .limit = BRANCHES_SHOWN };
+    struct branch *list;
+    size_t n;
+    json_t *branches;
+    auto_dbc *c = NULL;
+
+    if (intent_project_recover(req->sched, req->arena, http_param(req, "project_id"), &out, err) < 0 ||
+        db_read(sched_db(req->sched), &c, err) < 0 ||
+        branch_list(c, req->arena, out.project.id, &page, &list, &n, err) < 0)
+        return -1;
+    branches = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(branches, view_branch(&list[i]));
+    return res_json(res, 200,
+                    json_pack("{s:o, s:o}", "project", view_project(sched_info(req->sched), &out.project),
+                              "branches", branches));
 }
 
 int api_project_limits(struct http_req *req, struct http_res *res, struct err *err)

@@ -32,13 +32,16 @@ static bool shape_fits(const char *pattern, const char *path, bool begins)
     return *pattern == '\0' && (*path == '\0' || begins);
 }
 
-/* Whoever brings a client along should learn that it is not the path that is wrong. */
+/* Whoever brings a client along should learn that it is not the path that is wrong.  By "does not exist"
+ * clients tell what a server does not have from what is not there. */
 static int not_found(const char *path, struct err *err)
 {
     for (size_t i = 0; i < N_ELEMENTS(NOT_YET); i++)
         if (shape_fits(NOT_YET[i].pattern, path, true))
-            return err_set(err, ERR_NOT_FOUND, "Mere does not have this yet: %s; nothing was changed",
-                           NOT_YET[i].what);
+            return err_set(
+                err, ERR_NOT_FOUND,
+                "Mere does not have this yet, so the route does not exist: %s; nothing was changed",
+                NOT_YET[i].what);
     return err_set(err, ERR_NOT_FOUND, "there is nothing at this path");
 }
 

@@ -30,6 +30,9 @@ int api_branch_schema(struct http_req *req, struct http_res *res, struct err *er
 int api_branch_set_default(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_tfstate(struct http_req *req, struct http_res *res, struct err *err);
 int api_branch_update(struct http_req *req, struct http_res *res, struct err *err);
+int api_consumption_branches_v2(struct http_req *req, struct http_res *res, struct err *err);
+int api_consumption_projects(struct http_req *req, struct http_res *res, struct err *err);
+int api_consumption_projects_v2(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_create(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_delete(struct http_req *req, struct http_res *res, struct err *err);
 int api_database_get(struct http_req *req, struct http_res *res, struct err *err);
@@ -59,6 +62,9 @@ int api_health_ready(struct http_req *req, struct http_res *res, struct err *err
 int api_operation_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_operation_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_organization_get(struct http_req *req, struct http_res *res, struct err *err);
+int api_permission_grant(struct http_req *req, struct http_res *res, struct err *err);
+int api_permission_list(struct http_req *req, struct http_res *res, struct err *err);
+int api_permission_revoke(struct http_req *req, struct http_res *res, struct err *err);
 int api_problem_get(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_connection_uri(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -68,6 +74,8 @@ int api_project_get(struct http_req *req, struct http_res *res, struct err *err)
 int api_project_limits(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_list_shared(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_preload_libraries(struct http_req *req, struct http_res *res, struct err *err);
+int api_project_recover(struct http_req *req, struct http_res *res, struct err *err);
 int api_project_update(struct http_req *req, struct http_res *res, struct err *err);
 int api_region_list(struct http_req *req, struct http_res *res, struct err *err);
 int api_role_create(struct http_req *req, struct http_res *res, struct err *err);
@@ -94,6 +102,9 @@ static const struct route ROUTES[] = {
     { "POST", "/api/v2/api_keys", api_apikey_create, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/api_keys/{key_id}", api_apikey_revoke, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/auth", api_auth_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/consumption_history/projects", api_consumption_projects, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/consumption_history/v2/branches", api_consumption_branches_v2, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/consumption_history/v2/projects", api_consumption_projects_v2, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/organizations/{org_id}", api_organization_get, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects", api_project_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects", api_project_create, ROUTE_KEY, true, 1048576 },
@@ -101,6 +112,7 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}", api_project_get, ROUTE_KEY, false, 4096 },
     { "PATCH", "/api/v2/projects/{project_id}", api_project_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}", api_project_delete, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/available_preload_libraries", api_project_preload_libraries, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/branches", api_branch_list, ROUTE_KEY, false, 4096 },
     { "POST", "/api/v2/projects/{project_id}/branches", api_branch_create, ROUTE_KEY, true, 1048576 },
     { "GET", "/api/v2/projects/{project_id}/branches/count", api_branch_count, ROUTE_KEY, false, 4096 },
@@ -158,6 +170,10 @@ static const struct route ROUTES[] = {
     { "GET", "/api/v2/projects/{project_id}/limits", api_project_limits, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/operations", api_operation_list, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/operations/{operation_id}", api_operation_get, ROUTE_KEY, false, 4096 },
+    { "GET", "/api/v2/projects/{project_id}/permissions", api_permission_list, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/permissions", api_permission_grant, ROUTE_KEY, true, 1048576 },
+    { "DELETE", "/api/v2/projects/{project_id}/permissions/{permission_id}", api_permission_revoke, ROUTE_KEY, false, 4096 },
+    { "POST", "/api/v2/projects/{project_id}/recover", api_project_recover, ROUTE_KEY, false, 4096 },
     { "GET", "/api/v2/projects/{project_id}/snapshots", api_snapshot_list, ROUTE_KEY, false, 4096 },
     { "PATCH", "/api/v2/projects/{project_id}/snapshots/{snapshot_id}", api_snapshot_update, ROUTE_KEY, true, 1048576 },
     { "DELETE", "/api/v2/projects/{project_id}/snapshots/{snapshot_id}", api_snapshot_delete, ROUTE_KEY, false, 4096 },
@@ -175,7 +191,6 @@ static const struct route ROUTES[] = {
 };
 
 static const struct not_yet NOT_YET[] = {
-    { "/api/v2/projects/{project_id}/recover", "undoing the deletion of a project" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/data-api", "the data API" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/auth", "authentication of an application's users" },
     { "/api/v2/projects/{project_id}/auth", "authentication of an application's users" },
@@ -190,9 +205,7 @@ static const struct not_yet NOT_YET[] = {
     { "/api/v2/projects/{project_id}/branches/{branch_id}/functions", "object storage and functions" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/credentials", "object storage and functions" },
     { "/api/v2/projects/{project_id}/branches/{branch_id}/ai_gateway", "object storage and functions" },
-    { "/api/v2/projects/{project_id}/available_preload_libraries", "a choice of preloaded libraries" },
     { "/api/v2/projects/{project_id}/advisors", "advisors" },
-    { "/api/v2/projects/{project_id}/permissions", "sharing and transferring of projects, and several accounts" },
     { "/api/v2/projects/{project_id}/transfer_requests", "sharing and transferring of projects, and several accounts" },
     { "/api/v2/users/me/projects", "sharing and transferring of projects, and several accounts" },
     { "/api/v2/organizations/{org_id}/api_keys", "sharing and transferring of projects, and several accounts" },
@@ -202,7 +215,7 @@ static const struct not_yet NOT_YET[] = {
     { "/api/v2/organizations/{org_id}/projects", "sharing and transferring of projects, and several accounts" },
     { "/api/v2/projects/{project_id}/vpc_endpoints", "private networks" },
     { "/api/v2/organizations/{org_id}/vpc", "private networks" },
-    { "/api/v2/consumption_history", "records of consumption" },
+    { "/api/v2/consumption_history/account", "records of consumption of an account" },
 };
 #endif
 

@@ -136,6 +136,12 @@ static const struct field PROJECT[] = {
     FIELD(project, updated_at, F_TIME, 0, 0),
 };
 
+/* Of those that were deleted and can be brought back. */
+static const struct field PROJECT_RECOVERY[] = {
+    FIELD(project, deleted_at, F_TIME, 0, 0),
+    FIELD(project, recoverable_until, F_TIME, 0, 0),
+};
+
 static const struct constant PROJECT_CONSTANTS[] = {
     { "platform_id", "local", 0 },
     { "provisioner", VIEW_PROVISIONER, 0 },
@@ -201,6 +207,7 @@ json_t *view_project_item(const struct sched_info *info, const struct project *p
 {
     json_t *obj = project_base(info, p);
 
+    put_fields(obj, PROJECT_RECOVERY, N_ELEMENTS(PROJECT_RECOVERY), p);
     json_object_set_new(obj, "active_time", json_integer(0));
     return obj;
 }
@@ -221,6 +228,7 @@ static const struct field BRANCH[] = {
     NAMED(branch, "primary", is_default, F_BOOL),
     NAMED(branch, "protected", is_protected, F_BOOL),
     FIELD(branch, durability, F_STR, 0, 0),
+    FIELD(branch, init_source, F_STR, 0, 0),
     FIELD(branch, last_reset_at, F_TIME, 0, 0),
     FIELD(branch, expires_at, F_TIME, 0, 0),
     FIELD(branch, restore_status, F_STR, 0, 0),

@@ -22,6 +22,7 @@
     X(ERR_FORBIDDEN, 403, "forbidden", false, "The key, or the server, may not do this.") \
     X(ERR_NOT_FOUND, 404, "not_found", false, "There is no such thing, or none any more. A DELETE of what is gone is answered so, too.") \
     X(ERR_METHOD, 405, "method_not_allowed", false, "The path has no such method; the header Allow lists those it has.") \
+    X(ERR_NOT_ACCEPTABLE, 406, "not_acceptable", false, "So far back nothing is kept at this granularity.") \
     X(ERR_CONFLICT, 409, "conflict", false, "What is there stands against it: the name is taken or several have it, it keeps for life what was to be changed, or the work that was waited for failed.") \
     X(ERR_PRECONDITION, 412, "precondition_failed", false, "What If-Match or If-None-Match asks for is not so, or something that this takes is not there.") \
     X(ERR_TOO_LARGE, 413, "too_large", false, "The body is too large, or the answer would be.") \

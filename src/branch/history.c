@@ -63,13 +63,13 @@ static uint64_t before_header(uint64_t lsn)
 }
 
 /* The branch of the line in whose own history the oldest place lies that can be reached: that of one whose
- * earlier history has gone, of the root, or of one whose parent keeps nothing of its own from there any more.
- */
+ * earlier history has gone, or is nobody's since it was emptied, of the root, or of one whose parent keeps
+ * nothing of its own from there any more. */
 static int find_oldest(struct dbc *c, struct arena *a, const struct branch *b, struct branch *ret,
                        struct err *err)
 {
     struct branch parent;
-    for (*ret = *b; ret->history_from == 0 && ret->parent_id; *ret = parent) {
+    for (*ret = *b; ret->history_from == 0 && !ret->init_source && ret->parent_id; *ret = parent) {
         if (branch_get_id(c, a, ret->parent_id, &parent, err) < 0)
             return -1;
         if (ret->parent_lsn < parent.history_from)
@@ -143,7 +143,10 @@ int history_earliest(struct dbc *c, struct arena *a, const struct branch *b, uin
     if (find_oldest(c, a, b, &oldest, err) < 0 || image_get(c, a, oldest.image_id, &image, err) < 0)
         return -1;
     bool own = oldest.history_from != 0;
-    *ret_lsn = own ? oldest.history_from : oldest.parent_id ? oldest.parent_lsn : image.lsn;
+    *ret_lsn = own                 ? oldest.history_from
+               : oldest.begins_lsn ? oldest.begins_lsn
+               : oldest.parent_id  ? oldest.parent_lsn
+                                   : image.lsn;
     *ret_time_us = own ? image.created_at : oldest.parent_id ? oldest.parent_timestamp : oldest.created_at;
     return 0;
 }

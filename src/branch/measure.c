@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "meta/image.h"
 #include "meta/size.h"
+#include "meta/usage.h"
 
 #include <string.h>
 
@@ -59,7 +60,8 @@ int measure_next(const struct env *env, struct arena *a, bool *ret_found, struct
     if (add_images(env, images, n, &size, err) < 0)
         return -1;
     auto_dbc *c = NULL;
-    if (db_write(env->db, &c, err) < 0 || size_put(c, &size, err) < 0)
+    if (db_write(env->db, &c, err) < 0 || size_put(c, &size, err) < 0 ||
+        usage_note_space(c, size.branch_id, size.measured_at, err) < 0)
         return -1;
     return db_commit(c, err);
 }

@@ -20,6 +20,7 @@ static const struct field BRANCH[] = {
     FIELD(branch, is_default, F_BOOL, 0, 0),
     FIELD(branch, is_protected, F_BOOL, 0, 0),
     FIELD(branch, is_root, F_BOOL, 0, 0),
+    FIELD(branch, init_source, F_STR, 0, 0),
     FIELD(branch, durability, F_STR, 0, 0),
     FIELD(branch, image_id, F_STR, 0, 0),
     FIELD(branch, volume, F_STR, 0, 0),
@@ -29,6 +30,7 @@ static const struct field BRANCH[] = {
     FIELD(branch, tli, F_I64, 0, 0),
     FIELD(branch, head_lsn, F_LSN, 0, 0),
     FIELD(branch, history_from, F_LSN, 0, 0),
+    FIELD(branch, begins_lsn, F_LSN, 0, 0),
     FIELD(branch, boot_id, F_STR, 0, 0),
     FIELD(branch, annotations, F_JSON, 0, 0),
     FIELD(branch, spec, F_JSON, 0, 0),
@@ -49,8 +51,9 @@ static const struct field BRANCH[] = {
 };
 #define STORED                                                                                               \
     "id, project_id, name, kind, state, parent_id, parent_lsn, parent_timestamp, is_default, is_protected, " \
-    "is_root, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, history_from, "    \
-    "boot_id, annotations, spec, expires_at, ttl_seconds, last_reset_at, deleted_at, recoverable_until, "    \
+    "is_root, init_source, durability, image_id, volume, volume_id, fork_tli, fork_lsn, tli, head_lsn, "     \
+    "history_from, begins_lsn, boot_id, annotations, spec, expires_at, ttl_seconds, last_reset_at, "         \
+    "deleted_at, recoverable_until, "                                                                        \
     "deletion_method, made_by, restored_from, restored_as, restore_status, state_changed_at, created_at, "   \
     "updated_at"
 /* A snapshot stands between a branch and what users know as its parent: that which it is of. */
@@ -77,6 +80,16 @@ bool branch_is_seen(const struct branch *b)
 bool branch_has_expired(const struct branch *b, int64_t now_us)
 {
     return b->expires_at != 0 && b->expires_at <= now_us;
+}
+
+bool branch_awaits_emptying(const struct branch *b)
+{
+    return b->init_source && b->begins_lsn == 0;
+}
+
+bool branch_keeps_rows(const struct branch *parent, uint64_t lsn)
+{
+    return !parent->init_source || (parent->begins_lsn != 0 && lsn >= parent->begins_lsn);
 }
 
 /* An id wins over a name.  Two lookups: with OR, SQLite reads all branches of the project. */
@@ -506,8 +519,8 @@ static int name_taken(const struct branch *b, struct err *err)
 static const char SQL_BRANCH_INSERT[] =
     "INSERT INTO branch (" STORED
     ") VALUES (:id, :project_id, :name, coalesce(:kind, 'user'), :state, :parent_id, :parent_lsn,"
-    " :parent_timestamp, :is_default, :is_protected, :is_root, :durability, :image_id, :volume,"
-    " coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, :head_lsn, :history_from, :boot_id,"
+    " :parent_timestamp, :is_default, :is_protected, :is_root, :init_source, :durability, :image_id, :volume,"
+    " coalesce(:volume_id, :id), :fork_tli, :fork_lsn, :tli, :head_lsn, :history_from, :begins_lsn, :boot_id,"
     " :annotations, :spec, :expires_at, :ttl_seconds, :last_reset_at, :deleted_at, :recoverable_until,"
     " :deletion_method, :made_by, :restored_from, :restored_as, :restore_status, :state_changed_at,"
     " :created_at, :updated_at)";
@@ -617,8 +630,28 @@ int branch_set_recovered(struct dbc *c, const struct branch *b, int64_t now_us, 
     return -1;
 }
 
+static const char SQL_BRANCH_RECOVER_ALL[] =
+    "UPDATE branch SET state = 'ready', deleted_at = NULL, recoverable_until = NULL, deletion_method = NULL,"
+    " state_changed_at = :now, updated_at = :now WHERE project_id = :project AND state = 'deleted'"
+    " AND deleted_at = :deleted_at";
+
+int branch_recover_all(struct dbc *c, const char *project_id, int64_t deleted_at, int64_t now_us,
+                       struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_BRANCH_RECOVER_ALL, &st, err) < 0)
+        return -1;
+    bind_text(st, ":project", project_id);
+    bind_i64(st, ":deleted_at", deleted_at);
+    bind_i64(st, ":now", now_us);
+    return stmt_run(c, st, NULL, err);
+}
+
+/* As branch_keeps_rows() has it. */
 static const char SQL_BRANCH_SET_FORK[] =
-    "UPDATE branch SET parent_lsn = :lsn, parent_timestamp = :time, "
+    "UPDATE branch SET parent_lsn = :lsn, parent_timestamp = :time, init_source = coalesce(init_source,"
+    " (SELECT p.init_source FROM branch AS p WHERE p.id = branch.parent_id AND :lsn < coalesce(p.begins_lsn,"
+    "  9223372036854775807))), "
     "image_id = :image, state = 'ready', state_changed_at = :now,"
     " updated_at = :now WHERE id = :id AND state = 'init'"
     " AND EXISTS (SELECT 1 FROM image WHERE id = :image AND state IN ('snapped', 'ready'))";
@@ -647,7 +680,8 @@ static const char SQL_BRANCH_REPLACE[] =
     "UPDATE branch SET state = 'ready', parent_id = :parent_id, parent_lsn = :parent_lsn,"
     " parent_timestamp = :parent_timestamp, is_root = :is_root, image_id = :image_id, volume = 'none',"
     " volume_id = :volume_id, fork_tli = NULL, fork_lsn = NULL, tli = NULL, head_lsn = NULL,"
-    " history_from = NULL, boot_id = NULL, expires_at = :expires_at, ttl_seconds = :ttl_seconds,"
+    " history_from = NULL, init_source = :init_source, begins_lsn = NULL, boot_id = NULL, expires_at = "
+    ":expires_at, ttl_seconds = :ttl_seconds,"
     " last_reset_at = :last_reset_at, state_changed_at = :updated_at, updated_at = :updated_at WHERE id = "
     ":id";
 /* Also of target itself, when it was restored from its own past. */
@@ -665,6 +699,7 @@ int branch_replace(struct dbc *c, struct branch *target, const struct branch *ma
     target->parent_timestamp = made->parent_timestamp;
     target->image_id = made->image_id;
     target->volume_id = made->volume_id;
+    target->init_source = made->init_source;
     if (branch_delete(c, made->id, err) < 0 || stmt_get(c, SQL_BRANCH_REPLACE, &st, err) < 0)
         return -1;
     bind_struct(st, &BRANCH_NOUN, target);
@@ -756,6 +791,13 @@ int branch_set_history(struct dbc *c, const char *id, uint64_t history_from, con
     bind_i64(st, ":from", (int64_t)history_from);
     bind_text(st, ":image", image_id);
     return stmt_change(c, st, &BRANCH_NOUN, err);
+}
+
+static const char SQL_BRANCH_SET_BEGINS[] = "UPDATE branch SET begins_lsn = :value WHERE id = :id";
+
+int branch_set_begins(struct dbc *c, const char *id, uint64_t begins_lsn, struct err *err)
+{
+    return set_one(c, SQL_BRANCH_SET_BEGINS, id, (int64_t)begins_lsn, err);
 }
 
 static const char SQL_BRANCH_SET_TLI[] = "UPDATE branch SET tli = :value WHERE id = :id";

@@ -19,6 +19,7 @@ struct branch {
     bool is_default;
     bool is_protected;
     bool is_root;            /* is treated as one, whatever its history stands on */
+    const char *init_source; /* schema-only: what it is cloned from is emptied at its first start; or NULL */
     const char *durability;  /* full, relaxed */
     const char *image_id;    /* what its history begins with: what the volume is cloned from, later one of its
                                 own; NULL while state is init */
@@ -29,6 +30,7 @@ struct branch {
     int64_t tli;             /* 0 = never started */
     uint64_t head_lsn;       /* 0 = not cleanly suspended */
     uint64_t history_from;   /* its own history is whole from here on; 0 = from where it left its parent */
+    uint64_t begins_lsn;     /* of one that was emptied: where; nobody reaches what lies before */
     const char *boot_id;     /* of the boot in which it last ran without syncing, or NULL */
     const char *annotations; /* JSON object of strings */
     const char *spec;        /* JSON object: what a client has set, as it set it; NULL = nothing */
@@ -57,6 +59,10 @@ int branch_get(struct dbc *c, struct arena *a, const char *project_id, const cha
 /* Is it one that users see? */
 bool branch_is_seen(const struct branch *b);
 bool branch_has_expired(const struct branch *b, int64_t now_us);
+/* It was made without rows, and was never started: what it is cloned from still has them. */
+bool branch_awaits_emptying(const struct branch *b);
+/* May a child made at this place keep the rows it finds there? */
+bool branch_keeps_rows(const struct branch *parent, uint64_t lsn);
 /* A deleted one that can still be recovered, by id or by the name it had.  ERR_NOT_FOUND; ERR_CONFLICT when
  * several had the name. */
 int branch_get_deleted(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
@@ -140,6 +146,9 @@ int branch_set_deleted(struct dbc *c, const char *id, int64_t recoverable_until,
                        int64_t now_us, struct err *err) MUST_CHECK;
 /* Deleted -> ready, as it was.  ERR_CONFLICT when its name was taken meanwhile. */
 int branch_set_recovered(struct dbc *c, const struct branch *b, int64_t now_us, struct err *err) MUST_CHECK;
+/* Those that were deleted at this very time: with their project. */
+int branch_recover_all(struct dbc *c, const char *project_id, int64_t deleted_at, int64_t now_us,
+                       struct err *err) MUST_CHECK;
 /* The fork is fixed: parent_lsn, parent_timestamp, image_id; state init -> ready. */
 int branch_set_fork(struct dbc *c, const char *id, uint64_t parent_lsn, int64_t parent_timestamp,
                     const char *image_id, int64_t now_us, struct err *err) MUST_CHECK;
@@ -158,6 +167,8 @@ int branch_let_parents_go(struct dbc *c, int64_t now_us, struct err *err) MUST_C
 /* Its own history is whole from here on, and begins with this image of it. */
 int branch_set_history(struct dbc *c, const char *id, uint64_t history_from, const char *image_id,
                        struct err *err) MUST_CHECK;
+/* It has been emptied. */
+int branch_set_begins(struct dbc *c, const char *id, uint64_t begins_lsn, struct err *err) MUST_CHECK;
 int branch_set_tli(struct dbc *c, const char *id, int64_t tli, struct err *err) MUST_CHECK;
 int branch_set_head(struct dbc *c, const char *id, uint64_t head_lsn,
                     struct err *err) MUST_CHECK; /* 0 clears */

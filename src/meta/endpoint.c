@@ -43,6 +43,7 @@ static const struct field ENDPOINT[] = {
     FIELD(endpoint, last_active, F_TIME, 0, 0),
     FIELD(endpoint, started_at, F_TIME, 0, 0),
     FIELD(endpoint, suspended_at, F_TIME, 0, 0),
+    FIELD(endpoint, metered_until, F_TIME, 0, 0),
     FIELD(endpoint, created_at, F_TIME, 0, 0),
     FIELD(endpoint, updated_at, F_TIME, 0, 0),
 };
@@ -53,7 +54,7 @@ static const struct field ENDPOINT[] = {
     "max_cu, pg_settings, preload_libraries, spec, generation, pid, pid_start, last_error, "                 \
     "archive_failed_wal, "                                                                                   \
     "archive_failed_at, archive_failed_count, archive_backlog, last_active, started_at, suspended_at, "      \
-    "created_at, updated_at, boot_id"
+    "metered_until, created_at, updated_at, boot_id"
 
 static int read_boot_id(sqlite3_stmt *st, int at, struct arena *a UNUSED, void *strct, struct err *err UNUSED)
 {
@@ -175,7 +176,8 @@ static const char SQL_ENDPOINT_INSERT[] =
     ") VALUES (:id, :project_id, :branch_id, :type, :name, :desired, :observed, :disabled,"
     " :suspend_timeout_seconds, :park_sessions, :min_cu, :max_cu, :pg_settings, :preload_libraries, :spec,"
     " :generation, :pid, :pid_start, :last_error, :archive_failed_wal, :archive_failed_at,"
-    " :archive_failed_count, :archive_backlog, :last_active, :started_at, :suspended_at, :created_at,"
+    " :archive_failed_count, :archive_backlog, :last_active, :started_at, :suspended_at, :metered_until,"
+    " :created_at,"
     " :updated_at, :boot_id)";
 
 int endpoint_insert(struct dbc *c, const struct endpoint *e, struct err *err)

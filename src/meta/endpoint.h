@@ -28,6 +28,7 @@ struct endpoint {
     const char *archive_failed_wal; /* what its archiver cannot keep; NULL = it works */
     int64_t archive_failed_at, archive_failed_count, archive_backlog;
     int64_t last_active, started_at, suspended_at;
+    int64_t metered_until; /* usage.h; 0 = nothing is metered */
     int64_t created_at, updated_at;
 };
 

@@ -251,6 +251,12 @@ int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct 
     return 0;
 }
 
+int pg_admin_do(struct pg_admin *p, const char *sql, int timeout_ms, struct err *err)
+{
+    auto_result *r = NULL;
+    return query(p, sql, 0, NULL, timeout_ms, &r, err);
+}
+
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err)
 {
     return query_lsn(p, "SELECT redo_lsn FROM pg_control_checkpoint()", 0, NULL, CALL_TIMEOUT_MS, ret, err);

@@ -32,6 +32,9 @@ void pg_admin_close(struct pg_admin *p); /* accepts NULL */
 int pg_admin_text(struct pg_admin *p, const char *sql, size_t max_bytes, struct buf *ret,
                   struct err *err) MUST_CHECK;
 
+/* A statement of which nothing is to be read. */
+int pg_admin_do(struct pg_admin *p, const char *sql, int timeout_ms, struct err *err) MUST_CHECK;
+
 /* The redo point of the last checkpoint. */
 int pg_admin_redo_lsn(struct pg_admin *p, uint64_t *ret, struct err *err) MUST_CHECK;
 /* As fast as the disk lets it.  ERR_TIMEOUT: it goes on, and nobody waits for it any more. */

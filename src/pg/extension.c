@@ -185,6 +185,30 @@ bool pg_extension_has_version(const struct pg_extension *e, const char *version)
     return is_among(e->versions, e->n_versions, version);
 }
 
+static bool has_library(const struct pg_install *install, const char *name)
+{
+    auto_free char *path = xasprintf("%s/../lib/%s.so", install->bindir, name);
+    return access(path, R_OK) == 0;
+}
+
+int pg_preload_list(const struct pg_install *install, struct arena *a, struct pg_extension **ret,
+                    size_t *ret_n, struct err *err)
+{
+    const char *dir = folder(a, install);
+    *ret = arena_alloc(a, N_ELEMENTS(PRELOADABLE) * sizeof(**ret));
+    *ret_n = 0;
+    for (size_t i = 0; i < N_ELEMENTS(PRELOADABLE); i++) {
+        struct pg_extension *e = &(*ret)[*ret_n];
+        *e = (struct pg_extension){ .name = PRELOADABLE[i], .default_version = "", .comment = "" };
+        if (!has_library(install, e->name))
+            continue;
+        if (fs_exists(arena_printf(a, "%s/%s.control", dir, e->name)) && read_control(a, dir, e, err) < 0)
+            return -1;
+        ++*ret_n;
+    }
+    return 0;
+}
+
 int pg_preload_check(const struct pg_install *install, json_t *names, const char *pointer, struct err *err)
 {
     json_t *one;
@@ -196,8 +220,7 @@ int pg_preload_check(const struct pg_install *install, json_t *names, const char
             return err_field(err, ERR_INVALID, pointer,
                              "\"%.63s\" is no library that may be preloaded; %s and %s may", name ? name : "",
                              PRELOADABLE[0], PRELOADABLE[1]);
-        auto_free char *path = xasprintf("%s/../lib/%s.so", install->bindir, name);
-        if (access(path, R_OK) < 0)
+        if (!has_library(install, name))
             return err_field(err, ERR_INVALID, pointer,
                              "library \"%s\" is not on this machine for Postgres %" PRId64
                              "; install its package first",

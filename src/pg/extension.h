@@ -30,6 +30,9 @@ int pg_extension_get(const struct pg_install *install, struct arena *a, const ch
                      struct pg_extension *ret, struct err *err) MUST_CHECK;
 bool pg_extension_has_version(const struct pg_extension *e, const char *version);
 
+/* The libraries that may be preloaded and are there; of each name, version and comment. */
+int pg_preload_list(const struct pg_install *install, struct arena *a, struct pg_extension **ret,
+                    size_t *ret_n, struct err *err) MUST_CHECK;
 /* names: an array of texts, or NULL.  ERR_INVALID for a library that may not be preloaded or is not there. */
 int pg_preload_check(const struct pg_install *install, json_t *names, const char *pointer,
                      struct err *err) MUST_CHECK;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "meta/usage.h"
 #include "pg/conf.h"
 #include "pg/control.h"
 #include "pg/settings.h"
@@ -70,6 +71,17 @@ static void adopt_running(struct compute *c, const struct branch *b, const struc
     }
 }
 
+/* When it ended nobody knows: what is noted of its time is what counts. */
+static int stop_metering(struct sched *s, const struct endpoint *e, struct err *err)
+{
+    auto_dbc *c = NULL;
+    if (e->metered_until == 0)
+        return 0;
+    if (db_write(s->env.db, &c, err) < 0 || usage_forget(c, e->id, err) < 0)
+        return -1;
+    return db_commit(c, err);
+}
+
 int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
 {
     auto_arena *a = arena_new(0);
@@ -92,15 +104,15 @@ int supervise_adopt(struct sched *s, const struct endpoint *e, struct err *err)
     struct compute *c = compute_get(s, e);
     c->deleted = strcmp(e->desired, "deleted") == 0;
     snprintf(c->volume_id, sizeof(c->volume_id), "%s", volume_id);
+    int alive = free_lock == 1 ? 0 : proc_adopt(&e->process, &c->pidfd, err);
+    if (alive < 0 || (alive == 0 && stop_metering(s, e, err) < 0))
+        return -1;
     if (free_lock == 1) {
         c->lock_fd = TAKE_FD(lock_fd);
         compute_found(c, COMPUTE_CAPTURING);
         supervise_capture(c);
         return 0;
     }
-    int alive = proc_adopt(&e->process, &c->pidfd, err);
-    if (alive < 0)
-        return -1;
     if (alive == 1) {
         adopt_running(c, &b, e);
         return 0;

@@ -3,7 +3,6 @@
  */
 #include "scheduler/intent_internal.h"
 
-#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/crypt.h"
 #include "base/text.h"
@@ -125,7 +124,8 @@ static bool is_cu(double cu)
     return cu == 0 || (cu >= CU_MIN && cu <= CU_MAX);
 }
 
-static int check_cu(struct sched *s, const struct endpoint_spec *spec, const char *pointer, struct err *err)
+/* Where there are no control groups they are kept and shown, and limit nothing. */
+static int check_cu(const struct endpoint_spec *spec, const char *pointer, struct err *err)
 {
     double min = spec->min_cu, max = spec->max_cu;
     auto_free char *where = xasprintf("%s/autoscaling_limit_%s_cu", pointer, is_cu(min) ? "max" : "min");
@@ -133,11 +133,6 @@ static int check_cu(struct sched *s, const struct endpoint_spec *spec, const cha
         return err_field(err, ERR_INVALID, where,
                          "compute units must be between %.2f and %.0f, the minimum not above the maximum",
                          CU_MIN, CU_MAX);
-    if (max != 0 && max != s->info.default_max_cu && !cgroup_has_limits())
-        return err_field(err, ERR_NOT_SUPPORTED, where,
-                         "this machine has no control groups that Mere may use, so a compute cannot be "
-                         "limited to %.2f units; leave the field out",
-                         max);
     return 0;
 }
 
@@ -187,7 +182,7 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int
     }
     if (intent_check_preload(s, spec->preload_libraries, pg_version, p_preload, err) < 0)
         return -1;
-    return check_cu(s, spec, pointer, err);
+    return check_cu(spec, pointer, err);
 }
 
 /* The server's, then the project's, as its default_endpoint_settings keeps them. */

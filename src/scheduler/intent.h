@@ -72,7 +72,7 @@ struct branch_spec {
     uint64_t parent_lsn;         /* 0 = head */
     int64_t parent_timestamp;    /* 0 = head; not both */
     const char *parent_bookmark; /* or a bookmark of the parent */
-    const char *init_source;     /* NULL or "parent-data"; "schema-only" is ERR_NOT_SUPPORTED */
+    const char *init_source;     /* NULL, "parent-data" or "schema-only" */
     const char *durability;      /* NULL = full; "relaxed" */
     int is_protected;            /* -1 = not given */
     int64_t expires_at;          /* INTENT_UNSET = not given; 0 = never */
@@ -96,8 +96,15 @@ int intent_project_update(struct sched *s, struct arena *a, const char *project_
                           int (*read)(void *arg, const struct project *now, struct project_spec *ret,
                                       struct err *err),
                           void *arg, struct outcome *ret, struct err *err) MUST_CHECK;
-int intent_project_delete(struct sched *s, struct arena *a, const char *project_id, struct outcome *ret,
-                          struct err *err) MUST_CHECK;
+/* With all its branches.  It can be recovered for as long as it keeps history, at most 7 days; hard: never.
+ */
+int intent_project_delete(struct sched *s, struct arena *a, const char *project_id, bool hard,
+                          struct outcome *ret, struct err *err) MUST_CHECK;
+/* With the branches that it had.  One that is not deleted is answered as it is. */
+int intent_project_recover(struct sched *s, struct arena *a, const char *project_id, struct outcome *ret,
+                           struct err *err) MUST_CHECK;
+/* Housekeeping: ends for good what was deleted and cannot be recovered any more.  In a worker. */
+int intent_sweep_projects(struct sched *s, struct err *err) MUST_CHECK;
 
 /*
  * A child at a moment of the parent's history (see moment.h), or at its head.  The moment is ready at once.
@@ -273,6 +280,9 @@ struct extension_info {
 /* Those that may be had, by name. */
 int intent_extension_list(struct sched *s, struct arena *a, const struct extension_place *at,
                           struct extension_info **ret, size_t *ret_n, struct err *err) MUST_CHECK;
+/* The libraries that computes of the project may preload. */
+int intent_preload_list(struct sched *s, struct arena *a, const char *project_id, struct pg_extension **ret,
+                        size_t *ret_n, struct err *err) MUST_CHECK;
 /* ERR_NOT_FOUND for one that may not be had. */
 int intent_extension_get(struct sched *s, struct arena *a, const struct extension_place *at,
                          struct extension_info *ret, struct err *err) MUST_CHECK;

@@ -13,6 +13,7 @@
 
 #define FORK_WAIT_MS 8000 /* some clients give a create call 10 s */
 #define TTL_SLACK_US 60000000
+#define SCHEMA_ONLY  "schema-only"
 #define TIME_MAX_US  253402300799000000 /* the last second that RFC 3339 can say */
 
 static int check_endpoints(const struct branch_spec *spec, struct err *err)
@@ -37,9 +38,10 @@ int intent_check_branch_spec(const struct branch_spec *spec, struct err *err)
     if (spec->parent_bookmark && (spec->parent_lsn != 0 || spec->parent_timestamp != 0))
         return err_field(err, ERR_INVALID, "/branch/parent_bookmark",
                          "parent_bookmark, parent_lsn and parent_timestamp exclude each other");
-    if (spec->init_source && strcmp(spec->init_source, "parent-data") != 0)
-        return err_field(err, strcmp(spec->init_source, "schema-only") == 0 ? ERR_NOT_SUPPORTED : ERR_INVALID,
-                         "/branch/init_source", "init_source must be parent-data");
+    if (spec->init_source && strcmp(spec->init_source, "parent-data") != 0 &&
+        strcmp(spec->init_source, SCHEMA_ONLY) != 0)
+        return err_field(err, ERR_INVALID, "/branch/init_source",
+                         "init_source must be parent-data or schema-only");
     if (spec->durability && strcmp(spec->durability, "full") != 0 && strcmp(spec->durability, "relaxed") != 0)
         return err_field(err, ERR_INVALID, "/branch/durability", "durability must be full or relaxed");
     return check_endpoints(spec, err);
@@ -85,7 +87,7 @@ int intent_check_expiry(struct dbc *c, const struct branch *b, const struct bran
         return err_field(err, ERR_INVALID, pointer, "a protected branch cannot expire; nothing was changed");
     if (b->is_default)
         return err_field(err, ERR_INVALID, pointer, "the default branch cannot expire; nothing was changed");
-    if (!b->parent_id || b->is_root)
+    if (!b->parent_id || (b->is_root && !b->init_source))
         return err_field(err, ERR_INVALID, pointer, "a root branch cannot expire; nothing was changed");
     if (branch_count_children(c, b->id, &children, err) < 0)
         return -1;
@@ -189,6 +191,15 @@ static void show_renewed(const struct renewal *r, struct outcome *out)
                 out->passwords[i] = one->plain;
 }
 
+/* A schema-only branch is a root to users: it begins with what its parent's schema was, and no row of it. */
+static void choose_rows(const struct branch *parent, const struct branch_spec *spec, struct branch *b)
+{
+    bool empty = spec->init_source && strcmp(spec->init_source, SCHEMA_ONLY) == 0;
+    b->is_root = empty;
+    b->init_source =
+        empty || (b->parent_lsn != 0 && !branch_keeps_rows(parent, b->parent_lsn)) ? SCHEMA_ONLY : NULL;
+}
+
 static void new_child(struct arena *a, const struct branch *parent, const struct branch_spec *spec,
                       const struct moment *at, struct branch *ret)
 {
@@ -215,6 +226,7 @@ static void new_child(struct arena *a, const struct branch *parent, const struct
                             .created_at = now,
                             .updated_at = now };
     ret->name = spec->name ? spec->name : ret->id;
+    choose_rows(parent, spec, ret);
 }
 
 int intent_insert_child(struct sched *s, struct dbc *c, struct arena *a, const struct branch *parent,

@@ -3,6 +3,7 @@
  */
 #include "scheduler/intent_internal.h"
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "scheduler/given.h"
 
@@ -64,7 +65,8 @@ static bool needs_restart(const struct endpoint *e, const struct endpoint *wante
 {
     bool settings = !given_equal(wanted->pg_settings, e->pg_settings) ||
                     !given_equal(wanted->preload_libraries, e->preload_libraries);
-    return (settings || wanted->max_cu != e->max_cu || wanted->min_cu != e->min_cu) && !is_stopped(e);
+    bool size = wanted->max_cu != e->max_cu || wanted->min_cu != e->min_cu;
+    return (settings || (size && cgroup_has_limits())) && !is_stopped(e);
 }
 
 static bool differs(const struct endpoint *e, const struct endpoint *wanted)

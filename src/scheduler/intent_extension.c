@@ -52,6 +52,19 @@ int intent_extension_list(struct sched *s, struct arena *a, const struct extensi
     return 0;
 }
 
+int intent_preload_list(struct sched *s, struct arena *a, const char *project_id, struct pg_extension **ret,
+                        size_t *ret_n, struct err *err)
+{
+    struct outcome out = { 0 };
+    const struct pg_install *install;
+    auto_dbc *c = NULL;
+    *ret_n = 0;
+    if (db_read(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, NULL, &out, err) < 0)
+        return -1;
+    install = env_install(&s->env, out.project.pg_version);
+    return install ? pg_preload_list(install, a, ret, ret_n, err) : 0;
+}
+
 static int not_there(const struct extension_place *at, struct err *err)
 {
     return err_set(err, ERR_NOT_FOUND,

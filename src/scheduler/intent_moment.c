@@ -97,6 +97,12 @@ static int read_branch(struct sched *s, struct arena *a, const char *id, struct 
         return err_set(err, ERR_NOT_FOUND, "the branch was deleted");
     if (strcmp(ret->state, "damaged") == 0)
         return err_set(err, ERR_DAMAGED, "branch \"%s\" is damaged and cannot be read", ret->name);
+    if (branch_awaits_emptying(ret))
+        return err_set(
+            err, ERR_INVALID,
+            "branch \"%s\" has no past yet: it gets its schema when its endpoint is started for the "
+            "first time",
+            ret->name);
     return 0;
 }
 

@@ -102,6 +102,8 @@ static int check_for_life(struct dbc *c, struct arena *a, const struct branch *b
         { "parent_lsn", spec->parent_lsn == 0 || spec->parent_lsn == b->parent_lsn },
         { "parent_timestamp", spec->parent_timestamp == 0 || spec->parent_timestamp == b->parent_timestamp },
         { "parent_bookmark", !spec->parent_bookmark },
+        { "init_source", !spec->init_source || strcmp(spec->init_source,
+                                                      b->init_source ? b->init_source : "parent-data") == 0 },
         { "durability", !spec->durability || strcmp(spec->durability, b->durability) == 0 },
     };
     for (size_t i = 0; i < N_ELEMENTS(MEMBERS); i++) {

@@ -207,6 +207,7 @@ struct compute {
     const char *socket;
     int64_t max_clients;
     bool first, pending_roles;
+    bool empties;            /* before anybody is let in it has to lose its parent's rows */
     bool promoted;           /* it was told that it has replayed enough */
     bool finishing, joining; /* a task verifies it, or moves it into its control group */
     int64_t wake_started_ms;
@@ -291,6 +292,11 @@ void supervise_unwatch_data(struct compute *c);
 void supervise_on_inotify(void *arg, int fd, unsigned events);
 void supervise_look_at_status(struct compute *c);
 void supervise_join_group(struct compute *c); /* beside the start */
+
+/* ---- meter.c ---- */
+
+/* Housekeeping: notes what is used.  In a worker. */
+int meter_sweep(struct sched *s, struct err *err) MUST_CHECK;
 
 /* ---- adopt.c ---- */
 

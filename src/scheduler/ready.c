@@ -11,6 +11,7 @@
 #include "branch/materialise.h"
 #include "branch/volume.h"
 #include "pg/control.h"
+#include "pg/empty.h"
 #include "pg/relmap.h"
 
 #include <inttypes.h>
@@ -71,11 +72,24 @@ static int disable_subscriptions(struct finish *f, const struct branch *b, struc
     return 0;
 }
 
+/* What it was cloned from has rows that are not its own.  Up to where it has them nobody ever comes. */
+static int empty_first(struct finish *f, uint64_t *ret_lsn, struct err *err)
+{
+    const char *socket_dir = env_socket_dir(&f->t.s->env, f->t.a, f->id);
+    if (pg_empty(socket_dir, SUPERVISE_START_TIMEOUT_MS, err) < 0 || open_admin(f, err) < 0 ||
+        pg_admin_mark(f->admin, "emptied", ret_lsn, err) < 0)
+        return err_wrap(err, "emptying");
+    log_event(LOG_INFO, "start", "a schema without its rows", "br", f->branch_id, NULL);
+    CRASH_POINT("start.emptied");
+    return 0;
+}
+
 static int verify_first(struct finish *f, struct err *err)
 {
     struct sched *s = f->t.s;
     struct branch b;
     uint32_t tli;
+    uint64_t begins_lsn = 0;
     {
         auto_dbc *c = NULL;
         if (db_read(s->env.db, &c, err) < 0 || branch_get_id(c, f->t.a, f->branch_id, &b, err) < 0)
@@ -83,10 +97,13 @@ static int verify_first(struct finish *f, struct err *err)
     }
     if (materialise_verify(&s->env, f->t.a, &b, &tli, err) < 0 || disable_subscriptions(f, &b, err) < 0)
         return -1;
+    if (branch_awaits_emptying(&b) && empty_first(f, &begins_lsn, err) < 0)
+        return -1;
     CRASH_POINT("start.verified");
     auto_dbc *c = NULL;
-    if (db_write(s->env.db, &c, err) < 0 || branch_set_volume(c, f->branch_id, "ready", err) < 0 ||
-        branch_set_tli(c, f->branch_id, tli, err) < 0)
+    if (db_write(s->env.db, &c, err) < 0 ||
+        (begins_lsn != 0 && branch_set_begins(c, f->branch_id, begins_lsn, err) < 0) ||
+        branch_set_volume(c, f->branch_id, "ready", err) < 0 || branch_set_tli(c, f->branch_id, tli, err) < 0)
         return -1;
     return db_commit(c, err);
 }
@@ -197,7 +214,7 @@ static void server_ready(struct compute *c)
     f->generation = c->generation;
     f->standby = c->standby;
     f->least = c->least;
-    f->t.slow = c->standby; /* what lies between its image and the moment may be much */
+    f->t.slow = c->standby || c->empties; /* how much there is to replay or to empty nobody knows */
     f->first = c->first;
     f->pending_roles = c->pending_roles;
     snprintf(f->id, sizeof(f->id), "%s", c->id);

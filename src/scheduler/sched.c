@@ -210,6 +210,10 @@ static void sweep_run(struct task *t)
     if (t->rc == 0)
         t->rc = sweep_temporaries(w, &t->err);
     if (t->rc == 0)
+        t->rc = meter_sweep(t->s, &t->err);
+    if (t->rc == 0)
+        t->rc = intent_sweep_projects(t->s, &t->err);
+    if (t->rc == 0)
         t->rc = intent_sweep_ended(t->s, &t->err);
     if (t->rc == 0 && w->history)
         t->rc = intent_sweep_schedules(t->s, &t->err);

@@ -12,6 +12,7 @@
 #include "branch/volume.h"
 #include "meta/image.h"
 #include "meta/project.h"
+#include "meta/usage.h"
 #include "pg/conf.h"
 #include "pg/control.h"
 #include "pg/extension.h"
@@ -71,6 +72,12 @@ static int read_rows(struct prepare *p, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "branch %s is not ready yet", p->b.id);
     if (p->e.disabled)
         return err_set(err, ERR_PRECONDITION, "endpoint %s is disabled", p->e.id);
+    if (branch_awaits_emptying(&p->b) && strcmp(p->e.type, "read_only") == 0)
+        return err_set(
+            err, ERR_PRECONDITION,
+            "branch %s gets its schema when its read_write endpoint is started for the first time; "
+            "start that one first",
+            p->b.id);
     return 0;
 }
 
@@ -255,6 +262,7 @@ static int make_volume(struct prepare *p, struct err *err)
     if (materialise_follower(env, p->t.a, &p->b, p->volume_id, &p->needs, &p->least, err) < 0 ||
         follow_write_password(p->t.s, p->t.a, p->b.project_id, p->volume_id, err) < 0)
         return -1;
+    p->least = p->least > p->b.begins_lsn ? p->least : p->b.begins_lsn;
     return raise_to_writer(p, err);
 }
 
@@ -325,6 +333,7 @@ static void prepare_done(struct task *t)
     c->max_clients = p->max_clients;
     c->first = p->first;
     c->pending_roles = p->pending_roles;
+    c->empties = branch_awaits_emptying(&p->b);
     compute_event(c, !c->want_run && c->force ? EVENT_WANT_STOP : EVENT_PREPARED);
 }
 
@@ -362,6 +371,16 @@ void supervise_prepare(struct compute *c)
 
 /* ---- spawn and watch ---- */
 
+/* From when clients are let in until the last process has ended. */
+static int meter(const struct compute *c, struct dbc *db, int64_t now, struct err *err)
+{
+    if (c->state == COMPUTE_RUNNING)
+        return usage_begin(db, c->id, now, err);
+    if (c->state == COMPUTE_STOPPED || c->state == COMPUTE_FAILED)
+        return usage_note(db, c->id, now, true, err);
+    return 0;
+}
+
 void supervise_record(struct compute *c, const char *desired)
 {
     auto_dbc *db = NULL;
@@ -381,7 +400,7 @@ void supervise_record(struct compute *c, const char *desired)
         e.suspended_at = now;
         e.last_active = c->idle.active_us ? c->idle.active_us : e.last_active;
     }
-    if (endpoint_set_observed(db, &e, &err) < 0 ||
+    if (endpoint_set_observed(db, &e, &err) < 0 || meter(c, db, now, &err) < 0 ||
         (desired && strcmp(e.desired, "deleted") != 0 &&
          endpoint_set_desired(db, c->id, desired, now, &err) < 0) ||
         db_commit(db, &err) < 0)

@@ -189,4 +189,4 @@ def p(api):
     made["dev"] = api.ok("POST", path + "/branches", {"branch": {"name": "dev/1"}})["branch"]
     made["path"] = path
     yield made
-    api.ok("DELETE", path)
+    api.ok("DELETE", path + "?hard_delete=true")

@@ -379,7 +379,7 @@ def test_create_project(crash_mere, crashes, home):
     for p in there:
         assert [b["name"] for b in crash_mere.call("GET", f"/projects/{p}/branches")["branches"]]
         if there[p] == "crashing":
-            crash_mere.call("DELETE", f"/projects/{p}")
+            crash_mere.call("DELETE", f"/projects/{p}?hard_delete=true")
     until(lambda: not [r for r in crash_mere.rows("SELECT name FROM project") if r["name"] == "crashing"], 60, "projects to be gone")
 
 

@@ -2,6 +2,7 @@
 import concurrent.futures
 import contextlib
 import http.client
+import json
 import re
 import signal
 import socket
@@ -21,6 +22,40 @@ def test_request_ids(api):
     for bad in ("x" * 129, "a b", "a\tb", ""):
         _, headers, _ = api.request("GET", "/users/me", headers={"X-Request-Id": bad})
         assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
+
+
+def test_wrong_keys(api, mere, p):
+    before = counts(mere)
+    for headers in ({}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}, {"Authorization": mere.key},
+                    {"Authorization": f"Basic {mere.key}"}, {"Authorization": f"Bearer {mere.key}x"}, {"Authorization": f"Bearer {mere.key[:-1]}"},
+                    {"Authorization": f"Bearer {mere.key} {mere.key}"}, {"Authorization": "Bearer " + "a" * 5000}, {"Authorization": "Bearer \xff\xfe"},
+                    {"Authorization": "Bearer napi_" + "0" * 64}, {"Cookie": f"zenith={mere.key}; keycloak_token={mere.key}"}):
+        for method, target, body in (("GET", "/users/me", None), ("POST", "/projects", {"project": {}}), ("DELETE", p["path"], None),
+                                     ("GET", f"{p['path']}/branches/main/roles/neondb_owner/reveal_password", None)):
+            got, reply = api.refused(method, target, body, status=401, code="unauthorized", key=None, headers=headers)
+            assert "<data>/admin.key" in reply["message"] and str(mere.data) not in json.dumps(reply)
+            assert got["www-authenticate"] == "Bearer"
+    assert counts(mere) == before
+    api.ok("GET", "/users/me", key=None, headers={"Authorization": f"Bearer {mere.key}", "Cookie": "zenith=x; keycloak_token=x"})
+
+
+def test_bodies_that_are_too_large(api, mere, p):
+    before = counts(mere)
+    name = {"project": {"name": "x" * (2 << 20)}}
+    _, reply = api.refused("POST", "/projects", name, status=413, code="too_large")
+    assert "1048576" in reply["message"]
+    api.refused("POST", "/projects", b"x" * ((1 << 20) + 1), status=413)
+    api.refused("POST", "/projects", b" " * (1 << 20), status=422)
+    api.refused("POST", "/projects", name, status=401, key=None)
+    api.refused("DELETE", p["path"], b" " * 5000, status=413)
+    api.refused("POST", p["path"] + "/branches/nope/set_as_default", b" " * 4000, status=404)
+    api.refused("GET", "/nothing", b"x" * (2 << 20), status=404)
+    api.ok("GET", "/users/me", b"no JSON at all")
+    chunked = http.client.HTTPConnection(mere.host, mere.port, timeout=30)
+    with contextlib.closing(chunked):
+        chunked.request("POST", "/api/v2/projects", body=iter([b"y" * 65536] * 20), headers={"Authorization": f"Bearer {mere.key}"}, encode_chunked=True)
+        assert chunked.getresponse().status == 413
+    assert counts(mere) == before
 
 
 def raw(mere, data, timeout=10, half_close=True):

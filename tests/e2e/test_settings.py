@@ -197,3 +197,15 @@ def test_a_setting_of_a_later_version(mere, project, version):
     assert mere.request("PATCH", f"/projects/{project.id}", body)[0] == 422
     fork = {"branch": {"parent_id": project.main.id}, "endpoints": [{"type": "read_write", "settings": {"pg_settings": {"transaction_timeout": "5s"}}}]}
     assert mere.request("POST", f"/projects/{project.id}/branches", fork)[0] == 422
+
+
+def test_compute_units_are_echoed(api, p):
+    """Whatever the machine can enforce."""
+    made = api.ok("POST", p["path"] + "/branches", {"branch": {"name": "large"}, "endpoints": [
+        {"type": "read_write", "autoscaling_limit_min_cu": 0.5, "autoscaling_limit_max_cu": 2}]})
+    endpoint = f"{p['path']}/endpoints/{made['endpoints'][0]['id']}"
+    assert [made["endpoints"][0][f"autoscaling_limit_{x}_cu"] for x in ("min", "max")] == [0.5, 2]
+    api.ok("PATCH", endpoint, {"endpoint": {"branch_id": "large", "autoscaling_limit_min_cu": 1, "autoscaling_limit_max_cu": 8}})  # its branch, by name
+    assert [api.ok("GET", endpoint)["endpoint"][f"autoscaling_limit_{x}_cu"] for x in ("min", "max")] == [1, 8]
+    api.refused("PATCH", endpoint, {"endpoint": {"branch_id": "main"}}, code="not_supported", pointer="/endpoint/branch_id")
+    api.wait(api.ok("DELETE", p["path"] + "/branches/large?hard_delete=true"))

@@ -41,6 +41,7 @@ CREATE TABLE branch (
     is_default       INTEGER NOT NULL DEFAULT 0,
     is_protected     INTEGER NOT NULL DEFAULT 0,
     is_root          INTEGER NOT NULL DEFAULT 0,
+    init_source      TEXT CHECK (init_source = 'schema-only'),
     durability       TEXT NOT NULL DEFAULT 'full' CHECK (durability IN ('full', 'relaxed')),
     image_id         TEXT REFERENCES image (id),
     volume           TEXT NOT NULL DEFAULT 'none' CHECK (volume IN ('none', 'making', 'ready')),
@@ -50,6 +51,7 @@ CREATE TABLE branch (
     tli              INTEGER,
     head_lsn         INTEGER,
     history_from     INTEGER,
+    begins_lsn       INTEGER,
     boot_id          TEXT,
     annotations      TEXT,
     spec             TEXT,
@@ -139,10 +141,12 @@ CREATE TABLE endpoint (
     last_active             INTEGER,
     started_at              INTEGER,
     suspended_at            INTEGER,
+    metered_until           INTEGER,
     created_at              INTEGER NOT NULL,
     updated_at              INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX endpoint_branch ON endpoint (branch_id);
+CREATE INDEX endpoint_metered ON endpoint (metered_until) WHERE metered_until IS NOT NULL;
 CREATE INDEX endpoint_project ON endpoint (project_id, name);
 CREATE UNIQUE INDEX endpoint_writer ON endpoint (branch_id) WHERE type = 'read_write' AND desired <> 'deleted';
 CREATE TABLE extension (
@@ -200,15 +204,25 @@ END;
 CREATE TABLE project (
     id                        TEXT PRIMARY KEY,
     name                      TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 256),
-    state                     TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'deleting')),
+    state                     TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'deleted', 'deleting')),
     pg_version                INTEGER NOT NULL,
     region_id                 TEXT NOT NULL,
     store_passwords           INTEGER NOT NULL DEFAULT 1,
     history_retention_seconds INTEGER NOT NULL,
     settings                  TEXT,
     default_endpoint_settings TEXT,
+    deleted_at                INTEGER,
+    recoverable_until         INTEGER,
     created_at                INTEGER NOT NULL,
     updated_at                INTEGER NOT NULL
+) STRICT;
+CREATE INDEX project_deleted ON project (recoverable_until) WHERE state = 'deleted';
+CREATE TABLE project_permission (
+    id               TEXT PRIMARY KEY,
+    project_id       TEXT NOT NULL REFERENCES project (id),
+    granted_to_email TEXT NOT NULL CHECK (length(granted_to_email) BETWEEN 3 AND 256),
+    granted_at       INTEGER NOT NULL,
+    UNIQUE (project_id, granted_to_email)
 ) STRICT;
 CREATE TABLE replay (
     account    TEXT NOT NULL,
@@ -245,3 +259,15 @@ CREATE TABLE role (
     updated_at  INTEGER NOT NULL,
     PRIMARY KEY (branch_id, name)
 ) STRICT;
+CREATE TABLE usage (
+    project_id    TEXT NOT NULL,
+    branch_id     TEXT NOT NULL,
+    begins_at     INTEGER NOT NULL,
+    is_root       INTEGER NOT NULL,
+    active_us     INTEGER NOT NULL DEFAULT 0,
+    cu_us         INTEGER NOT NULL DEFAULT 0,
+    data_bytes    INTEGER NOT NULL DEFAULT 0,
+    history_bytes INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, branch_id, begins_at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_age ON usage (begins_at);

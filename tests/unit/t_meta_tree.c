@@ -3,6 +3,8 @@
  */
 #include "meta_bed.h"
 
+#include "base/clock.h"
+
 #include "meta/role.h"
 
 Suite *t_meta_tree_suite(void);
@@ -70,6 +72,41 @@ START_TEST(project_life)
     FAILS(ERR_INTERNAL, project_insert(c, &p, &E));
     p.name = NULL;
     FAILS(ERR_INTERNAL, project_insert(c, &p, &E));
+}
+END_TEST
+
+START_TEST(project_deleted)
+{
+    struct project p = a_project("p-1", "one", 1), got;
+    struct page page = { .deleted = true };
+    struct project *list;
+    int64_t future = clock_wall_us() + 60000000;
+    bool found;
+    size_t n;
+    WRITE();
+
+    FAILS(ERR_NOT_FOUND, project_set_deleted(c, "p-1", future, 5, &E));
+    OK(project_insert(c, &p, &E));
+    FAILS(ERR_NOT_FOUND, project_get_deleted(c, A, "p-1", 5, &got, &E));
+    FAILS(ERR_NOT_FOUND, project_set_recovered(c, "p-1", 5, &E));
+    OK(project_set_deleted(c, "p-1", future, 5, &E));
+    FAILS(ERR_NOT_FOUND, project_get(c, A, "p-1", &got, &E));
+    OK(project_get_deleted(c, A, "p-1", 5, &got, &E));
+    ck_assert_int_eq(got.deleted_at, 5);
+    FAILS(ERR_NOT_FOUND, project_get_deleted(c, A, "p-1", future, &got, &E));
+    OK(project_list(c, A, &page, &list, &n, &E));
+    ck_assert_int_eq(n, 1);
+    OK(project_list(c, A, &(struct page){ 0 }, &list, &n, &E));
+    ck_assert_int_eq(n, 0);
+    OK(project_find_purgeable(c, A, future - 1, &got, &found, &E));
+    ck_assert(!found);
+    OK(project_find_purgeable(c, A, future, &got, &found, &E));
+    ck_assert(found);
+    OK(project_set_recovered(c, "p-1", 6, &E));
+    OK(project_get(c, A, "p-1", &got, &E));
+    ck_assert_int_eq(got.deleted_at, 0);
+    OK(project_list(c, A, &page, &list, &n, &E));
+    ck_assert_int_eq(n, 0);
 }
 END_TEST
 
@@ -600,9 +637,9 @@ Suite *t_meta_tree_suite(void)
     TCase *t = tcase_create("meta_tree");
 
     tcase_add_checked_fixture(t, meta_setup, meta_teardown);
-    TESTS(t, project_round_trip, project_life, project_pages, bad_cursors, small_arenas, branch_round_trip,
-          branch_names, branch_steps, branch_default, branch_pages, branch_family_is_deleted,
-          image_round_trip, image_places_and_uses);
+    TESTS(t, project_round_trip, project_life, project_deleted, project_pages, bad_cursors, small_arenas,
+          branch_round_trip, branch_names, branch_steps, branch_default, branch_pages,
+          branch_family_is_deleted, image_round_trip, image_places_and_uses);
     suite_add_tcase(s, t);
     return s;
 }

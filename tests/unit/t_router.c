@@ -144,14 +144,14 @@ START_TEST(what_is_not_there_yet_says_so)
         "/api/v2/projects/p/branches/b/data-api/neondb",
         "/api/v2/projects/p/jwks",
         "/api/v2/projects/auth/create",
-        "/api/v2/consumption_history/v2/branches",
+        "/api/v2/consumption_history/account/x",
     };
     static const char *const NOWHERE[] = {
         "/api/v2/projects/p/branches/b/authors",
         "/api/v2/projects/p/branches//auth",
         "/api/v2/projects/p/jwk",
         "/api/v1/projects/p/jwks",
-        "/api/v2/consumption_historyx",
+        "/api/v2/consumption_history/accounts",
     };
     struct err err;
     const char *allow;

@@ -412,7 +412,7 @@ class Project:
 
     def delete(self, timeout=60):
         """All of it, and waits until the storage is released."""
-        self.mere.call("DELETE", self.path(), expect=(200, 202, 404))
+        self.mere.call("DELETE", self.path("?hard_delete=true"), expect=(200, 202, 404))
         gone(lambda: self.mere.rows("SELECT id FROM project WHERE id = ?", self.id), timeout, f"project {self.id}")
 
 
