@@ -130,6 +130,12 @@ const struct command COMMANDS[] = {
       cli_url },
     { "psql", NULL, "[BRANCH] [-- ARGS]", 0, 1, CMD_REST, "project branch database role",
       "run psql on a branch, or on BRANCH@LSN or BRANCH@TIME", cli_psql },
+    { "run", NULL, "-- PROGRAM [ARGS]", 0, 0, CMD_REST,
+      "project from name ttl expires-at keep-on-failure durability "
+      "suspend-timeout database role timeout",
+      "run a program on a branch of its own, which is deleted afterwards; exits "
+      "as the program does",
+      cli_run },
     { "limits", NULL, "[PROJECT]", 0, 1, 0, "project", "what a project may hold (-1: no limit)", cli_limits },
     { "me", NULL, "", 0, 0, 0, "", "who calls", cli_me },
     { "regions", NULL, "", 0, 0, 0, "", "list regions: this server", cli_regions },
@@ -181,6 +187,8 @@ static const struct {
     { "projects", "create", "role", "what the owner of its database is called (default: DATABASE_owner)" },
     { "projects", "create", "suspend-timeout",
       "its endpoints suspend after this long without activity (-1: never)" },
+    { "run", NULL, "name", "the name of the branch (default: its id)" },
+    { "run", NULL, "ttl", "the branch deletes itself after this long at the latest (default 1h)" },
     { "databases", "create", "role", "its owner (not needed when there is one role)" },
     { "branches", "create", "name", "its name (default: its id)" },
     { "projects", "update", "name", "its new name" },
