@@ -141,6 +141,11 @@ const struct command COMMANDS[] = {
     { "regions", NULL, "", 0, 0, 0, "", "list regions: this server", cli_regions },
     { "health", NULL, "", 0, 0, CMD_NO_KEY, "", "ask whether the server can accept work; needs no key",
       cli_health },
+    { "import", NULL, "URL", 1, 1, 0,
+      "project branch parent database role durability suspend-timeout timeout",
+      "dump a running Postgres and load it into a new branch (URL -: the first "
+      "line of standard input)",
+      cli_import },
     { "ca", NULL, "", 0, 0, 0, "", "print the file that sslmode=verify-full needs as sslrootcert", cli_ca },
     { "doctor", NULL, "[PROJECT]", 0, 1, 0, "project",
       "look whether all that is kept can be reached, and what takes the space", cli_doctor },
@@ -187,6 +192,11 @@ static const struct {
     { "projects", "create", "role", "what the owner of its database is called (default: DATABASE_owner)" },
     { "projects", "create", "suspend-timeout",
       "its endpoints suspend after this long without activity (-1: never)" },
+    { "import", NULL, "branch", "the name of the new branch (default: its id)" },
+    { "import", NULL, "database",
+      "the database to load into (default: that of the URL; made when not "
+      "there)" },
+    { "import", NULL, "role", "its owner (not needed when there is one role)" },
     { "run", NULL, "name", "the name of the branch (default: its id)" },
     { "run", NULL, "ttl", "the branch deletes itself after this long at the latest (default 1h)" },
     { "databases", "create", "role", "its owner (not needed when there is one role)" },
