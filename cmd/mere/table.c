@@ -146,6 +146,11 @@ const struct command COMMANDS[] = {
       "dump a running Postgres and load it into a new branch (URL -: the first "
       "line of standard input)",
       cli_import },
+    { "completion", NULL, "bash|zsh|fish", 1, 1, CMD_NO_SERVER, "",
+      "print a script that makes the shell complete commands, options and names", cli_completion },
+    { "__complete", NULL, "-- WORDS", 0, 0, CMD_NO_SERVER | CMD_REST | CMD_HIDDEN, "",
+      "what can stand where the cursor is", cli_complete },
+    { "__man", NULL, "-- DATE", 0, 0, CMD_NO_SERVER | CMD_REST | CMD_HIDDEN, "", "the manual page", cli_man },
     { "ca", NULL, "", 0, 0, 0, "", "print the file that sslmode=verify-full needs as sslrootcert", cli_ca },
     { "doctor", NULL, "[PROJECT]", 0, 1, 0, "project",
       "look whether all that is kept can be reached, and what takes the space", cli_doctor },
