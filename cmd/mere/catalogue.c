@@ -43,7 +43,8 @@ static int default_branch(struct cli *c, const char *project_path, const char **
     json_auto_t *answer = NULL;
     json_t *branch;
     size_t i;
-    int rc = cli_call(c, "GET", arena_printf(c->arena, "%s/branches", project_path), NULL, &answer);
+    int rc =
+        cli_call_list(c, arena_printf(c->arena, "%s/branches", project_path), "branches", "next", &answer);
 
     if (rc != CLI_OK)
         return rc;

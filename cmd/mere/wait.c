@@ -206,7 +206,7 @@ int cli_wait_gone(struct cli *c, const char *project)
 {
     json_auto_t *answer = NULL;
     json_t *operation;
-    size_t i = 0;
+    size_t i = 0, waited;
     int status, rc;
 
     if (c->opt[OPT_NO_WAIT] != NULL)
@@ -224,5 +224,5 @@ int cli_wait_gone(struct cli *c, const char *project)
         else
             i++;
     }
-    return wait_held(c, project, answer, true, &i);
+    return wait_held(c, project, answer, true, &waited);
 }

@@ -290,6 +290,13 @@ def branch(stub):
     return f"/projects/{PROJECT}/branches/br-2"
 
 
+def test_the_default_branch_is_found_on_any_page(stub):
+    pages = [{"branches": [{"id": "br-1", "name": "a"}], "pagination": {"next": "c"}}, {"branches": [{"id": "br-2", "name": "main", "default": True}]}]
+    stub[f"GET /projects/{PROJECT}/branches"] = [(200, page) for page in pages]
+    stub[f"GET /projects/{PROJECT}/branches/br-2/roles"] = (200, {"roles": []})
+    run_mere("roles", "list", url=stub.url)
+
+
 def test_databases(stub, branch):
     one = {"name": "app", "owner_name": "o", "created_at": "2025-01-16T21:02:01Z"}
     stub[f"GET {branch}/databases"] = (200, {"databases": [one]})

@@ -1,9 +1,13 @@
 """mere import: a running Postgres into a branch, whole or not at all."""
 import json
+import pathlib
+import signal
+import subprocess
 
 import pytest
 
-from harness.cli import CONFLICT, FAILURE, PROJECT, USAGE, run_mere, stub  # noqa: F401
+from harness.cli import CONFLICT, FAILURE, PROJECT, USAGE, environment, run_mere, stub  # noqa: F401
+from harness.server import binaries, until
 
 SOURCE = "postgresql://me:s3cr%40t@127.0.0.1:1/shop"
 
@@ -55,6 +59,17 @@ def test_a_failure_leaves_no_branch(server, tmp_path, dump, restore, says):
     env = programs(tmp_path, psql=PSQL, pg_dump=DUMP + dump, pg_restore=restore)
     assert says in run_mere("import", SOURCE, url=server.url, env=env, expect=FAILURE).stderr
     assert server.asked()[-1] == DELETED
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_of_it(server, tmp_path, signo):
+    env = programs(tmp_path, psql=PSQL, pg_dump=DUMP + f"echo $$ >{tmp_path}/pid; exec cat /dev/zero", pg_restore="exec cat >/dev/null")
+    p = subprocess.Popen([str(binaries() / "mere"), "import", SOURCE], env=environment(server.url, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         text=True, cwd="/")
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 20, "pg_dump")
+    p.send_signal(signo)
+    assert p.communicate(timeout=30) == ("", "mere: stopped\n") and p.returncode == 128 + signo
+    assert server.asked()[-1] == DELETED and not pathlib.Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
 @pytest.mark.parametrize("psql, project, code, says", [
