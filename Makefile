@@ -95,7 +95,7 @@ FLOORS_mere-exec := base
 HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
 BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
 
-.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen install clean objects FORCE
+.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen man install clean objects FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -264,10 +264,21 @@ fresh:
 gen:
 	@set -e; for g in $(sort $(wildcard tools/gen_*.py)); do echo "  gen  $$g"; $(PYTHON) $$g; done
 
+## make man         the manual page of mere, build/mere.1
+man: $(B)/mere.1
+$(B)/mere.1: $(B)/bin/mere
+	$(Q)$< __man -- '$(shell git log -1 --format=%cs 2>/dev/null)' >$@
+
 ## make install     PREFIX=/usr/local DESTDIR=
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/mere
+SHARE := $(DESTDIR)$(PREFIX)/share
+install: all man
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/doc/mere $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
+	  $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	install -m 0755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 $(B)/mere.1 $(SHARE)/man/man1
+	$(B)/bin/mere completion bash >$(SHARE)/bash-completion/completions/mere
+	$(B)/bin/mere completion zsh >$(SHARE)/zsh/site-functions/_mere
+	$(B)/bin/mere completion fish >$(SHARE)/fish/vendor_completions.d/mere.fish
 	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml $(DESTDIR)$(PREFIX)/share/doc/mere
 
 ## make clean       remove what was built (a running Mere's ./data stays)

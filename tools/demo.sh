@@ -126,10 +126,10 @@ expect "state of main" "$(state main)" idle
 right "dev woke with its 10 rows; main sleeps on"
 
 say "Delete the branch, then the project"
-mere branches delete dev
+mere branches delete dev --yes
 sql "$dev" -c 'select 1' >/dev/null 2>&1 && wrong "a deleted branch still serves"
 expect "rows on main" "$(sql "$uri" -c 'select count(*) from cities')" 1001
-mere projects delete demo --hard
+mere projects delete demo --hard --yes
 expect "projects" "$(mere --json projects list | tr -d ' \n' | sed 's/.*"projects":\[\([^]]*\)\].*/\1/')" ""
 right "no project left"
 

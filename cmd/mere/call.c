@@ -1,17 +1,14 @@
 /*
- * call.c - one call of the API, its errors as exit codes, pages, and waiting for operations
+ * call.c - one call of the API, its errors as exit codes, pages, and which project
  */
 #include "cli.h"
+#include "context.h"
 
-#include <poll.h>
-
-#include "base/clock.h"
 #include "base/httpc.h"
 #include "base/text.h"
 
-#define ANSWER_MAX    (64u << 20)
-#define LONG_POLL_S   20  /* below what proxies between us and the server cut off */
-#define POLL_PAUSE_MS 100 /* when a server answers a long poll at once */
+#define ANSWER_MAX (64u << 20)
+#define ANSWER_MS  60000
 
 static enum cli_exit exit_of_status(int status, const char *code)
 {
@@ -44,29 +41,45 @@ int cli_refused(struct cli *c, int status, json_t *answer)
     return cli_fail(rc, "%s", msg);
 }
 
-int cli_ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status, json_t **ret)
+int cli_exchange(struct cli *c, const char *method, const char *path, json_t *body,
+                 const struct cli_patience *patience, int *ret_status, json_t **ret, struct err *err)
 {
     auto_buf answer = { 0 };
     auto_free char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct err err = ERR_INIT;
     struct httpc_request req = {
         .method = method,
-        .url = arena_printf(c->arena, "%s/api/v2%s", c->api_url, path),
+        .url = arena_printf(c->arena, "%s%s", c->api_url, path),
         .bearer = c->key,
         .body = text,
-        .timeout_ms = (LONG_POLL_S + 40) * 1000,
+        .timeout_ms = ANSWER_MS,
         .max_bytes = ANSWER_MAX,
+        .tick = patience != NULL ? patience->tick : NULL,
+        .tick_arg = patience != NULL ? patience->arg : NULL,
     };
 
-    if (httpc_call(&req, ret_status, &answer, &err) == 0) {
-        *ret = json_loadb(answer.data, answer.len, 0, NULL);
-        return CLI_OK;
-    }
-    if (err.code == ERR_TIMEOUT)
+    if (httpc_call(&req, ret_status, &answer, err) < 0)
+        return -1;
+    *ret = json_loadb(answer.data, answer.len, 0, NULL);
+    return 0;
+}
+
+int cli_no_answer(struct cli *c, const struct err *err)
+{
+    if (err->code == ERR_TIMEOUT)
         return cli_fail(CLI_TIMED_OUT, "%s did not answer in time", c->api_url);
-    if (err.code == ERR_UNAVAILABLE)
+    if (err->code == ERR_UNAVAILABLE)
         return cli_fail(CLI_UNREACHABLE, "no server answers at %s; is it running?", c->api_url);
-    return cli_fail(CLI_FAILURE, "%s", err.msg);
+    return cli_fail(CLI_FAILURE, "%s", err->msg);
+}
+
+int cli_ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status, json_t **ret)
+{
+    struct err err = ERR_INIT;
+    const char *full = arena_printf(c->arena, "%s%s", CLI_API, path);
+
+    if (cli_exchange(c, method, full, body, NULL, ret_status, ret, &err) < 0)
+        return cli_no_answer(c, &err);
+    return CLI_OK;
 }
 
 int cli_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret)
@@ -134,113 +147,6 @@ int cli_call_list(struct cli *c, const char *path, const char *key, const char *
     return CLI_OK;
 }
 
-static bool is_over(const char *status)
-{
-    return strcmp(status, "scheduling") != 0 && strcmp(status, "running") != 0 &&
-           strcmp(status, "cancelling") != 0;
-}
-
-/* The state of an operation, asked with a long poll of at most left_ms; 404 counts as finished when
- * gone_is_done. */
-static int ask_operation(struct cli *c, const char *path, int64_t left_ms, bool gone_is_done, json_t **ret)
-{
-    int64_t seconds = left_ms / 1000 < LONG_POLL_S ? left_ms / 1000 : LONG_POLL_S;
-    int64_t asked_ms = clock_mono_ms();
-    json_auto_t *answer = NULL;
-    int status, rc;
-
-    path = arena_printf(c->arena, "%s?wait=true&timeout=%d", path, (int)seconds);
-    rc = cli_ask(c, "GET", path, NULL, &status, &answer);
-    if (rc != CLI_OK)
-        return rc;
-    if (status == 404 && gone_is_done)
-        return CLI_OK;
-    if (status != 200 || answer == NULL)
-        return cli_refused(c, status, answer);
-    *ret = json_incref(answer);
-    if (left_ms > 0 && clock_mono_ms() - asked_ms < POLL_PAUSE_MS &&
-        !is_over(cli_text(c, answer, "operation.status")))
-        poll(NULL, 0, POLL_PAUSE_MS);
-    return CLI_OK;
-}
-
-/* Follows one operation to its end or the deadline. */
-static int wait_operation(struct cli *c, const char *project, const char *id, int64_t deadline_ms,
-                          bool gone_is_done)
-{
-    const char *path =
-        arena_printf(c->arena, "/projects/%s/operations/%s", cli_enc(c, project), cli_enc(c, id));
-
-    for (;;) {
-        int64_t left_ms = deadline_ms - clock_mono_ms();
-        json_auto_t *answer = NULL;
-        const char *status, *action;
-        int rc = ask_operation(c, path, left_ms > 0 ? left_ms : 0, gone_is_done, &answer);
-
-        if (rc != CLI_OK || answer == NULL)
-            return rc;
-        status = cli_text(c, answer, "operation.status");
-        action = cli_text(c, answer, "operation.action");
-        if (strcmp(status, "finished") == 0 || strcmp(status, "skipped") == 0)
-            return CLI_OK;
-        if (is_over(status))
-            return cli_fail(CLI_FAILURE, "%s %s: %s", action, status, cli_text(c, answer, "operation.error"));
-        if (left_ms <= 0)
-            return cli_fail(CLI_TIMED_OUT, "%s is not done yet; it goes on: mere operations get %s", action,
-                            id);
-    }
-}
-
-static int wait_all(struct cli *c, const char *project, json_t *answer, bool gone_is_done)
-{
-    int64_t deadline_ms = clock_mono_ms() + (int64_t)c->timeout_s * 1000;
-    json_t *operation;
-    size_t i;
-
-    json_array_foreach(json_object_get(answer, "operations"), i, operation)
-    {
-        int rc;
-
-        if (is_over(cli_text(c, operation, "status")) &&
-            strcmp(cli_text(c, operation, "status"), "failed") != 0)
-            continue;
-        rc = wait_operation(c, project, cli_text(c, operation, "id"), deadline_ms, gone_is_done);
-        if (rc != CLI_OK)
-            return rc;
-    }
-    return CLI_OK;
-}
-
-int cli_wait(struct cli *c, const char *project, json_t *answer)
-{
-    return c->opt[OPT_NO_WAIT] != NULL ? CLI_OK : wait_all(c, project, answer, false);
-}
-
-int cli_wait_gone(struct cli *c, const char *project)
-{
-    json_auto_t *answer = NULL;
-    json_t *operation;
-    size_t i = 0;
-    int status, rc;
-
-    if (c->opt[OPT_NO_WAIT] != NULL)
-        return CLI_OK;
-    rc = cli_ask(c, "GET", arena_printf(c->arena, "/projects/%s/operations?limit=1000", cli_enc(c, project)),
-                 NULL, &status, &answer);
-    if (rc != CLI_OK)
-        return rc;
-    if (status == 404)
-        return CLI_OK;
-    /* What failed earlier in the project's life is nobody's concern now. */
-    while ((operation = json_array_get(json_object_get(answer, "operations"), i)) != NULL) {
-        if (is_over(cli_text(c, operation, "status")))
-            json_array_remove(json_object_get(answer, "operations"), i);
-        else
-            i++;
-    }
-    return wait_all(c, project, answer, true);
-}
-
 /* Does it have the shape of our ids, word-word-NNNNNNNN? */
 static bool looks_like_project_id(const char *s)
 {
@@ -298,16 +204,12 @@ static int only_project(struct cli *c, const char **ret)
 
 int cli_project(struct cli *c, const char *ref, const char **ret)
 {
-    const char *env = getenv("MERE_PROJECT");
+    int rc = ref == NULL ? cli_said_project(c, &ref) : CLI_OK;
 
-    if (ref == NULL)
-        ref = c->opt[OPT_PROJECT];
-    if (ref == NULL && env != NULL && env[0] != '\0')
-        ref = env;
+    if (rc != CLI_OK)
+        return rc;
     if (ref == NULL)
         return only_project(c, ret);
-    if (!text_is_utf8(ref, strlen(ref))) /* words are looked at before: this one is from the environment */
-        return cli_fail(CLI_USAGE, "MERE_PROJECT is not UTF-8");
     if (!looks_like_project_id(ref))
         return project_by_name(c, ref, ret);
     *ret = ref;

@@ -1,7 +1,9 @@
 /*
- * catalogue.c - databases and roles of a branch, and the branch that is meant when none is named
+ * catalogue.c - databases, their extensions, and roles of a branch, and the branch that is meant when none is
+ * named
  */
-#include "cli.h"
+#include "body.h"
+#include "context.h"
 
 #include "base/buf.h"
 
@@ -27,14 +29,22 @@ static const struct cli_column ROLES[] = {
     { "CREATED", "created_at" },
 };
 
-#define COLUMNS(table) table, N_ELEMENTS(table)
+static const struct cli_column EXTENSION[] = {
+    { "NAME", "name" },
+    { "STATE", "state" },
+    { "VERSION", "version" },
+    { "SCHEMA", "schema" },
+    { "DEFAULT VERSION", "default_version" },
+    { "WHAT", "comment" },
+};
 
 static int default_branch(struct cli *c, const char *project_path, const char **ret_id, const char **ret_name)
 {
     json_auto_t *answer = NULL;
     json_t *branch;
     size_t i;
-    int rc = cli_call(c, "GET", arena_printf(c->arena, "%s/branches", project_path), NULL, &answer);
+    int rc =
+        cli_call_list(c, arena_printf(c->arena, "%s/branches", project_path), "branches", "next", &answer);
 
     if (rc != CLI_OK)
         return rc;
@@ -56,8 +66,10 @@ int cli_branch_path(struct cli *c, const char *project, const char *ref, const c
     const char *path = arena_printf(c->arena, "/projects/%s", cli_enc(c, project)), *id = ref;
     int rc = CLI_OK;
 
-    *ret_name = ref;
     if (ref == NULL)
+        rc = cli_pinned_branch(c, project, &id);
+    *ret_name = id;
+    if (rc == CLI_OK && id == NULL)
         rc = default_branch(c, path, &id, ret_name);
     if (rc == CLI_OK)
         *ret_path = arena_printf(c->arena, "%s/branches/%s", path, cli_enc(c, id));
@@ -123,7 +135,8 @@ static int list_all(struct cli *c, const char *noun, const struct cli_column *co
 }
 
 /* One call about the thing that the first word names; suffix: what follows it in the path. */
-static int call_one(struct cli *c, const char *method, const char *noun, const char *suffix, json_t **ret)
+static int call_one(struct cli *c, const char *method, const char *noun, const char *suffix, json_t *body,
+                    json_t **ret)
 {
     const char *project, *path, *branch;
     int rc = place(c, &project, &path, &branch);
@@ -131,14 +144,14 @@ static int call_one(struct cli *c, const char *method, const char *noun, const c
     if (rc != CLI_OK)
         return rc;
     path = arena_printf(c->arena, "%s/%s/%s%s", path, noun, cli_enc(c, c->args[0]), suffix);
-    rc = cli_call(c, method, path, NULL, ret);
+    rc = cli_call(c, method, path, body, ret);
     return rc != CLI_OK ? rc : cli_wait(c, project, *ret);
 }
 
 static int delete_one(struct cli *c, const char *noun, const char *key)
 {
     json_auto_t *answer = NULL;
-    int rc = call_one(c, "DELETE", noun, "", &answer);
+    int rc = call_one(c, "DELETE", noun, "", NULL, &answer);
 
     return rc != CLI_OK ? rc : cli_show_deleted(c, answer, key, c->args[0]);
 }
@@ -171,14 +184,96 @@ int cli_databases_create(struct cli *c)
 int cli_databases_get(struct cli *c)
 {
     json_auto_t *answer = NULL;
-    int rc = call_one(c, "GET", "databases", "", &answer);
+    int rc = call_one(c, "GET", "databases", "", NULL, &answer);
 
+    return rc != CLI_OK ? rc : cli_show_one(c, answer, "database", COLUMNS(DATABASE));
+}
+
+int cli_databases_update(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    json_auto_t *answer = NULL;
+    json_t *database = cli_nested(body, "database");
+    int rc;
+
+    cli_put(database, "name", c->opt[OPT_NAME]);
+    cli_put(database, "owner_name", c->opt[OPT_ROLE]);
+    if (json_object_size(database) == 0)
+        return cli_fail(CLI_USAGE, "what shall be changed? --name or --role, its owner");
+    rc = call_one(c, "PATCH", "databases", "", body, &answer);
     return rc != CLI_OK ? rc : cli_show_one(c, answer, "database", COLUMNS(DATABASE));
 }
 
 int cli_databases_delete(struct cli *c)
 {
     return delete_one(c, "databases", "database");
+}
+
+/* --- extensions --- */
+
+/* .../databases/D/extensions of --database, or of the one there is. */
+static int extensions_path(struct cli *c, const char **ret_project, const char **ret)
+{
+    const char *path, *branch, *database = c->opt[OPT_DATABASE];
+    int rc = place(c, ret_project, &path, &branch);
+
+    if (rc == CLI_OK && database == NULL)
+        rc = cli_only_one(c, path, branch, "databases", OPT_DATABASE, &database);
+    if (rc == CLI_OK)
+        *ret = arena_printf(c->arena, "%s/databases/%s/extensions%s%s", path, cli_enc(c, database),
+                            c->n_args > 0 ? "/" : "", c->n_args > 0 ? cli_enc(c, c->args[0]) : "");
+    return rc;
+}
+
+int cli_extensions_list(struct cli *c)
+{
+    json_auto_t *answer = NULL;
+    const char *project, *path;
+    int rc = extensions_path(c, &project, &path);
+
+    if (rc == CLI_OK)
+        rc = cli_call(c, "GET", path, NULL, &answer);
+    return rc != CLI_OK ? rc : cli_show_list(c, answer, "extensions", COLUMNS(EXTENSION));
+}
+
+int cli_extensions_get(struct cli *c)
+{
+    const char *project, *path;
+    int rc = extensions_path(c, &project, &path);
+
+    return rc != CLI_OK ? rc : cli_show_now(c, path, "extension", COLUMNS(EXTENSION));
+}
+
+int cli_extensions_install(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    json_auto_t *answer = NULL;
+    json_t *extension = cli_nested(body, "extension");
+    const char *project, *path;
+    int rc = extensions_path(c, &project, &path);
+
+    cli_put(extension, "version", c->opt[OPT_TO]);
+    cli_put(extension, "schema", c->opt[OPT_SCHEMA]);
+    if (rc == CLI_OK)
+        rc = cli_call(c, "PUT", path, body, &answer);
+    if (rc == CLI_OK)
+        rc = cli_wait(c, project, answer);
+    if (rc != CLI_OK || c->opt[OPT_JSON] != NULL || c->opt[OPT_NO_WAIT] != NULL)
+        return rc != CLI_OK ? rc : cli_show_one(c, answer, "extension", COLUMNS(EXTENSION));
+    return cli_show_now(c, path, "extension", COLUMNS(EXTENSION));
+}
+
+int cli_extensions_remove(struct cli *c)
+{
+    json_auto_t *answer = NULL;
+    const char *project, *path;
+    int rc = extensions_path(c, &project, &path);
+
+    if (rc == CLI_OK)
+        rc = cli_call(c, "DELETE", path, NULL, &answer);
+    if (rc == CLI_OK)
+        rc = cli_wait(c, project, answer);
+    return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "extension", c->args[0]);
 }
 
 /* --- roles --- */
@@ -208,7 +303,7 @@ int cli_roles_create(struct cli *c)
 int cli_roles_get(struct cli *c)
 {
     json_auto_t *answer = NULL;
-    int rc = call_one(c, "GET", "roles", "", &answer);
+    int rc = call_one(c, "GET", "roles", "", NULL, &answer);
 
     return rc != CLI_OK ? rc : cli_show_one(c, answer, "role", COLUMNS(ROLE));
 }
@@ -221,7 +316,7 @@ int cli_roles_delete(struct cli *c)
 int cli_roles_reset_password(struct cli *c)
 {
     json_auto_t *answer = NULL;
-    int rc = call_one(c, "POST", "roles", "/reset_password", &answer);
+    int rc = call_one(c, "POST", "roles", "/reset_password", NULL, &answer);
 
     return rc != CLI_OK ? rc : cli_show_one(c, answer, "role", COLUMNS(ROLE));
 }
@@ -229,7 +324,7 @@ int cli_roles_reset_password(struct cli *c)
 int cli_roles_password(struct cli *c)
 {
     json_auto_t *answer = NULL;
-    int rc = call_one(c, "GET", "roles", "/reveal_password", &answer);
+    int rc = call_one(c, "GET", "roles", "/reveal_password", NULL, &answer);
 
     if (rc != CLI_OK)
         return rc;

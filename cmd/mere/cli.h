@@ -1,7 +1,7 @@
 /*
  * cli.h - what the files of the mere command share
  *
- * mere is a client of the REST API like any other: each subcommand is one line of COMMANDS (main.c) and a
+ * mere is a client of the REST API like any other: each subcommand is one line of COMMANDS (table.c) and a
  * function that makes a call or two and shows the answer.  Functions of that kind return an exit code and
  * have said on standard error what went wrong.  One thread; everything lives in one arena until exit.
  */
@@ -29,9 +29,15 @@ enum cli_exit {
     X(HELP, "help", NULL, "show help")                                                                       \
     X(VERSION, "version", NULL, "show the version")                                                          \
     X(JSON, "json", NULL, "print the answer of the API as it is")                                            \
+    X(OUTPUT, "output", "json|table", "-o json is --json")                                                   \
     X(PROJECT, "project", "ID", "the project, by id or name (MERE_PROJECT; not needed when there is one)")   \
     X(API_URL, "api-url", "URL", "where the server is (MERE_API_URL; default http://127.0.0.1:7432)")        \
-    X(API_KEY_FILE, "api-key-file", "FILE", "a file with the key (or the key itself in MERE_API_KEY)")       \
+    X(API_KEY_FILE, "api-key-file", "FILE", "a file with the key, or - (or the key itself in MERE_API_KEY)") \
+    X(QUIET, "quiet", NULL, "say nothing but answers and errors")                                            \
+    X(NO_COLOR, "no-color", NULL, "no colours (NO_COLOR)")                                                   \
+    X(NO_INPUT, "no-input", NULL, "never ask")                                                               \
+    X(YES, "yes", NULL, "do not ask before it is done")                                                      \
+    X(WAIT, "wait", NULL, "wait for the work to be done, which is what it does anyway")                      \
     X(TIMEOUT, "timeout", "SECONDS", "how long to wait for the work to be done (default 60)")                \
     X(NO_WAIT, "no-wait", NULL, "do not wait for the work to be done")                                       \
     X(NAME, "name", "NAME", "its name")                                                                      \
@@ -52,8 +58,24 @@ enum cli_exit {
     X(HOLD, "hold", NULL, "keep the place for as long as the bookmark is there")                             \
     X(HARD, "hard", NULL, "for good: it cannot be recovered")                                                \
     X(DELETED, "deleted", NULL, "also those that were deleted and can be recovered")                         \
-    X(TYPE, "type", "TYPE", "read_write or read_only (default read_write)")                                  \
+    X(TYPE, "type", "read_write|read_only", "what it can do (default read_write)")                           \
     X(NO_LOGIN, "no-login", NULL, "a role that cannot log in and has no password")                           \
+    X(FROM, "from", "BRANCH[@LSN|@TIME]", "branch from this one (default: the pinned or default branch)")    \
+    X(KEEP_ON_FAILURE, "keep-on-failure", NULL, "let it live out its time when the program failed")          \
+    X(CREATE, "create", NULL, "make it when it is not there")                                                \
+    X(RETENTION, "retention", "DURATION", "how much of the past can be reached: 12h, 7d; 0: nothing")        \
+    X(ALLOWED_IPS, "allowed-ips", "LIST", "from where its endpoints take connections, with commas; or all")  \
+    X(DISABLE, "disable", NULL, "suspend it, and do not wake it again")                                      \
+    X(ENABLE, "enable", NULL, "let it be woken again")                                                       \
+    X(NO_PARK_SESSIONS, "no-park-sessions", NULL, "idle sessions end with a suspend")                        \
+    X(EVERY, "every", "FREQUENCY", "hourly, daily, weekly, monthly, yearly; or never")                       \
+    X(HOUR, "hour", "N", "of the day, UTC (default 0)")                                                      \
+    X(DAY, "day", "N", "of the week (1 is Monday) or of the month (default 1)")                              \
+    X(MONTH, "month", "N", "of the year (default 1)")                                                        \
+    X(KEEP, "keep", "DURATION", "they delete themselves after this long: 12h, 7d (default: never)")          \
+    X(ADD, "add", NULL, "beside what is scheduled already")                                                  \
+    X(TO, "to", "VERSION", "the version (default: the newest)")                                              \
+    X(SCHEMA, "schema", "NAME", "the schema (default: extensions)")                                          \
     X(SEARCH, "search", "TEXT", "only those whose name contains TEXT")                                       \
     X(LIMIT, "limit", "N", "at most N of them")
 
@@ -73,6 +95,7 @@ struct cli {
     char **rest;         /* after --, NULL-terminated */
     const char *api_url;
     const char *key;
+    bool keyless; /* the command needs no key */
     int timeout_s;
 };
 
@@ -82,13 +105,43 @@ struct cli_column {
     const char *path;
 };
 
-int cli_fail(enum cli_exit code, const char *fmt, ...)
-    PRINTF_LIKE(2, 3); /* "mere: ..." on standard error; returns code */
+/* say.c: all of it on standard error. */
+int cli_fail(enum cli_exit code, const char *fmt, ...) PRINTF_LIKE(2, 3); /* "mere: ..."; returns code */
+void cli_say(struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);      /* not with --quiet */
+/* One line that is written over and over, on a terminal only. */
+void cli_progress(struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void cli_progress_end(void);
+/* Asks before something is done for good, where somebody sits who can answer. */
+int cli_confirm(struct cli *c, const char *what, const char *help);
+void cli_choose_colour(struct cli *c); /* once the options are known */
 
-/* server.c: fills api_url and key, once, from flags, environment, or a server of this machine. */
+/* signals.c: between the two, SIGINT, SIGTERM and SIGHUP are noted and end nothing; but a second one does.
+ * They nest. */
+void cli_hold_signals(void);
+void cli_release_signals(void);
+int cli_signal(void); /* the first that came, 0 = none */
+
+/* server.c: fills api_url and key from flags, environment, or a server of this machine. */
 int cli_find_server(struct cli *c);
 
-/* call.c: any answer is CLI_OK: its status and JSON (NULL when it is none); else why there was no answer. */
+#define CLI_API "/api/v2"
+
+/* What is done about once a second while an answer is awaited; true gives it up. */
+struct cli_patience {
+    bool (*tick)(void *arg);
+    void *arg;
+};
+
+/*
+ * call.c: one call of a path that begins at the root; body is borrowed, may be NULL.  0 for any answer: its
+ * status and JSON (NULL when it is none).
+ */
+int cli_exchange(struct cli *c, const char *method, const char *path, json_t *body,
+                 const struct cli_patience *patience, int *ret_status, json_t **ret,
+                 struct err *err) MUST_CHECK;
+/* Says why there was none. */
+int cli_no_answer(struct cli *c, const struct err *err);
+/* The same below /api/v2; has said why when there was no answer. */
 int cli_ask(struct cli *c, const char *method, const char *path, json_t *body, int *ret_status, json_t **ret);
 /* Says what the server said against it. */
 int cli_refused(struct cli *c, int status, json_t *answer);
@@ -96,18 +149,20 @@ int cli_refused(struct cli *c, int status, json_t *answer);
 int cli_call(struct cli *c, const char *method, const char *path, json_t *body, json_t **ret);
 /* Follows pages until the end (or --limit); *ret is the first answer with all of array `key` in it. */
 int cli_call_list(struct cli *c, const char *path, const char *key, const char *cursor_key, json_t **ret);
-/* Waits for every operation of an answer, unless --no-wait. */
-int cli_wait(struct cli *c, const char *project, json_t *answer);
 /* The answer of a DELETE: JSON when asked for, else a word on standard error, where messages go. */
 int cli_show_deleted(struct cli *c, json_t *answer, const char *noun, const char *name);
+int cli_project(struct cli *c, const char *ref,
+                const char **ret);                 /* ref NULL: what was said of it, else the only one */
+const char *cli_enc(struct cli *c, const char *s); /* percent-encoded, in the arena */
+
+/* wait.c: waits for every operation of an answer, unless --no-wait; what the answer says is then as it is
+ * after that. */
+int cli_wait(struct cli *c, const char *project, json_t *answer);
 /* After DELETE of a project, whose answer names no operations (Neon's shape): waits for those that are open.
  */
 int cli_wait_gone(struct cli *c, const char *project);
-int cli_project(struct cli *c, const char *ref,
-                const char **ret);                 /* ref NULL: --project, MERE_PROJECT, the only one */
-const char *cli_enc(struct cli *c, const char *s); /* percent-encoded, in the arena */
 
-/* catalogue.c: the branch of --branch, else the default one, as a path; and what to call it. */
+/* catalogue.c: the branch ref, else the pinned one, else the default one, as a path; and what to call it. */
 int cli_branch_path(struct cli *c, const char *project, const char *ref, const char **ret_path,
                     const char **ret_name);
 /* The one database ("databases") or role ("roles") of a branch; or, of several, their names and the option to
@@ -115,7 +170,7 @@ int cli_branch_path(struct cli *c, const char *project, const char *ref, const c
 int cli_only_one(struct cli *c, const char *branch_path, const char *branch, const char *noun,
                  enum cli_option option, const char **ret);
 
-/* main.c */
+/* table.c */
 const char *cli_option_name(enum cli_option o); /* "database" */
 
 /* show.c */
@@ -123,14 +178,12 @@ int cli_show_list(struct cli *c, json_t *answer, const char *key, const struct c
 int cli_show_one(struct cli *c, json_t *answer, const char *key, const struct cli_column *cols, size_t n);
 const char *cli_text(struct cli *c, json_t *obj, const char *path); /* "" when absent */
 
-/* nouns.c: --ttl and --expires-at, where given, into a body. */
-int cli_put_expiry(struct cli *c, json_t *obj);
-
 /* The commands. */
 int cli_projects_list(struct cli *c);
 int cli_projects_create(struct cli *c);
 int cli_projects_get(struct cli *c);
 int cli_projects_delete(struct cli *c);
+int cli_projects_recover(struct cli *c);
 int cli_branches_list(struct cli *c);
 int cli_branches_create(struct cli *c);
 int cli_branches_get(struct cli *c);
@@ -144,6 +197,7 @@ int cli_snapshots_create(struct cli *c);
 int cli_snapshots_restore(struct cli *c);
 int cli_snapshots_delete(struct cli *c);
 int cli_bookmarks_list(struct cli *c);
+int cli_bookmarks_get(struct cli *c);
 int cli_bookmarks_set(struct cli *c);
 int cli_bookmarks_delete(struct cli *c);
 int cli_endpoints_list(struct cli *c);
@@ -167,9 +221,38 @@ int cli_roles_reset_password(struct cli *c);
 int cli_roles_password(struct cli *c);
 int cli_operations_list(struct cli *c);
 int cli_operations_get(struct cli *c);
+int cli_branches_set_default(struct cli *c);
+int cli_branches_protect(struct cli *c);
+int cli_branches_unprotect(struct cli *c);
+int cli_branches_finalize(struct cli *c);
+int cli_branches_lsn(struct cli *c);
+int cli_projects_update(struct cli *c);
+int cli_limits(struct cli *c);
+int cli_snapshots_update(struct cli *c);
+int cli_schedule_get(struct cli *c);
+int cli_schedule_set(struct cli *c);
+int cli_endpoints_update(struct cli *c);
+int cli_databases_update(struct cli *c);
+int cli_extensions_list(struct cli *c);
+int cli_extensions_get(struct cli *c);
+int cli_extensions_install(struct cli *c);
+int cli_extensions_remove(struct cli *c);
+int cli_operations_wait(struct cli *c);
+int cli_api_keys_list(struct cli *c);
+int cli_api_keys_create(struct cli *c);
+int cli_api_keys_revoke(struct cli *c);
+int cli_me(struct cli *c);
+int cli_regions(struct cli *c);
+int cli_health(struct cli *c);
 int cli_ca(struct cli *c);
+int cli_import(struct cli *c);
+int cli_completion(struct cli *c);
+int cli_complete(struct cli *c);
+int cli_man(struct cli *c);
+int cli_checkout(struct cli *c);
 int cli_doctor(struct cli *c);
 int cli_url(struct cli *c);
 int cli_psql(struct cli *c);
+int cli_run(struct cli *c);
 
 #endif

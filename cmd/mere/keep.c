@@ -1,7 +1,7 @@
 /*
- * keep.c - snapshots and bookmarks
+ * keep.c - snapshots, their schedules, and bookmarks
  */
-#include "cli.h"
+#include "body.h"
 
 static const struct cli_column SNAPSHOT[] = {
     { "ID", "id" },         { "NAME", "name" },          { "BRANCH", "source_branch_id" },
@@ -14,14 +14,20 @@ static const struct cli_column BOOKMARK[] = {
     { "HELD", "hold" }, { "EXPIRED", "expired" }, { "EXPIRES", "expires_at" },
 };
 
+static const struct cli_column SCHEDULE[] = {
+    { "EVERY", "frequency" },
+    { "HOUR", "hour" },
+    { "DAY", "day" },
+    { "MONTH", "month" },
+    { "KEPT FOR (S)", "retention_seconds" },
+};
+
 static const struct cli_column RESTORED[] = {
     { "ID", "id" },
     { "NAME", "name" },
     { "STATE", "current_state" },
     { "FROM", "restored_from" },
 };
-
-#define COLUMNS(table) table, N_ELEMENTS(table)
 
 /* ---- snapshots ---- */
 
@@ -114,6 +120,104 @@ int cli_snapshots_delete(struct cli *c)
     return rc != CLI_OK ? rc : cli_show_deleted(c, answer, "snapshot", c->args[0]);
 }
 
+int cli_snapshots_update(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    json_auto_t *answer = NULL;
+    json_t *snapshot = cli_nested(body, "snapshot");
+    const char *project, *path;
+    int rc = cli_put_expiry(c, snapshot);
+
+    cli_put(snapshot, "name", c->opt[OPT_NAME]);
+    if (rc == CLI_OK && json_object_size(snapshot) == 0)
+        rc = cli_fail(CLI_USAGE, "what shall be changed? --name or --expires-at");
+    if (rc == CLI_OK)
+        rc = snapshots_path(c, &project, &path);
+    if (rc == CLI_OK)
+        rc = cli_call(c, "PATCH", arena_printf(c->arena, "%s/%s", path, cli_enc(c, c->args[0])), body,
+                      &answer);
+    return rc != CLI_OK ? rc : cli_show_one(c, answer, "snapshot", COLUMNS(SNAPSHOT));
+}
+
+/* ---- schedules of snapshots ---- */
+
+static int schedule_path(struct cli *c, const char **ret)
+{
+    const char *project, *path, *name;
+    int rc = cli_project(c, NULL, &project);
+
+    if (rc == CLI_OK)
+        rc = cli_branch_path(c, project, c->n_args > 0 ? c->args[0] : NULL, &path, &name);
+    if (rc == CLI_OK)
+        *ret = arena_printf(c->arena, "%s/backup_schedule", path);
+    return rc;
+}
+
+static int show_schedule(struct cli *c, const char *path)
+{
+    json_auto_t *answer = NULL;
+    int rc = cli_call(c, "GET", path, NULL, &answer);
+
+    return rc != CLI_OK ? rc : cli_show_list(c, answer, "schedule", COLUMNS(SCHEDULE));
+}
+
+int cli_schedule_get(struct cli *c)
+{
+    const char *path;
+    int rc = schedule_path(c, &path);
+
+    return rc != CLI_OK ? rc : show_schedule(c, path);
+}
+
+/* The entry of --every, --hour, --day, --month and --keep. */
+static int schedule_entry(struct cli *c, json_t *entry)
+{
+    int64_t seconds;
+    int rc = cli_put_number(entry, "hour", "hour", c->opt[OPT_HOUR], 0, 23);
+
+    if (rc == CLI_OK)
+        rc = cli_put_number(entry, "day", "day", c->opt[OPT_DAY], 1, 31);
+    if (rc == CLI_OK)
+        rc = cli_put_number(entry, "month", "month", c->opt[OPT_MONTH], 1, 12);
+    if (rc != CLI_OK)
+        return rc;
+    cli_put(entry, "frequency", c->opt[OPT_EVERY]);
+    if (c->opt[OPT_KEEP] == NULL)
+        return CLI_OK;
+    if (!cli_duration(c, c->opt[OPT_KEEP], &seconds))
+        return cli_fail(CLI_USAGE, "--keep must be a duration like 12h or 7d");
+    json_object_set_new(entry, "retention_seconds", json_integer(seconds));
+    return CLI_OK;
+}
+
+int cli_schedule_set(struct cli *c)
+{
+    json_auto_t *body = json_object();
+    json_auto_t *now = NULL;
+    json_auto_t *answer = NULL;
+    json_auto_t *entry = json_object();
+    json_t *schedule = json_array();
+    const char *path;
+    int rc;
+
+    json_object_set_new(body, "schedule", schedule);
+    if (c->opt[OPT_EVERY] == NULL)
+        return cli_fail(CLI_USAGE, "how often? --every hourly, daily, weekly, monthly or yearly; or never");
+    rc = schedule_entry(c, entry);
+    if (rc == CLI_OK)
+        rc = schedule_path(c, &path);
+    if (rc == CLI_OK && c->opt[OPT_ADD] != NULL)
+        rc = cli_call(c, "GET", path, NULL, &now);
+    if (rc != CLI_OK)
+        return rc;
+    if (now != NULL)
+        json_array_extend(schedule, json_object_get(now, "schedule"));
+    if (strcmp(c->opt[OPT_EVERY], "never") != 0)
+        json_array_append(schedule, entry);
+    rc = cli_call(c, "PUT", path, body, &answer);
+    return rc != CLI_OK ? rc : show_schedule(c, path);
+}
+
 /* ---- bookmarks ---- */
 
 static int bookmarks_path(struct cli *c, const char **ret_path)
@@ -138,6 +242,14 @@ int cli_bookmarks_list(struct cli *c)
     if (rc == CLI_OK)
         rc = cli_call(c, "GET", path, NULL, &answer);
     return rc != CLI_OK ? rc : cli_show_list(c, answer, "bookmarks", COLUMNS(BOOKMARK));
+}
+
+int cli_bookmarks_get(struct cli *c)
+{
+    const char *path;
+    int rc = bookmarks_path(c, &path);
+
+    return rc != CLI_OK ? rc : cli_show_now(c, path, "bookmark", COLUMNS(BOOKMARK));
 }
 
 int cli_bookmarks_set(struct cli *c)

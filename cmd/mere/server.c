@@ -1,12 +1,13 @@
 /*
  * server.c - which server, and with which key
  *
- * Flags, then environment, then what a server of this machine has left: ./data/admin.key, or the small state
- * file that mered writes beside its sockets ({"api": URL, "key_file": PATH, "ca_file": PATH}).  A state file
- * is believed only when it and its directory belong to us or to root, and a key that was found, not given, is
- * sent to this machine only.
+ * Flags, then environment, then the user's own file, then what a server of this machine has left:
+ * ./data/admin.key, or the small state file that mered writes beside its sockets ({"api": URL, "key_file":
+ * PATH, "ca_file": PATH}).  A state file is believed only when it and its directory belong to us or to root,
+ * and a key that was found, not given, is sent to this machine only.
  */
 #include "cli.h"
+#include "context.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,13 +27,6 @@ struct local_server {
     const char *key_file;
     const char *ca_file; /* NULL: its certificate is not its own */
 };
-
-static const char *env_or_null(const char *name)
-{
-    const char *v = getenv(name);
-
-    return v != NULL && v[0] != '\0' ? v : NULL;
-}
 
 /* The first line of a key file. */
 static int read_key(struct cli *c, const char *path, const char **ret, struct err *err)
@@ -96,7 +90,7 @@ static void list_states(struct cli *c, const char *dir, struct local_server *lis
 
 static size_t find_states(struct cli *c, struct local_server *list, size_t max)
 {
-    const char *runtime = env_or_null("XDG_RUNTIME_DIR");
+    const char *runtime = cli_env("XDG_RUNTIME_DIR");
     size_t n = 0;
 
     list_states(c, "/run/mere", list, max, &n);
@@ -263,7 +257,7 @@ static int find_local(struct cli *c)
     }
     if (c->api_url == NULL)
         c->api_url = found != NULL ? found->api : DEFAULT_URL;
-    if (c->key != NULL)
+    if (c->key != NULL || c->keyless)
         return CLI_OK;
     if (key_file == NULL)
         return no_key(c, url_given);
@@ -274,30 +268,85 @@ static int find_local(struct cli *c)
     return CLI_OK;
 }
 
+/* A URL of a server without what may follow it; NULL when it is none. */
+static const char *plain_url(struct cli *c, const char *url)
+{
+    size_t n = strlen(url);
+
+    if (!text_starts_with(url, "http://") && !text_starts_with(url, "https://"))
+        return NULL;
+    while (n > 0 && url[n - 1] == '/')
+        n--;
+    if (n > 7 && strncmp(url + n - 7, CLI_API, 7) == 0)
+        n -= 7;
+    return arena_strndup(c->arena, url, n);
+}
+
+static int choose_url(struct cli *c, struct cli_config *config)
+{
+    const char *url = c->opt[OPT_API_URL] != NULL ? c->opt[OPT_API_URL] : cli_env("MERE_API_URL");
+
+    if (url == NULL)
+        url = config->api_url;
+    c->api_url = url != NULL ? plain_url(c, url) : NULL;
+    if (url != NULL && c->api_url == NULL)
+        return cli_fail(CLI_USAGE, "\"%s\" is not a URL of a server; it looks like %s", url, DEFAULT_URL);
+    return CLI_OK;
+}
+
+/* The user's file may name a key for the server that it names, else for one of this machine; for no other. */
+static bool is_key_for(struct cli *c, const struct cli_config *config)
+{
+    const char *url = config->api_url != NULL ? plain_url(c, config->api_url) : NULL;
+
+    if (config->api_url == NULL)
+        return c->api_url == NULL || is_this_machine(c->api_url);
+    return url != NULL && is_server(url, c->api_url);
+}
+
+/* The first line of standard input, and not a byte more: the rest may be for the program that we become. */
+static int read_stdin_key(struct cli *c, const char **ret)
+{
+    char line[KEY_MAX];
+    size_t n = 0;
+
+    while (n < sizeof(line) - 1 && read(STDIN_FILENO, &line[n], 1) == 1 && line[n] != '\n')
+        n++;
+    line[n] = '\0';
+    line[strcspn(line, "\r")] = '\0';
+    if (line[0] == '\0')
+        return cli_fail(CLI_AUTH, "standard input has no key in its first line");
+    *ret = arena_strdup(c->arena, line);
+    return CLI_OK;
+}
+
+/* What was given: by the flag, the environment or the user's file. */
+static int choose_key(struct cli *c, const struct cli_config *config)
+{
+    const char *file = c->opt[OPT_API_KEY_FILE];
+    struct err err = ERR_INIT;
+
+    if (file != NULL && strcmp(file, "-") == 0)
+        return read_stdin_key(c, &c->key);
+    c->key = file == NULL ? cli_env("MERE_API_KEY") : NULL;
+    if (file == NULL && c->key == NULL && is_key_for(c, config))
+        file = config->api_key_file;
+    if (file != NULL && read_key(c, file, &c->key, &err) < 0)
+        return cli_fail(CLI_AUTH, "no key can be read from %s", file);
+    return CLI_OK;
+}
+
 int cli_find_server(struct cli *c)
 {
-    struct err err = ERR_INIT;
-    const char *url = c->opt[OPT_API_URL] != NULL ? c->opt[OPT_API_URL] : env_or_null("MERE_API_URL");
-    size_t n;
+    struct cli_config config;
+    int rc = cli_read_config(c, &config);
 
-    if (url != NULL) {
-        if (!text_starts_with(url, "http://") && !text_starts_with(url, "https://"))
-            return cli_fail(CLI_USAGE, "\"%s\" is not a URL of a server; it looks like %s", url, DEFAULT_URL);
-        n = strlen(url);
-        while (n > 0 && url[n - 1] == '/')
-            n--;
-        if (n > 7 && strncmp(url + n - 7, "/api/v2", 7) == 0)
-            n -= 7;
-        c->api_url = arena_strndup(c->arena, url, n);
-    }
-    if (c->opt[OPT_API_KEY_FILE] != NULL) {
-        if (read_key(c, c->opt[OPT_API_KEY_FILE], &c->key, &err) < 0)
-            return cli_fail(CLI_AUTH, "no key can be read from %s", c->opt[OPT_API_KEY_FILE]);
-    } else {
-        c->key = env_or_null("MERE_API_KEY");
-    }
-    if (c->key != NULL && c->api_url != NULL)
-        return CLI_OK;
+    if (rc == CLI_OK)
+        rc = choose_url(c, &config);
+    if (rc == CLI_OK && !c->keyless)
+        rc = choose_key(c, &config);
+    if (rc != CLI_OK || ((c->key != NULL || c->keyless) && c->api_url != NULL))
+        return rc;
     return find_local(c);
 }
 
@@ -306,10 +355,7 @@ int cli_ca(struct cli *c)
     struct local_server list[16];
     json_auto_t *answer = NULL;
     size_t n = find_states(c, list, N_ELEMENTS(list)), i = 0;
-    int rc = cli_find_server(c);
 
-    if (rc != CLI_OK)
-        return rc;
     while (i < n && !is_server(list[i].api, c->api_url))
         i++;
     if (i == n)

@@ -127,6 +127,6 @@ int cli_show_deleted(struct cli *c, json_t *answer, const char *noun, const char
 {
     if (c->opt[OPT_JSON] != NULL)
         return show_json(answer);
-    fprintf(stderr, "%s %s deleted\n", noun, name);
+    cli_say(c, "%s %s deleted", noun, name);
     return CLI_OK;
 }

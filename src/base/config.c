@@ -241,6 +241,22 @@ int config_load(struct arena *a, const struct config_key *keys, size_t n, const 
     return 0;
 }
 
+int config_read(struct arena *a, const struct config_key *keys, size_t n, const char *path, void *strct,
+                struct err *err)
+{
+    auto_free struct setting *all = xcalloc(n, sizeof(*all));
+
+    for (size_t i = 0; i < n; i++)
+        all[i] = (struct setting){ .key = &keys[i] };
+    if (from_file(a, keys, n, all, path, false, "", err) < 0)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        if (all[i].given && apply(&all[i], a, strct, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void config_help(const struct config_key *keys, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -31,6 +31,12 @@ struct config_key {
  */
 int config_load(struct arena *a, const struct config_key *keys, size_t n, const char *file_key, int argc,
                 char **argv, void *strct, struct err *err) MUST_CHECK;
+/*
+ * Only a file: name = value lines for the settings in keys.  What it does not name is left as it is, defaults
+ * are not looked at.  A file that is absent, unreadable or malformed is an error.
+ */
+int config_read(struct arena *a, const struct config_key *keys, size_t n, const char *path, void *strct,
+                struct err *err) MUST_CHECK;
 /* Prints the options part of --help to standard output. */
 void config_help(const struct config_key *keys, size_t n);
 /* "127.0.0.1:7432", "[::1]:0", "localhost:7433" into host and port. */

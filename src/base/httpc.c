@@ -54,6 +54,17 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
     return size * n;
 }
 
+static int on_progress(void *arg, curl_off_t down, curl_off_t got, curl_off_t up, curl_off_t sent)
+{
+    const struct httpc_request *req = arg;
+
+    (void)down;
+    (void)got;
+    (void)up;
+    (void)sent;
+    return req->tick(req->tick_arg) ? 1 : 0;
+}
+
 static void add_header(struct curl_slist **list, const char *text)
 {
     struct curl_slist *longer = curl_slist_append(*list, text);
@@ -103,6 +114,11 @@ static void set_options(CURL *c, const struct httpc_request *req, struct curl_sl
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, req->body);
         curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(req->body));
     }
+    if (req->tick != NULL) {
+        curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(c, CURLOPT_XFERINFODATA, req);
+    }
     if (is_loopback(req->url))
         curl_easy_setopt(c, CURLOPT_PROXY, "");
 }
@@ -115,6 +131,8 @@ static int call_failed(CURLcode rc, const struct answer *a, const struct httpc_r
                        req->max_bytes);
     if (rc == CURLE_OPERATION_TIMEDOUT)
         return err_set(err, ERR_TIMEOUT, "no answer within %d ms", req->timeout_ms);
+    if (rc == CURLE_ABORTED_BY_CALLBACK)
+        return err_set(err, ERR_UNAVAILABLE, "the call was given up");
     if (rc == CURLE_URL_MALFORMAT ||
         !is_http(req->url)) /* "unsupported protocol" is also said of a garbled answer */
         return err_set(err, ERR_INVALID, "this is not an http or https address");

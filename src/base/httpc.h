@@ -14,6 +14,10 @@ struct httpc_request {
     const char *body;   /* NULL = none; sent as application/json */
     int timeout_ms;
     size_t max_bytes; /* of the answer */
+    /* NULL, or called about once a second, and more often while bytes come; true ends the call with
+     * ERR_UNAVAILABLE. */
+    bool (*tick)(void *arg);
+    void *tick_arg;
 };
 
 /* 0 when an answer came, whatever its status (*ret_status); -1 ERR_UNAVAILABLE when the server cannot be

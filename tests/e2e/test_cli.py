@@ -6,7 +6,6 @@ against a real one.
 """
 import contextlib
 import hashlib
-import http.server
 import json
 import os
 import pathlib
@@ -14,89 +13,12 @@ import pwd
 import shutil
 import socket
 import subprocess
-import threading
 
 import pytest
 
+from harness.cli import (AUTH, CONFLICT, FAILURE, NOT_FOUND, OK, PROJECT, SECRET, TIMED_OUT, UNREACHABLE, USAGE, Stub, created, operation, run_mere,
+                         stub)  # noqa: F401
 from harness.server import binaries, scratch
-
-OK, FAILURE, USAGE, NOT_FOUND, CONFLICT, AUTH, TIMED_OUT, UNREACHABLE = range(8)
-PROJECT = "old-violet-32930710"
-SECRET = "napi_" + "k" * 60
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    """Replies from self.server.replies: {"GET /path": (status, body) or a list of them, used up one by one}."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def answer(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen.append((self.command, self.path, json.loads(body) if body else None, dict(self.headers)))
-        reply = self.server.replies.get(f"{self.command} {self.path.partition('?')[0].removeprefix('/api/v2')}", (404, {"message": "not found"}))
-        if isinstance(reply, list):
-            reply = reply.pop(0) if len(reply) > 1 else reply[0]
-        status, parsed = reply
-        raw = parsed if isinstance(parsed, bytes) else json.dumps(parsed).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer
-
-
-class Stub:
-    def __init__(self):
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        self.http.replies, self.http.seen = {}, []
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def __setitem__(self, key, reply):
-        self.http.replies[key] = reply
-
-    @property
-    def seen(self):
-        return self.http.seen
-
-    def asked(self):
-        return [f"{m} {p.removeprefix('/api/v2')}" for m, p, _, _ in self.http.seen]
-
-    def close(self):
-        self.http.shutdown()
-        self.http.server_close()
-
-
-@pytest.fixture
-def stub():
-    s = Stub()
-    s["GET /projects"] = (200, {"projects": [{"id": PROJECT, "name": "shop", "pg_version": 15, "created_at": "2025-01-16T21:02:01Z"}]})
-    yield s
-    s.close()
-
-
-def run_mere(*words, url=None, key=SECRET, cwd="/", env=None, expect=OK, user=None, wrap=()):
-    full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "PG", "XDG_"))}
-    full["NO_PROXY"] = "*"
-    if url:
-        full["MERE_API_URL"] = url
-    if key:
-        full["MERE_API_KEY"] = key
-    full.update(env or {})
-    done = subprocess.run([*wrap, str(binaries() / "mere"), *words], capture_output=True, text=True, env=full, cwd=cwd, timeout=60, user=user, check=False,
-                          stdin=subprocess.DEVNULL)
-    assert done.returncode == expect, f"mere {words}: {done.returncode}, not {expect}: {done.stdout}{done.stderr}"
-    if expect not in (OK, USAGE):
-        assert done.stderr.startswith("mere: ") and done.stderr.count("\n") == 1, f"not one sentence: {done.stderr!r}"
-        assert done.stdout == ""
-    assert SECRET not in done.stdout + done.stderr
-    return done
 
 
 # --- usage ---------------------------------------------------------------------------------------------------------------------
@@ -130,10 +52,11 @@ def test_version():
     (["branches", "create", b"\xff\xfe"], "word 3 of the command is not UTF-8"),
     (["branches", "create", "--name", b"a\xff"], "not UTF-8"),
     (["branches", "create", b"--name=\xc0\xaf"], "not UTF-8"),
+    (["projects", "list", "-o", "xml"], "--output must be json or table"),
     (["xyzzyx"], "there is no command"),
     (["branches"], "needs a verb"),
-    (["branches", "get"], "usage: mere branches get BRANCH"),
-    (["branches", "get", "a", "b"], "usage: mere branches get BRANCH"),
+    (["branches", "delete"], "usage: mere branches delete BRANCH"),
+    (["branches", "get", "a", "b"], "usage: mere branches get [BRANCH]"),
     (["branches", "get", ""], "names nothing"),
     (["branches", "list", "--parent", "x"], "no option"),
     (["branches", "delete", "x", "--timeout", "soon"], "--timeout"),
@@ -221,6 +144,8 @@ def test_table_and_json(stub):
     assert row.split() == [PROJECT, "shop", "15", "2025-01-16T21:02:01Z"]
     assert json.loads(run_mere("projects", "list", "--json", url=stub.url).stdout)["projects"][0]["id"] == PROJECT
     assert stub.seen[0][3]["Authorization"] == f"Bearer {SECRET}"
+    assert run_mere("projects", "list", "-o", "json", url=stub.url).stdout == run_mere("projects", "list", "--json", url=stub.url).stdout
+    assert run_mere("projects", "list", "--output=table", url=stub.url).stdout == done.stdout
 
 
 def test_names_cannot_command_the_terminal(stub):
@@ -261,15 +186,6 @@ def test_project_by_flag_environment_and_name(stub):
 def test_branch_names_are_encoded(stub):
     stub[f"GET /projects/{PROJECT}/branches/a%2F..%2Fb%3Fc"] = (200, {"branch": {"id": "br-a-b-12345678", "name": "a/../b?c"}})
     assert "br-a-b-12345678" in run_mere("branches", "get", "a/../b?c", url=stub.url).stdout
-
-
-def operation(status, **more):
-    return {"id": "11111111-2222-4333-8444-555555555555", "action": "create_branch", "status": status, **more}
-
-
-def created(status):
-    return 201, {"branch": {"id": "br-a-b-12345678", "name": "dev", "project_id": PROJECT, "parent_lsn": "0/16B3748"}, "endpoints": [{"id": "ep-a-b-12345678"}],
-                 "operations": [operation(status)], "connection_uris": [{"connection_uri": "postgresql://u:p@127.0.0.1:7433/neondb"}]}
 
 
 def test_create_waits_and_shows_what_it_made(stub):
@@ -372,6 +288,13 @@ def test_several_databases_or_roles_are_named(stub, command, words, databases, r
 def branch(stub):
     stub[f"GET /projects/{PROJECT}/branches"] = (200, {"branches": [{"id": "br-2", "name": "main", "default": True}]})
     return f"/projects/{PROJECT}/branches/br-2"
+
+
+def test_the_default_branch_is_found_on_any_page(stub):
+    pages = [{"branches": [{"id": "br-1", "name": "a"}], "pagination": {"next": "c"}}, {"branches": [{"id": "br-2", "name": "main", "default": True}]}]
+    stub[f"GET /projects/{PROJECT}/branches"] = [(200, page) for page in pages]
+    stub[f"GET /projects/{PROJECT}/branches/br-2/roles"] = (200, {"roles": []})
+    run_mere("roles", "list", url=stub.url)
 
 
 def test_databases(stub, branch):
@@ -610,7 +533,7 @@ def test_first_session(mere):
     made = cli("projects", "create", "--name", "hello").stdout
     project = made.split()[1]
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: cli("projects", "delete", project))
+        stack.callback(lambda: cli("projects", "delete", project, "--hard"))
         sql("main", "create table t as select generate_series(1, 10) as n")
         assert "PARENT LSN" in cli("branches", "create", "--name", "dev").stdout
         sql("dev", "delete from t where n > 3")
@@ -639,7 +562,7 @@ def test_what_is_kept(mere):
 
     project = cli("projects", "create", "--name", "kept").stdout.split()[1]
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: cli("projects", "delete", project))
+        stack.callback(lambda: cli("projects", "delete", project, "--hard"))
         made = get("branches", "create", "dev", "--ttl", "2h", "--no-endpoint")["branch"]
         assert made["ttl_interval_seconds"] == 7200
         assert get("branches", "update", "dev", "--ttl", "7d")["branch"]["ttl_interval_seconds"] == 7 * 86400
@@ -668,6 +591,6 @@ def test_a_local_server_is_found(new_mere):
     env = {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", "")}
     run_mere("projects", "create", "--name", name, "--api-url", m.api_url, key=None, env=env)
     assert name in run_mere("projects", "list", "--api-url", m.api_url, key=None, env=env).stdout
-    run_mere("projects", "delete", name, "--api-url", m.api_url, key=None, env=env)
+    run_mere("projects", "delete", name, "--hard", "--api-url", m.api_url, key=None, env=env)
     m.stop()
     run_mere("projects", "list", "--api-url", m.api_url, key=None, env=env, cwd="/", expect=UNREACHABLE)

@@ -198,6 +198,30 @@ START_TEST(a_default_file_may_be_absent)
 }
 END_TEST
 
+START_TEST(only_a_file)
+{
+    struct settings s = { .pg_listen = "as it was", .port = 7 };
+
+    setenv("MERE_PORT", "9", 1);
+    write_config("# mine\nport = 8\nkeep_computes=on\n");
+    ck_assert_int_eq(config_read(arena, KEYS, N_ELEMENTS(KEYS), file, &s, &err), 0);
+    unsetenv("MERE_PORT");
+    ck_assert_int_eq(s.port, 8);
+    ck_assert(s.keep);
+    ck_assert_str_eq(s.pg_listen, "as it was");
+    ck_assert_ptr_null(s.config);
+
+    write_config("port = 8\nport = 9\n");
+    ck_assert_int_eq(config_read(arena, KEYS, N_ELEMENTS(KEYS), file, &s, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.msg, "already set"));
+    write_config("port = 101\n");
+    ck_assert_int_eq(config_read(arena, KEYS, N_ELEMENTS(KEYS), file, &s, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.msg, "line 1"));
+    ck_assert_int_eq(config_read(arena, KEYS, N_ELEMENTS(KEYS), "/nonexistent/file", &s, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.msg, "does not exist"));
+}
+END_TEST
+
 START_TEST(help)
 {
     char *text;
@@ -249,6 +273,7 @@ Suite *t_config_suite(void)
     tcase_add_test(c, bad_environment);
     tcase_add_test(c, bad_files);
     tcase_add_test(c, a_default_file_may_be_absent);
+    tcase_add_test(c, only_a_file);
     tcase_add_test(c, help);
     tcase_add_test(c, addresses);
     suite_add_tcase(s, c);

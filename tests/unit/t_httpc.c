@@ -179,6 +179,33 @@ START_TEST(deadline)
 }
 END_TEST
 
+static bool give_up(void *arg)
+{
+    int *ticks = arg;
+
+    return ++*ticks > 2;
+}
+
+START_TEST(given_up)
+{
+    struct httpc_request req = request("GET");
+    auto_buf body = { 0 };
+    struct err err = ERR_INIT;
+    int64_t begun_ms = clock_mono_ms();
+    int status = 0, ticks = 0;
+
+    start(NULL);
+    req.tick = give_up;
+    req.tick_arg = &ticks;
+    req.timeout_ms = 60000;
+    ck_assert_int_eq(httpc_call(&req, &status, &body, &err), -1);
+    stop();
+    ck_assert_int_eq(err.code, ERR_UNAVAILABLE);
+    ck_assert_int_eq(ticks, 3);
+    ck_assert_int_lt(clock_mono_ms() - begun_ms, 30000);
+}
+END_TEST
+
 START_TEST(nobody_there)
 {
     struct httpc_request req = request("GET");
@@ -216,6 +243,7 @@ Suite *t_httpc_suite(void)
     tcase_add_test(c, redirects_are_not_followed);
     tcase_add_test(c, size_cap);
     tcase_add_test(c, deadline);
+    tcase_add_test(c, given_up);
     tcase_add_test(c, nobody_there);
     suite_add_tcase(s, c);
     return s;
