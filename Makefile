@@ -15,6 +15,8 @@ AR      ?= ar
 PYTHON  ?= /usr/bin/python3
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
@@ -95,7 +97,7 @@ FLOORS_mere-exec := base
 HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
 BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
 
-.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen install clean objects FORCE
+.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen install deb clean objects FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -264,11 +266,26 @@ fresh:
 gen:
 	@set -e; for g in $(sort $(wildcard tools/gen_*.py)); do echo "  gen  $$g"; $(PYTHON) $$g; done
 
-## make install     PREFIX=/usr/local DESTDIR=
+## make install     PREFIX=/usr/local DESTDIR= SYSCONFDIR=/etc UNITDIR=PREFIX/lib/systemd/system
+# The daemons live together in lib/mere, where mered finds the others beside itself; an existing mere.conf stays.
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/mere
-	install -m 0755 $(BINS) $(DESTDIR)$(PREFIX)/bin
-	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin lib/mere lib/sysusers.d lib/tmpfiles.d share/doc/mere share/man/man8) \
+	  $(DESTDIR)$(SYSCONFDIR)/mere $(DESTDIR)$(UNITDIR)
+	install -m 0755 $(B)/bin/mere $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(filter-out %/mere,$(BINS)) $(DESTDIR)$(PREFIX)/lib/mere
+	ln -sf ../lib/mere/mered $(DESTDIR)$(PREFIX)/sbin/mered
+	install -m 0644 packaging/man/mered.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 README.md CHANGELOG.md openapi.yaml docs/operations.md $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -m 0644 packaging/sysusers/mere.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -m 0644 packaging/tmpfiles/mere.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	set -e; for unit in packaging/systemd/*; do \
+	  sed 's,/usr/sbin/mered,$(PREFIX)/sbin/mered,; s,/usr/share/doc,$(PREFIX)/share/doc,; s,/etc/mere/mere.conf,$(SYSCONFDIR)/mere/mere.conf,' \
+	    $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/}; chmod 0644 $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/mere/mere.conf ] || install -m 0644 packaging/mere.conf $(DESTDIR)$(SYSCONFDIR)/mere
+
+## make deb         the Debian packages, in build/deb, and what lintian says of them
+deb:
+	@tools/deb.sh
 
 ## make clean       remove what was built (a running Mere's ./data stays)
 clean:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [lint] [fuzz] [fresh]
+# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [lint] [fuzz] [fresh] [deb]
 #
 # Never asks, installs no recommendations, does nothing when all are there.  sudo only when not root and something is missing.
 # Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.  Nor does Debian's own
@@ -17,6 +17,7 @@ DRIVERS="python3-psycopg libpostgresql-jdbc-java"
 LINT="clang clang-format shellcheck python3-yaml"
 FUZZ="clang libclang-rt-dev"
 FRESH="debootstrap"
+DEB="debhelper dpkg-dev fakeroot lintian check python3"
 
 die() {
     printf 'deps: %s\n' "$*" >&2
@@ -82,7 +83,8 @@ for group in "$@"; do
     lint) wanted="$wanted $LINT" ;;
     fuzz) wanted="$wanted $FUZZ" ;;
     fresh) wanted="$wanted $FRESH" ;;
-    *) die "unknown group '$group': use run, test, drivers, lint, fuzz, fresh" ;;
+    deb) wanted="$wanted $DEB" ;;
+    *) die "unknown group '$group': use run, test, drivers, lint, fuzz, fresh, deb" ;;
     esac
 done
 

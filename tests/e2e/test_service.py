@@ -16,7 +16,7 @@ import pytest
 
 from harness import procs
 from harness.manager import Manager
-from harness.server import StartFailed, binaries, until
+from harness.server import ROOT, StartFailed, binaries, until
 
 @pytest.fixture
 def manager(workdir):
@@ -458,3 +458,103 @@ def test_a_stop_lets_sessions_finish_what_they_are_at(new_mere, seconds, ends_we
         cur.execute("SELECT 1")
     working.close()
     idle.close()
+
+
+# --- the unit
+
+
+SYSTEMD = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not there")
+UNITS = ROOT / "packaging/systemd"
+
+
+def installed(workdir):
+    """The units as `make install` writes them for programs of this build."""
+    for unit in UNITS.iterdir():
+        (workdir / unit.name).write_text(unit.read_text().replace("/usr/sbin/mered", str(binaries() / "mered")))
+    return [str(workdir / unit.name) for unit in sorted(UNITS.iterdir())]
+
+
+def directive(name):
+    return [line.split("=", 1)[1] for line in (UNITS / "mered.service").read_text().splitlines() if line.startswith(name + "=")]
+
+
+@SYSTEMD
+def test_systemd_finds_nothing_wrong_with_the_units(workdir):
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *installed(workdir)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not [line for line in done.stderr.splitlines() if "mere" in line], done.stderr
+    twin = workdir / "mered.service"
+    twin.write_text(twin.read_text().replace("KillMode=process", "KillMode=proces"))
+    bad = subprocess.run(["systemd-analyze", "verify", "--man=no", twin], capture_output=True, text=True, check=False)
+    assert "kill mode" in bad.stderr
+
+
+def test_the_file_of_the_package_is_good():
+    done = mered("--check-config", "--config", ROOT / "packaging/mere.conf")
+    assert (done.returncode, done.stdout) == (0, "the settings are good\n"), done
+    words = directive("ExecStart")[0].split()
+    assert words[0] == "/usr/sbin/mered" and "--keep-computes" in words
+    assert mered("--print-config", *[w.replace("/etc/mere/mere.conf", str(ROOT / "packaging/mere.conf")) for w in words[1:]]).returncode == 0
+
+
+@pytest.mark.root
+def test_what_the_unit_takes_away_is_not_missed(new_mere, manager):
+    """The capabilities of the unit and no others: computes with limits, a disk file, a fork, a suspend, a wake."""
+    kept = ",".join("+" + c.removeprefix("CAP_").lower() for c in directive("CapabilityBoundingSet")[0].split())
+    m = manager.start(new_mere(), wrap=["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}"])
+    bounds = int(re.search(r"CapBnd:\s*(\S+)", procs.read(f"/proc/{m.proc.pid}/status")).group(1), 16)
+    assert 0 < bin(bounds).count("1") <= len(directive("CapabilityBoundingSet")[0].split())
+    project = m.create_project()
+    project.main.query("CREATE TABLE t AS SELECT 42 AS n")
+    child = project.branch(project.main)
+    assert child.value("SELECT n FROM t") == 42
+    child.suspend()
+    assert child.value("SELECT n FROM t") == 42
+    assert m.stop() == 0
+
+
+@pytest.mark.root
+def test_a_mount_survives_a_restart_in_another_namespace(new_mere, manager):
+    """As where a drop-in asks for a namespace: nobody outside sees the mount, not even the next start."""
+    apart = ["unshare", "-m", "--propagation", "slave"]
+    m = new_mere(args=["--keep-computes"], store="disk:1GB")
+    manager.start(m, wrap=apart)
+    project = m.create_project()
+    b = project.main
+    b.query("CREATE TABLE t AS SELECT 42 AS n")
+    first = os.readlink(f"/proc/{m.proc.pid}/ns/mnt")
+    with contextlib.closing(b.connect()) as conn:
+        computes = m.postmasters()
+        m.stop()
+        assert m.postmasters() == computes
+        manager.start(m, wrap=apart)
+        assert os.readlink(f"/proc/{m.proc.pid}/ns/mnt") not in (first, os.readlink("/proc/self/ns/mnt"))
+        assert m.store == "btrfs" and m.postmasters() == computes
+        with conn.cursor() as cur:
+            cur.execute("INSERT INTO t SELECT n + 1 FROM t")
+        child = project.branch(b)
+        assert child.query("SELECT n FROM t ORDER BY n") == [(42,), (43,)]
+        mine = [d for d, file in procs.loops().items() if file.startswith(str(m.data))]
+        assert len(mine) == 1, "one device under both mounts"
+    b.suspend()
+    m.stop()
+    manager.start(m, wrap=apart)
+    assert b.query("SELECT n FROM t ORDER BY n") == [(42,), (43,)]
+    assert m.stop(signal.SIGINT) == 0
+    assert m.processes() == []
+
+
+# --- packages
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.skipif(not shutil.which("dpkg-buildpackage"), reason="dpkg-buildpackage is not there")
+def test_the_debian_packages_build():
+    done = subprocess.run([ROOT / "tools/deb.sh"], capture_output=True, text=True, check=False, env={**os.environ, "DEB_BUILD_OPTIONS": "nocheck"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = ROOT / "build/deb"
+    listed = {name: subprocess.run(["dpkg-deb", "-c", next(out.glob(f"{name}_*.deb"))], capture_output=True, text=True, check=True).stdout for name in ("mere", "mere-cli")}
+    for path in ("lib/systemd/system/mered.service", "lib/systemd/system/mered.socket", "usr/lib/mere/mere-proxy", "usr/lib/mere/mere-exec",
+                 "usr/lib/mere/mere-wal", "usr/lib/mere/mered", "usr/sbin/mered", "etc/mere/mere.conf", "usr/lib/sysusers.d/mere.conf"):
+        assert f" ./{path}" in listed["mere"], path
+    assert " ./usr/bin/mere\n" in listed["mere-cli"] and "usr/bin/mere\n" not in listed["mere"]
