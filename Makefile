@@ -275,7 +275,7 @@ install: all
 	install -m 0755 $(filter-out %/mere,$(BINS)) $(DESTDIR)$(PREFIX)/lib/mere
 	ln -sf ../lib/mere/mered $(DESTDIR)$(PREFIX)/sbin/mered
 	install -m 0644 packaging/man/mered.8 $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 0644 README.md CHANGELOG.md openapi.yaml docs/operations.md $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml docs/operations.md $(DESTDIR)$(PREFIX)/share/doc/mere
 	install -m 0644 packaging/sysusers/mere.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	install -m 0644 packaging/tmpfiles/mere.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	set -e; for unit in packaging/systemd/*; do \
