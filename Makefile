@@ -15,6 +15,8 @@ AR      ?= ar
 PYTHON  ?= /usr/bin/python3
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 VERSION := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
@@ -95,7 +97,7 @@ FLOORS_mere-exec := base
 HAVE := $(foreach p,$(MAINS),$(if $(wildcard cmd/$(p).c),$(p))) $(if $(CLI_SRCS),mere)
 BINS := $(patsubst %,$(B)/bin/%,$(filter $(HAVE),$(PROGRAMS)))
 
-.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen man install clean objects FORCE
+.PHONY: all help deps deps-test run test unit e2e slow regress demo lint bench asan tsan crash fuzz fuzz-bins fresh gen man install deb clean objects FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -264,22 +266,39 @@ fresh:
 gen:
 	@set -e; for g in $(sort $(wildcard tools/gen_*.py)); do echo "  gen  $$g"; $(PYTHON) $$g; done
 
+# The last commit's day; where there is no git, that of the package.
+MAN_DATE = $(or $(shell git log -1 --format=%cs 2>/dev/null),$(if $(SOURCE_DATE_EPOCH),$(shell date -u -d @$(SOURCE_DATE_EPOCH) +%F)))
+
 ## make man         the manual page of mere, build/mere.1
 man: $(B)/mere.1
 $(B)/mere.1: $(B)/bin/mere
-	$(Q)$< __man -- '$(shell git log -1 --format=%cs 2>/dev/null)' >$@
+	$(Q)$< __man -- '$(MAN_DATE)' >$@
 
-## make install     PREFIX=/usr/local DESTDIR=
-SHARE := $(DESTDIR)$(PREFIX)/share
+## make install     PREFIX=/usr/local DESTDIR= SYSCONFDIR=/etc UNITDIR=PREFIX/lib/systemd/system
+# The daemons live together in lib/mere, where mered finds the others beside itself; an existing mere.conf stays.
 install: all man
-	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/doc/mere $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
-	  $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	install -m 0755 $(BINS) $(DESTDIR)$(PREFIX)/bin
-	install -m 0644 $(B)/mere.1 $(SHARE)/man/man1
-	$(B)/bin/mere completion bash >$(SHARE)/bash-completion/completions/mere
-	$(B)/bin/mere completion zsh >$(SHARE)/zsh/site-functions/_mere
-	$(B)/bin/mere completion fish >$(SHARE)/fish/vendor_completions.d/mere.fish
-	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin lib/mere lib/sysusers.d lib/tmpfiles.d share/doc/mere share/man/man1 share/man/man8 \
+	    share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d) \
+	  $(DESTDIR)$(SYSCONFDIR)/mere $(DESTDIR)$(UNITDIR)
+	install -m 0755 $(B)/bin/mere $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(filter-out %/mere,$(BINS)) $(DESTDIR)$(PREFIX)/lib/mere
+	ln -sf ../lib/mere/mered $(DESTDIR)$(PREFIX)/sbin/mered
+	install -m 0644 $(B)/mere.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 0644 packaging/man/mered.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	$(B)/bin/mere completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/mere
+	$(B)/bin/mere completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_mere
+	$(B)/bin/mere completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mere.fish
+	install -m 0644 README.md LICENSE CHANGELOG.md openapi.yaml docs/operations.md $(DESTDIR)$(PREFIX)/share/doc/mere
+	install -m 0644 packaging/sysusers/mere.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -m 0644 packaging/tmpfiles/mere.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	set -e; for unit in packaging/systemd/*; do \
+	  sed 's,/usr/sbin/mered,$(PREFIX)/sbin/mered,; s,/usr/share/doc,$(PREFIX)/share/doc,; s,/etc/mere/mere.conf,$(SYSCONFDIR)/mere/mere.conf,' \
+	    $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/}; chmod 0644 $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/mere/mere.conf ] || install -m 0644 packaging/mere.conf $(DESTDIR)$(SYSCONFDIR)/mere
+
+## make deb         the Debian packages, in build/deb, and what lintian says of them
+deb:
+	@tools/deb.sh
 
 ## make clean       remove what was built (a running Mere's ./data stays)
 clean:

@@ -26,6 +26,8 @@
 #define DESCRIPTORS_ROOT   65536 /* what root may raise its own limit to */
 #define CONNECT_TIMEOUT_MS 30000
 #define LOGINS_MAX         100000
+#define DRAIN_S            5
+#define DRAIN_MAX_S        3600
 #define HAND_FD            3
 #define PER_ADDRESS        "500,300,200"
 #define PER_ENDPOINT       "2000,300,200"
@@ -37,7 +39,7 @@ static const char USAGE[] =
     "  --wake-socket PATH         the socket of mered\n"
     "  --tls-cert FILE            certificate chain, PEM\n"
     "  --tls-key FILE             its private key, PEM, not encrypted\n"
-    "  --successor                take the listening sockets of the mere-proxy before, over descriptor 3\n"
+    "  --successor                take the listening sockets that are given over descriptor 3\n"
     "  --uid N, --gid N           as root: who to become once the port and the key are open\n"
     "  --connect-timeout-ms N     how long a client may wait for its compute (30000)\n"
     "  --max-clients N            sessions at once (10000, or what the limit on open files allows)\n"
@@ -52,7 +54,9 @@ static const char USAGE[] =
     "  --logins-per-address N     the same from one address of another machine (a quarter of those)\n"
     "  --allow-plaintext          other machines need not use TLS either\n"
     "  --reserved-user NAME       a user that clients may not be; may be repeated\n"
-    "  --debug                    log every change of state\n";
+    "  --drain-seconds N          how long sessions may go on once it is told to end (5)\n"
+    "  --log-level LEVEL          debug, info, warn or error (info)\n"
+    "  --log-format FORMAT        text or json (text)\n";
 
 struct options {
     struct proxy_config proxy;
@@ -61,7 +65,7 @@ struct options {
     int64_t max_clients;                /* 0 = by the limit on open files */
     int64_t logins, logins_per_address; /* 0 = by the number of clients */
     const char *reserved[RESERVED_MAX];
-    bool debug, help;
+    bool help;
 };
 
 enum option_id {
@@ -80,7 +84,9 @@ enum option_id {
     OPT_LOGINS_PER_ADDRESS,
     OPT_ALLOW_PLAINTEXT,
     OPT_RESERVED_USER,
-    OPT_DEBUG,
+    OPT_DRAIN_SECONDS,
+    OPT_LOG_LEVEL,
+    OPT_LOG_FORMAT,
     OPT_HELP,
 };
 
@@ -100,7 +106,9 @@ static const struct option OPTIONS[] = {
     { "logins-per-address", required_argument, NULL, OPT_LOGINS_PER_ADDRESS },
     { "allow-plaintext", no_argument, NULL, OPT_ALLOW_PLAINTEXT },
     { "reserved-user", required_argument, NULL, OPT_RESERVED_USER },
-    { "debug", no_argument, NULL, OPT_DEBUG },
+    { "drain-seconds", required_argument, NULL, OPT_DRAIN_SECONDS },
+    { "log-level", required_argument, NULL, OPT_LOG_LEVEL },
+    { "log-format", required_argument, NULL, OPT_LOG_FORMAT },
     { "help", no_argument, NULL, OPT_HELP },
     { NULL, 0, NULL, 0 },
 };
@@ -119,6 +127,30 @@ static int take_rate(const char *name, const char *text, struct rate_limit *ret,
         return 0;
     return err_set(err, ERR_INVALID, "--%s takes three numbers like " PER_ADDRESS ", or off; not \"%.60s\"",
                    name, text);
+}
+
+static int take_drain(struct options *o, struct err *err)
+{
+    int64_t seconds;
+
+    if (take_number("drain-seconds", 0, DRAIN_MAX_S, &seconds, err) < 0)
+        return -1;
+    o->proxy.drain_ms = seconds * 1000;
+    return 0;
+}
+
+/* They hold at once: what is wrong with the other options is said like everything else. */
+static int take_log(int option, struct err *err)
+{
+    enum log_level level;
+    enum log_format format;
+
+    if (option == OPT_LOG_LEVEL && log_level_named(optarg, &level))
+        return log_set_level(level), 0;
+    if (option == OPT_LOG_FORMAT && log_format_named(optarg, &format))
+        return log_set_format(format), 0;
+    return err_set(err, ERR_INVALID, "\"%.60s\" is no %s; see mere-proxy --help", optarg,
+                   option == OPT_LOG_LEVEL ? "level of the log" : "format of the log");
 }
 
 static int take_option(struct options *o, int option, struct err *err)
@@ -163,9 +195,11 @@ static int take_option(struct options *o, int option, struct err *err)
             return err_set(err, ERR_INVALID, "--reserved-user may be given %d times", RESERVED_MAX);
         o->reserved[o->proxy.n_reserved_users++] = optarg;
         return 0;
-    case OPT_DEBUG:
-        o->debug = true;
-        return 0;
+    case OPT_DRAIN_SECONDS:
+        return take_drain(o, err);
+    case OPT_LOG_LEVEL:
+    case OPT_LOG_FORMAT:
+        return take_log(option, err);
     case OPT_HELP:
         o->help = true;
         return 0;
@@ -177,9 +211,11 @@ static int take_options(struct options *o, struct arena *a, int argc, char **arg
 {
     int option;
 
-    *o = (struct options){
-        .uid = -1, .gid = -1, .proxy.connect_timeout_ms = CONNECT_TIMEOUT_MS, .proxy.hand_fd = -1
-    };
+    *o = (struct options){ .uid = -1,
+                           .gid = -1,
+                           .proxy.connect_timeout_ms = CONNECT_TIMEOUT_MS,
+                           .proxy.drain_ms = DRAIN_S * 1000,
+                           .proxy.hand_fd = -1 };
     o->proxy.reserved_users = o->reserved;
     (void)rate_parse(PER_ADDRESS, &o->proxy.limits.per_address);
     (void)rate_parse(PER_ENDPOINT, &o->proxy.limits.per_endpoint);
@@ -304,7 +340,5 @@ int main(int argc, char **argv)
         fputs(USAGE, stdout);
         return 0;
     }
-    if (o.debug)
-        log_set_level(LOG_DEBUG);
     return run(&o, &err) < 0 ? fail(&err) : 0;
 }

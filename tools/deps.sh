@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [clients] [lint] [fuzz] [fresh]
+# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [clients] [lint] [fuzz] [fresh] [deb]
 #
 # Never asks, installs no recommendations, does nothing when all are there.  sudo only when not root and something is missing.
 # Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.  Nor does Debian's own
@@ -22,6 +22,7 @@ FUZZ="clang libclang-rt-dev"
 NODE_DRIVERS="pg@8 pg-copy-streams@7 pg-cursor@2"
 NEON_CLIENTS="neonctl5@npm:neonctl@5.0.1 neonctl2@npm:neonctl@2.22.0 @neondatabase/api-client@2.7.3 @neon/sdk@6.0.0"
 FRESH="debootstrap"
+DEB="debhelper dpkg-dev fakeroot lintian check python3"
 
 die() {
     printf 'deps: %s\n' "$*" >&2
@@ -99,7 +100,8 @@ for group in "$@"; do
     lint) wanted="$wanted $LINT" ;;
     fuzz) wanted="$wanted $FUZZ" ;;
     fresh) wanted="$wanted $FRESH" ;;
-    *) die "unknown group '$group': use run, test, drivers, clients, lint, fuzz, fresh" ;;
+    deb) wanted="$wanted $DEB" ;;
+    *) die "unknown group '$group': use run, test, drivers, clients, lint, fuzz, fresh, deb" ;;
     esac
 done
 

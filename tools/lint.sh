@@ -112,10 +112,18 @@ generated() {
     done
 }
 
-# Every setting of the key tables is explained.
+# Every setting of the key table is explained, and whether SIGHUP changes it.
 documented() {
-    sed -n 's/^ *KEY("\([a-z-]*\)".*/\1/p' cmd/mered.c | while IFS= read -r key; do
-        grep -qE "^\|[^|]*\`$key\`[^|]*\|" docs/operations.md || echo "docs/operations.md: no row for the setting $key"
+    sed -nE 's/^ *(KEY|LIVE|CRED)\("([a-z-]*)".*/\1 \2/p' cmd/mered.c | while read -r kind key; do
+        row=$(grep -m 1 -E "^\|[^|]*\`$key\`[^|]*\|" docs/operations.md) || row=
+        reload=$(cut -d '|' -f 4 <<<"$row" | tr -d ' ')
+        if [ -z "$row" ]; then
+            echo "docs/operations.md: no row for the setting $key"
+        elif [ "$kind" = LIVE ] && [ "$reload" != yes ]; then
+            echo "docs/operations.md: SIGHUP changes $key, and its row does not say yes"
+        elif [ "$kind" != LIVE ] && [ "$reload" = yes ]; then
+            echo "docs/operations.md: SIGHUP does not change $key, and its row says yes"
+        fi
     done
 }
 

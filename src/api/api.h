@@ -13,7 +13,8 @@ struct api;
 
 struct api_config {
     const char *host;
-    int port; /* 0 = any free one */
+    int port;      /* 0 = any free one */
+    int listen_fd; /* a socket that listens there already and is others' too; -1 = it opens one */
     int max_connections;
     const char *admin_key; /* the token of <data>/admin.key */
 };

@@ -49,6 +49,7 @@ struct api {
     struct deadlines *deadlines;
     struct once once;
     int listen_fd, port;
+    bool shared; /* the service manager's too: clients queue there while we are away */
     atomic_bool stopping;
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t all_done;
@@ -481,7 +482,9 @@ int api_start(const struct api_config *cfg, struct sched *s, struct api **ret, s
     pthread_condattr_t attr;
 
     api->sched = s;
-    api->listen_fd = -1;
+    api->listen_fd = cfg->listen_fd;
+    api->port = cfg->port;
+    api->shared = cfg->listen_fd >= 0;
     auth_init(&api->auth, cfg->admin_key);
     once_init(&api->once);
     pthread_mutex_init(&api->mutex, NULL);
@@ -489,7 +492,7 @@ int api_start(const struct api_config *cfg, struct sched *s, struct api **ret, s
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&api->all_done, &attr);
     pthread_condattr_destroy(&attr);
-    if (open_listener(api, cfg, err) < 0 || deadlines_start(&api->deadlines, err) < 0 ||
+    if ((!api->shared && open_listener(api, cfg, err) < 0) || deadlines_start(&api->deadlines, err) < 0 ||
         start_daemon(api, cfg, err) < 0) {
         api_stop(api);
         return -1;
@@ -524,7 +527,8 @@ void api_stop(struct api *api)
         /* The library wants the descriptor kept open until it has stopped; shut down, it refuses whoever
          * connects. */
         (void)MHD_quiesce_daemon(api->daemon);
-        (void)shutdown(api->listen_fd, SHUT_RDWR);
+        if (!api->shared)
+            (void)shutdown(api->listen_fd, SHUT_RDWR);
         wait_for_requests(api);
         MHD_stop_daemon(api->daemon);
     }

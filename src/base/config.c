@@ -1,8 +1,8 @@
 /*
  * config.c - settings from file, environment and flags, by table
  *
- * The main thread, before any other starts.  Never prints but in config_help, never exits: the caller shows
- * the error.
+ * The main thread, before any other starts; later whoever reads the file again.  Prints only what is asked
+ * for (config_help, config_print), never exits: the caller shows the error.
  */
 #include "base/config.h"
 
@@ -11,9 +11,11 @@
 #include "base/fs.h"
 #include "base/text.h"
 
-#define FILE_MAX_BYTES 1048576
-#define ENV_PREFIX     "MERE_"
-#define HELP_COLUMN    30
+#define FILE_MAX_BYTES  1048576
+#define VALUE_MAX_BYTES 65536
+#define ENV_PREFIX      "MERE_"
+#define SECRETS_DIR     "/run/secrets"
+#define HELP_COLUMN     30
 
 /* One value on its way: which key, what text, and how to name its origin in an error. */
 struct setting {
@@ -92,21 +94,61 @@ static void take(struct setting *s, const char *text, const char *origin)
     s->given = true;
 }
 
+/* What a file holds that was made for one value: a line, with or without its end. */
+static int from_value_file(struct arena *a, struct setting *s, const char *variable, const char *path,
+                           struct err *err)
+{
+    struct err why = ERR_INIT;
+    char *text;
+    size_t len;
+
+    if (fs_read(a, path, VALUE_MAX_BYTES, &text, &len, &why) < 0)
+        return err_set(err, ERR_INVALID, "environment variable %s: %s cannot be read: %.200s", variable, path,
+                       why.code == ERR_NOT_FOUND ? "it does not exist" : why.msg);
+    if (len > 0 && text[len - 1] == '\n')
+        text[--len] = '\0';
+    if (strlen(text) != len || strchr(text, '\n') != NULL)
+        return err_set(err, ERR_INVALID, "environment variable %s: %s must hold the value of %s in one line",
+                       variable, path, s->key->name);
+    take(s, text, arena_printf(a, "environment variable %s", variable));
+    return 0;
+}
+
 static int from_env(struct arena *a, struct setting *all, size_t n, struct err *err)
 {
     for (size_t i = 0; i < n; i++) {
         char *name = arena_printf(a, ENV_PREFIX "%s", all[i].key->name);
-        const char *text;
+        const char *in_file, *text, *path;
 
-        if (name == NULL)
-            return err_memory(err);
         for (char *c = name; *c != '\0'; c++)
             *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+        in_file = arena_printf(a, "%s_FILE", name);
         text = getenv(name);
+        path = getenv(in_file);
+        if (text != NULL && path != NULL)
+            return err_set(err, ERR_INVALID, "%s and %s are both in the environment; only one may be", name,
+                           in_file);
         if (text != NULL)
             take(&all[i], text, arena_printf(a, "environment variable %s", name));
+        if (path != NULL && from_value_file(a, &all[i], in_file, path, err) < 0)
+            return -1;
     }
     return 0;
+}
+
+/* Files that a service manager or a container put there for us. */
+static void from_credentials(struct arena *a, struct setting *all, size_t n)
+{
+    const char *const dirs[] = { getenv("CREDENTIALS_DIRECTORY"), SECRETS_DIR };
+
+    for (size_t i = 0; i < n; i++) {
+        for (size_t d = 0; d < N_ELEMENTS(dirs) && all[i].key->credential && !all[i].given; d++) {
+            const char *path = dirs[d] != NULL ? arena_printf(a, "%s/%s", dirs[d], all[i].key->name) : NULL;
+
+            if (path != NULL && fs_exists(path))
+                take(&all[i], path, arena_printf(a, "credential %s", all[i].key->name));
+        }
+    }
 }
 
 /* One flag at argv[*i]; moves *i behind it. */
@@ -215,28 +257,91 @@ static int from_file(struct arena *a, const struct config_key *keys, size_t n, s
  * Which file is only known after flags and environment, which override it: so those are collected apart, the
  * file in between, and the three laid over each other.
  */
-int config_load(struct arena *a, const struct config_key *keys, size_t n, const char *file_key, int argc,
-                char **argv, void *strct, struct err *err)
+static int collect(struct arena *a, const struct config_source *src, struct setting *ret, struct err *err)
 {
-    auto_free struct setting *file = xcalloc(n, sizeof(*file));
-    auto_free struct setting *over = xcalloc(n, sizeof(*over));
-    const struct config_key *k = file_key != NULL ? key_find(keys, n, file_key, strlen(file_key)) : NULL;
-    const struct setting *f = k != NULL ? &over[k - keys] : NULL;
+    auto_free struct setting *over = xcalloc(src->n, sizeof(*over));
+    const struct config_key *k =
+        src->file_key != NULL ? key_find(src->keys, src->n, src->file_key, strlen(src->file_key)) : NULL;
+    const struct setting *f = k != NULL ? &over[k - src->keys] : NULL;
 
-    for (size_t i = 0; i < n; i++) {
-        file[i] = (struct setting){ .key = &keys[i], .text = keys[i].def, .origin = "default" };
-        over[i] = (struct setting){ .key = &keys[i] };
+    for (size_t i = 0; i < src->n; i++) {
+        ret[i] = (struct setting){ .key = &src->keys[i], .text = src->keys[i].def, .origin = "default" };
+        over[i] = (struct setting){ .key = &src->keys[i] };
     }
-    if (from_env(a, over, n, err) < 0 || from_flags(a, keys, n, over, argc, argv, err) < 0)
+    if (from_env(a, over, src->n, err) < 0 ||
+        from_flags(a, src->keys, src->n, over, src->argc, src->argv, err) < 0)
         return -1;
     if (f != NULL && (f->given ? f->text : k->def) != NULL &&
-        from_file(a, keys, n, file, f->given ? f->text : k->def, !f->given, k->name, err) < 0)
+        from_file(a, src->keys, src->n, ret, f->given ? f->text : k->def, !f->given, k->name, err) < 0)
         return -1;
-    for (size_t i = 0; i < n; i++) {
-        const struct setting *s = over[i].given ? &over[i] : &file[i];
+    for (size_t i = 0; i < src->n; i++)
+        if (over[i].given)
+            ret[i] = over[i];
+    from_credentials(a, ret, src->n);
+    return 0;
+}
 
-        if (s->text != NULL && apply(s, a, strct, err) < 0)
+int config_load(struct arena *a, const struct config_source *src, void *strct, struct err *err)
+{
+    auto_free struct setting *all = xcalloc(src->n, sizeof(*all));
+
+    if (collect(a, src, all, err) < 0)
+        return -1;
+    for (size_t i = 0; i < src->n; i++)
+        if (all[i].text != NULL && apply(&all[i], a, strct, err) < 0)
             return -1;
+    return 0;
+}
+
+static bool is_same(const struct config_key *k, const void *was, const void *now)
+{
+    const void *a = (const char *)was + k->offset, *b = (const char *)now + k->offset;
+
+    switch (k->type) {
+    case CONFIG_STR: {
+        const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+
+        return x == y || (x != NULL && y != NULL && strcmp(x, y) == 0);
+    }
+    case CONFIG_INT:
+        return *(const int64_t *)a == *(const int64_t *)b;
+    case CONFIG_SIZE:
+        return *(const uint64_t *)a == *(const uint64_t *)b;
+    case CONFIG_BOOL:
+        return *(const bool *)a == *(const bool *)b;
+    }
+    return false;
+}
+
+const char *config_fixed(struct arena *a, const struct config_source *src, const void *was, const void *now)
+{
+    const char *names = NULL;
+
+    for (size_t i = 0; i < src->n; i++) {
+        const struct config_key *k = &src->keys[i];
+
+        if (!k->live && !is_same(k, was, now))
+            names = names == NULL ? k->name : arena_printf(a, "%s, %s", names, k->name);
+    }
+    return names;
+}
+
+int config_print(struct arena *a, const struct config_source *src, struct err *err)
+{
+    auto_free struct setting *all = xcalloc(src->n, sizeof(*all));
+
+    if (collect(a, src, all, err) < 0)
+        return -1;
+    for (size_t i = 0; i < src->n; i++) {
+        const struct setting *s = &all[i];
+        /* the file cannot name itself */
+        bool comment = !s->given || (src->file_key != NULL && strcmp(s->key->name, src->file_key) == 0);
+
+        if (s->given)
+            printf("# %s\n", s->origin);
+        if (s->key->help != NULL || s->given)
+            printf("%s%s =%s%s\n", comment ? "#" : "", s->key->name, s->text != NULL ? " " : "",
+                   s->text != NULL ? s->text : "");
     }
     return 0;
 }

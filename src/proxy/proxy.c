@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -24,8 +25,7 @@
 #define LISTENERS_MAX    PASS_MAX
 #define BACKLOG          4096
 #define ACCEPTS_PER_TURN 64
-#define ACCEPT_PAUSE_MS  100 /* when descriptors are out: the listener stays readable, and would spin */
-#define DRAIN_TIME_MS    5000
+#define ACCEPT_PAUSE_MS  100  /* when descriptors are out: the listener stays readable, and would spin */
 #define LAST_WORDS_MS    1000 /* for final errors to leave */
 #define SPARE_CLIENTS    64
 #define SPARE_FDS        64
@@ -311,6 +311,14 @@ static void inherited_fini(struct inherited *in)
 
 #define auto_inherited CLEANUP(inherited_fini) struct inherited
 
+/* One that no proxy has opened has other options. */
+static int adopted(int fd, int family)
+{
+    set_options(fd, family);
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
 /* The one that listens there, with any port when none is asked for; or -1. */
 static int take_inherited(struct inherited *in, const union address *at, socklen_t len)
 {
@@ -321,7 +329,7 @@ static int take_inherited(struct inherited *in, const union address *at, socklen
         if (in->fds[i] < 0 || getsockname(in->fds[i], &is.any, &is_len) < 0 || is_len != len)
             continue;
         if (address_same(&is, at))
-            return TAKE_FD(in->fds[i]);
+            return adopted(TAKE_FD(in->fds[i]), at->any.sa_family);
     }
     return -1;
 }
@@ -426,18 +434,37 @@ static void stop_listening(struct proxy *p)
 /* --- succession
  * ------ */
 
-/* What listens, from the one before us, who has let go of it when the pair ends.  Closes hand_fd. */
+static void inherited_add(struct inherited *in, int fds[PASS_MAX], size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (in->n < PASS_MAX)
+            in->fds[in->n++] = fds[i];
+        else
+            fd_close(&fds[i]);
+    }
+}
+
+/*
+ * What listens, from the service manager and from the one before us, each in a message of its own; they have
+ * let go of it when the pair ends.  Closes hand_fd.
+ */
 static int inherit(int hand_fd, struct inherited *in, struct err *err)
 {
     struct timeval limit = { .tv_sec = HAND_OVER_MS / 1000 };
-    char byte = 0, more;
+    int fds[PASS_MAX];
+    char byte = 0;
+    size_t n;
+    ssize_t got;
     auto_fd fd = hand_fd;
 
     if (fd < 0)
         return 0;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1 || pass_receive(fd, &byte, 1, in->fds, &in->n) != 1 ||
-        recv(fd, &more, 1, 0) != 0)
+    if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1)
+        return err_sys(err, "ask for listening sockets");
+    while ((got = pass_receive(fd, &byte, 1, fds, &n)) == 1)
+        inherited_add(in, fds, n);
+    if (got != 0 || in->n == 0)
         return err_set(err, ERR_UNAVAILABLE, "no listening sockets came from the mere-proxy before");
     return 0;
 }
@@ -675,7 +702,7 @@ void proxy_stop(struct proxy *p)
     log_event(LOG_INFO, "proxy", "stopping", NULL);
     stop_listening(p);
     p->env.draining = true;
-    loop_timer_set(p->drain_timer, DRAIN_TIME_MS);
+    loop_timer_set(p->drain_timer, p->cfg->drain_ms);
     conns_drain(&p->env, false);
     if (p->env.n_conns == 0)
         loop_stop(p->env.loop);

@@ -14,9 +14,9 @@ struct proxy;
 struct proxy_config {
     const char *host; /* name or address to listen on */
     int port;         /* 0 = a free one */
-    int hand_fd;      /* a socket over which another proxy gives its listening sockets; -1 = there is none */
+    int hand_fd;      /* a socket over which listening sockets are given to us; -1 = there is none */
     const char *wake_socket, *tls_cert, *tls_key;
-    int64_t connect_timeout_ms;
+    int64_t connect_timeout_ms, drain_ms;
     size_t max_clients;
     struct limits_config limits;
     bool allow_plaintext; /* also from other machines */
@@ -41,7 +41,7 @@ void proxy_start(struct proxy *p);
  * the loop when the last one has ended.
  *
  * proxy_stop: accepts no more; idle sessions end with 57P01 at once, others when they become idle or after
- * five seconds. Then the loop is stopped.  Called again, it waits no more.
+ * drain_ms. Then the loop is stopped.  Called again, it waits no more.
  */
 void proxy_stop(struct proxy *p);
 void proxy_free(struct proxy *p); /* accepts NULL */

@@ -123,14 +123,16 @@ int certs_open(struct arena *a, const char *dir, struct certs *c, struct err *er
 
 /* ---- to mere-proxy ---- */
 
-/* What nobody can change any more, so that the reader sees what was checked. */
+/* What nobody can change any more, so that the reader sees what was checked.  The descriptor keeps its
+ * number: a mere-proxy that is starting was told it. */
 static int sealed(const struct crypt_pem *pem, int *ret, struct err *err)
 {
     auto_fd fd = memfd_create("mere-certs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || write(fd, pem->data, pem->len) != (ssize_t)pem->len ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return err_sys(err, "a descriptor for the certificate");
-    fd_close(ret);
+    if (*ret >= 0)
+        return dup3(fd, *ret, O_CLOEXEC) < 0 ? err_sys(err, "a descriptor for the certificate") : 0;
     *ret = TAKE_FD(fd);
     return 0;
 }

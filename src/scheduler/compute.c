@@ -247,7 +247,8 @@ struct compute *compute_get(struct sched *s, const struct endpoint *e)
     }
     c->generation = e->generation > c->generation ? e->generation : c->generation;
     int64_t seconds =
-        e->suspend_timeout_seconds == 0 ? s->info.suspend_default_seconds : e->suspend_timeout_seconds;
+        e->suspend_timeout_seconds == 0 ? s->suspend_default_seconds : e->suspend_timeout_seconds;
+    c->suspend_default = e->suspend_timeout_seconds == 0;
     c->suspend_timeout_ms = seconds < 0 ? -1 : seconds * 1000;
     c->parks = e->park_sessions;
     return c;

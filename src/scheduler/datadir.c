@@ -15,8 +15,15 @@
 /* What is there before anything else: of the file system's making, or of a first start that ended at once. */
 static bool counts_as_nothing(const char *name)
 {
-    return strcmp(name, "lost+found") == 0 || strcmp(name, "lock") == 0 ||
-           text_starts_with(name, "admin.key.");
+    static const char *const NAMES[] = { "lost+found", "lock", "ca.crt", "ca.key", "tls.crt", "tls.key" };
+    static const char *const BEGINNINGS[] = { "admin.key.", "ca.crt.", "ca.key.", "tls.crt.", "tls.key." };
+    for (size_t i = 0; i < N_ELEMENTS(NAMES); i++)
+        if (strcmp(name, NAMES[i]) == 0)
+            return true;
+    for (size_t i = 0; i < N_ELEMENTS(BEGINNINGS); i++)
+        if (text_starts_with(name, BEGINNINGS[i]))
+            return true;
+    return false;
 }
 
 /* Somebody else's files are not ours to live among, nor their directory to close: looked at before anything
@@ -83,23 +90,23 @@ static int take_lock(struct arena *a, struct datadir *d, struct err *err)
     return got < 0 ? -1 : 0;
 }
 
-static int read_admin_key(struct arena *a, struct datadir *d, struct err *err)
+static int read_admin_key(struct arena *a, const char *given, struct datadir *d, struct err *err)
 {
     char *text;
     size_t len;
-    d->admin_key_path = arena_printf(a, "%s/admin.key", d->path);
-    if (!fs_exists(d->admin_key_path)) {
+    d->admin_key_path = given ? given : arena_printf(a, "%s/admin.key", d->path);
+    if (!given && !fs_exists(d->admin_key_path)) {
         const char *line = arena_printf(a, "%s\n", id_token(a));
         if (fs_write_atomic(d->admin_key_path, line, strlen(line), 0600, err) < 0)
             return -1;
     }
     if (fs_read(a, d->admin_key_path, 4096, &text, &len, err) < 0)
-        return -1;
+        return given ? err_set(err, ERR_PRECONDITION, "the file of --admin-key, %s, cannot be read", given)
+                     : -1;
     text[strcspn(text, "\r\n")] = '\0';
     if (strlen(text) < 32)
-        return err_set(err, ERR_PRECONDITION,
-                       "%s holds no usable key (32 characters or more); remove the file to get a new one",
-                       d->admin_key_path);
+        return err_set(err, ERR_PRECONDITION, "%s holds no usable key (32 characters or more)%s",
+                       d->admin_key_path, given ? "" : "; remove the file to get a new one");
     d->admin_key = text;
     return 0;
 }
@@ -141,10 +148,11 @@ int datadir_secret(struct arena *a, struct datadir *d, struct db *db, struct err
     return 0;
 }
 
-int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct err *err)
+int datadir_open(struct arena *a, const char *path, const char *admin_key, struct datadir *ret,
+                 struct err *err)
 {
     *ret = (struct datadir){ .lock_fd = -1 };
     if (make_dir(a, path, err) < 0 || fs_realpath(a, path, &ret->path, err) < 0 || take_lock(a, ret, err) < 0)
         return -1;
-    return read_admin_key(a, ret, err);
+    return read_admin_key(a, admin_key, ret, err);
 }

@@ -17,10 +17,12 @@ struct datadir {
 };
 
 /*
- * Makes the directory (0700) and its admin key where they are missing; takes the lock.  ERR_CONFLICT when
- * another mered has it, ERR_PRECONDITION for a directory that holds something else: it is left as it is.
+ * Makes the directory (0700) and its admin key where they are missing; takes the lock.  admin_key: a file
+ * with the key, which is not made; NULL = the directory's own.  ERR_CONFLICT when another mered has it,
+ * ERR_PRECONDITION for a directory that holds something else: it is left as it is.
  */
-int datadir_open(struct arena *a, const char *path, struct datadir *ret, struct err *err) MUST_CHECK;
+int datadir_open(struct arena *a, const char *path, const char *admin_key, struct datadir *ret,
+                 struct err *err) MUST_CHECK;
 /*
  * The key that stored passwords are sealed with; made when none is stored yet.  Refuses when there are some
  * and the key is gone or another one: a new key would leave them unreadable for good.

@@ -163,16 +163,15 @@ int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int
     auto_free char *p_suspend = xasprintf("%s/suspend_timeout_seconds", pointer),
                    *p_settings = settings_pointer(pointer),
                    *p_preload = xasprintf("%s/settings/preload_libraries/enabled_libraries", pointer);
-    int64_t t = spec->suspend_timeout_seconds;
+    int64_t t = spec->suspend_timeout_seconds, least = s->suspend_min_seconds;
     if (spec->type && strcmp(spec->type, "read_write") != 0 && strcmp(spec->type, "read_only") != 0)
         return err_field(err, ERR_INVALID, p_type, "type must be read_write or read_only");
     if (spec->name && intent_check_name(spec->name, 64, p_name, "an endpoint name", err) < 0)
         return -1;
-    if (t != INTENT_UNSET && t != 0 && t != -1 &&
-        (t < s->info.suspend_min_seconds || t > SUSPEND_MAX_SECONDS))
+    if (t != INTENT_UNSET && t != 0 && t != -1 && (t < least || t > SUSPEND_MAX_SECONDS))
         return err_field(err, ERR_INVALID, p_suspend,
                          "suspend_timeout_seconds must be 0 (default), -1 (never) or %" PRId64 " to %d",
-                         s->info.suspend_min_seconds, SUSPEND_MAX_SECONDS);
+                         least, SUSPEND_MAX_SECONDS);
     if (spec->pg_settings) {
         json_auto_t *obj = json_loads(spec->pg_settings, 0, NULL);
         if (!json_is_object(obj))

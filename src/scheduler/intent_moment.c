@@ -19,7 +19,7 @@ static int make_spec(struct sched *s, struct dbc *c, struct arena *a, const stru
     if (endpoint_find_writer(c, a, b->id, &writer, &found, err) < 0)
         return -1;
     int64_t suspend = found ? writer.suspend_timeout_seconds : 0;
-    suspend = suspend == 0 ? s->info.suspend_default_seconds : suspend;
+    suspend = suspend == 0 ? s->suspend_default_seconds : suspend;
     *ret = (struct endpoint_spec){
         .type = "read_only",
         .min_cu = found ? writer.min_cu : 0,

@@ -22,6 +22,7 @@
 #include "scheduler/certs.h"
 #include "scheduler/idle.h"
 #include "scheduler/sched.h"
+#include "scheduler/start_stop.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,8 +40,13 @@ struct sched {
     struct sched_info info;
     struct arena *arena; /* strings that live as long as we do */
     uint8_t secret[32];
-    uint64_t reserve_bytes;
     bool keep_computes;
+
+    /* Changed by a reload, read by any thread. */
+    _Atomic int64_t suspend_default_seconds, suspend_min_seconds;
+    _Atomic uint64_t reserve_bytes;
+    bool (*reload)(void *arg, struct arena *a, struct sched_live *ret);
+    void *reload_arg;
 
     struct loop *loop;
     pthread_t loop_thread;
@@ -50,6 +56,7 @@ struct sched {
     struct certs certs;
     int cert_fd, cert_key_fd; /* the last pair that fitted */
     struct loop_timer *certs_timer;
+    struct loop_timer *alive_timer;
     bool hangup_ends; /* SIGHUP, when the terminal is gone that we were started on */
 
     struct compute *computes[1024]; /* by hash of the endpoint id */
@@ -77,8 +84,9 @@ struct sched {
     pthread_mutex_t change_mutex;
     pthread_cond_t change_cond;
     uint64_t changes;
-    bool proxy_ready, signalled; /* under change_mutex */
-    int schema_readers;          /* under change_mutex: requests that read schemas */
+    bool proxy_ready;   /* under change_mutex */
+    int signalled;      /* under change_mutex: the signal that ends us; 0 = none came */
+    int schema_readers; /* under change_mutex: requests that read schemas */
 };
 
 /* Any thread, after a commit that somebody may wait for. */
@@ -219,6 +227,7 @@ struct compute {
     char catalog_mark[PG_CATALOG_MARK_SIZE]; /* of the catalogue that the rows were made to agree with */
     struct idle idle;
     int64_t suspend_timeout_ms; /* -1 = never */
+    bool suspend_default;       /* it is the setting's, not its endpoint's own */
     bool parks;                 /* its idle sessions outlive a suspend */
 
     struct pg_archiver archiver; /* as last recorded */
@@ -526,7 +535,9 @@ void wake_moment(struct sched *s, struct asker who, const char *branch_id, const
 struct keeper_spec {
     const char *listen_host;
     int listen_port;
+    int listen_fd;            /* a socket that listens there already; -1 = mere-proxy opens it */
     const char *const *flags; /* more words for its command line, ended by NULL */
+    int64_t drain_ms;         /* what it takes to end when it is told to */
     uid_t uid;
     gid_t gid;
 };
@@ -540,6 +551,11 @@ void keeper_hello(struct sched *s, int64_t pid, const char *host, int port);
 void keeper_stranger(struct sched *s, int64_t pid);
 /* Proxies that only serve the sessions they have. */
 size_t keeper_retired(struct sched *s);
+/* Another setting: one that was started with other flags is followed by one with these, which are copied. */
+void keeper_change(struct sched *s, const char *const *flags, int64_t drain_ms);
+/* All end, sessions at work within the time to drain, and none is started any more.  True: some live yet, and
+ * the loop is kicked when one has ended. */
+bool keeper_drain(struct sched *s);
 void keeper_stop(struct sched *s, bool keep);
 /* There were proxies of an earlier life of ours: a start that fails leaves them alone. */
 bool keeper_adopted(struct sched *s);
@@ -553,6 +569,13 @@ void certs_stop(struct sched *s);
 void certs_reload(struct sched *s);
 /* The line CERT and its two descriptors into the wake socket; false = it takes nothing now. */
 bool certs_pass(const struct sched *s, int socket);
+
+/* ---- service.c ---- */
+
+int service_start(struct sched *s, struct err *err) MUST_CHECK;
+/* What does not need the loop of it. */
+void service_live(struct sched *s, const struct sched_live *live);
+void service_stop(struct sched *s);
 
 /* ---- archiver.c ---- */
 

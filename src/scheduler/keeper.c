@@ -10,6 +10,9 @@
  *                            other end, into which it puts them
  *     the pair is closed     the successor failed: the old one goes on
  *
+ * A socket that our service manager opened for the Postgres port goes into the pair first; where there is no
+ * mere-proxy before, the first one gets it in this way.
+ *
  * A retired proxy serves the sessions it has and ends with the last one.
  */
 #include "scheduler/internal.h"
@@ -17,12 +20,14 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pass.h"
 #include "pg/conf.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +38,8 @@
 #include <unistd.h>
 
 #define RESPAWN_MS     500
-#define STOP_MS        8000
+#define LAST_WORDS_MS  3000 /* beside the time it drains */
+#define KILLED_MS      8000
 #define SEEK_MS        5000 /* proxies come back within a second; with FOLLOW_MS less than READY_MS */
 #define SEEK_NONE_MS   1500 /* where the one that takes new clients has most probably ended */
 #define FOLLOW_MS      8000
@@ -62,7 +68,8 @@ enum keeper_state {
 
 struct keeper {
     struct sched *s;
-    struct keeper_spec spec;
+    struct keeper_spec spec; /* its flags are in words */
+    struct arena *words;
     enum keeper_state state;
     char *setup; /* of today: protocol, binary, host and flags as text, to tell another one by */
     int port;    /* what it listens on; 0 until the first HELLO */
@@ -171,7 +178,7 @@ static void end_member(struct member *m)
         return;
     (void)proc_signal(m->pidfd, SIGTERM);
     m->kill = loop_timer_new(m->keeper->s->loop, on_late, m);
-    loop_timer_set(m->kill, STOP_MS);
+    loop_timer_set(m->kill, m->keeper->spec.drain_ms + LAST_WORDS_MS);
 }
 
 static void retired_add(struct keeper *p, struct member *m)
@@ -316,24 +323,6 @@ static void remember_started(struct keeper *p)
     remember(p);
 }
 
-static int start_first(struct keeper *p, struct err *err)
-{
-    if (spawn(p, -1, &p->first, err) < 0)
-        return -1;
-    remember_started(p);
-    return 0;
-}
-
-static void start(struct keeper *p)
-{
-    struct err err = ERR_INIT;
-    p->state = KEEPER_SERVES;
-    if (start_first(p, &err) == 0)
-        return;
-    log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail, NULL);
-    loop_timer_set(p->timer, RESPAWN_MS);
-}
-
 /* The first one takes new clients. */
 static void serves(struct keeper *p, int port)
 {
@@ -402,16 +391,14 @@ static void retire_first(struct keeper *p)
     }
 }
 
-/* The successor has all but the sockets, or has failed. */
-static void on_hand(void *arg, int fd, unsigned events)
+/* What listens already is a proxy's as well as ours: whichever of them comes next gets it. */
+static bool give_listener(struct keeper *p)
 {
-    struct keeper *p = arg;
-    char byte;
-    (void)events;
-    if (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
-        hand_over_failed(p, "it ended");
-        return;
-    }
+    return p->spec.listen_fd < 0 || pass_send(p->hand_fd, "", 1, &p->spec.listen_fd, 1) == 1;
+}
+
+static void retire_for_next(struct keeper *p)
+{
     int64_t old = p->first->who.pid;
     loop_fd_del(TAKE(p->hand_source));
     retire_first(p);
@@ -425,23 +412,101 @@ static void on_hand(void *arg, int fd, unsigned events)
     log_event(LOG_INFO, "proxy", "mere-proxy hands over to another one; its sessions go on", NULL);
 }
 
+/* The one that was started has all but the sockets, or has failed: then its end says why, too. */
+static void on_hand(void *arg, int fd, unsigned events)
+{
+    struct keeper *p = arg;
+    char byte;
+    (void)events;
+    bool given = recv(fd, &byte, 1, MSG_DONTWAIT) == 1 && give_listener(p);
+    if (p->state != KEEPER_FOLLOWS)
+        close_pair(p);
+    else if (given)
+        retire_for_next(p);
+    else
+        hand_over_failed(p, "it ended");
+}
+
+static int open_pair(struct keeper *p, int *ret_theirs)
+{
+    int pair[2];
+    close_pair(p);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    p->hand_fd = pair[0];
+    p->hand_source = loop_fd_add(p->s->loop, p->hand_fd, LOOP_READ, on_hand, p);
+    *ret_theirs = pair[1];
+    return 0;
+}
+
+static int start_first(struct keeper *p, struct err *err)
+{
+    auto_fd theirs = -1;
+    if (p->spec.listen_fd >= 0 && open_pair(p, &theirs) < 0)
+        return err_sys(err, "socketpair");
+    if (spawn(p, theirs, &p->first, err) < 0) {
+        close_pair(p);
+        return -1;
+    }
+    remember_started(p);
+    return 0;
+}
+
+static void start(struct keeper *p)
+{
+    struct err err = ERR_INIT;
+    p->state = KEEPER_SERVES;
+    if (start_first(p, &err) == 0)
+        return;
+    log_event(LOG_ERROR, "proxy", "cannot start mere-proxy", "error", err.msg, "detail", err.detail, NULL);
+    loop_timer_set(p->timer, RESPAWN_MS);
+}
+
 static void hand_over(struct keeper *p)
 {
     struct err err = ERR_INIT;
-    int pair[2];
+    auto_fd theirs = -1;
     log_event(LOG_INFO, "proxy",
               "mere-proxy was started otherwise than it would be now; starting its successor", NULL);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (open_pair(p, &theirs) < 0) {
         hand_over_failed(p, strerror(errno));
         return;
     }
     p->state = KEEPER_FOLLOWS;
-    p->hand_fd = pair[0];
-    p->hand_source = loop_fd_add(p->s->loop, p->hand_fd, LOOP_READ, on_hand, p);
     loop_timer_set(p->timer, FOLLOW_MS);
-    if (spawn(p, pair[1], &p->next, &err) < 0)
+    if (spawn(p, theirs, &p->next, &err) < 0)
         hand_over_failed(p, err.msg);
-    fd_close(&pair[1]);
+}
+
+/* It was started with other flags than it would be now: settings have changed since. */
+static void follow_setup(struct keeper *p)
+{
+    if (p->state == KEEPER_SERVES && p->first && p->first->heard && strcmp(p->first->setup, p->setup) != 0)
+        hand_over(p);
+}
+
+static void take_setup(struct keeper *p, const char *const *flags, int64_t drain_ms)
+{
+    struct arena *words = arena_new(0);
+    size_t n = 0;
+    while (flags[n])
+        n++;
+    const char **copy = arena_alloc(words, (n + 1) * sizeof(*copy));
+    for (size_t i = 0; i < n; i++)
+        copy[i] = arena_strdup(words, flags[i]);
+    copy[n] = NULL;
+    arena_free(p->words);
+    free(p->setup);
+    p->words = words;
+    p->spec.flags = copy;
+    p->spec.drain_ms = drain_ms;
+    p->setup = describe(p);
+}
+
+void keeper_change(struct sched *s, const char *const *flags, int64_t drain_ms)
+{
+    take_setup(s->keeper, flags, drain_ms);
+    follow_setup(s->keeper);
 }
 
 /* One that was noted as retired, but takes new clients: it never heard of it.  True: it is the first again.
@@ -478,6 +543,7 @@ void keeper_hello(struct sched *s, int64_t pid, const char *host, int port)
         if (!s->proxy_ready)
             log_event(LOG_INFO, "proxy", "mere-proxy is there", "host", host, NULL);
         serves(p, port);
+        follow_setup(p);
     }
 }
 
@@ -559,12 +625,28 @@ static void on_end(void *arg, int fd, unsigned events)
             hand_over_failed(p, "it ended");
     } else if (m == p->first) {
         p->first = NULL;
-        if (!p->s->stopping)
+        if (!p->s->stop_asked)
             first_ended(p);
     } else {
         retired_ended(p, m);
     }
     member_free(m);
+    if (p->s->stop_asked)
+        sched_kick(p->s);
+}
+
+bool keeper_drain(struct sched *s)
+{
+    struct keeper *p = s->keeper;
+    loop_timer_clear(p->timer);
+    p->state = KEEPER_ENDS;
+    if (p->next) /* it serves nobody yet */
+        (void)proc_signal(p->next->pidfd, SIGKILL);
+    if (p->first)
+        end_member(p->first);
+    for (struct member *m = p->retired; m; m = m->next)
+        end_member(m);
+    return p->next || p->first || p->retired;
 }
 
 /* ---- life ---- */
@@ -598,7 +680,7 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
     p->s = s;
     p->spec = *spec;
     p->hand_fd = -1;
-    p->setup = describe(p);
+    take_setup(p, spec->flags, spec->drain_ms);
     p->timer = loop_timer_new(s->loop, on_timer, p);
     bool same;
     if (recall(p, &same, err) < 0)
@@ -609,7 +691,7 @@ int keeper_start(struct sched *s, const struct keeper_spec *spec, struct err *er
         log_event(LOG_INFO, "proxy", "adopted mere-proxy", NULL);
         return 0;
     }
-    if (check_port(spec, p->found && p->port == spec->listen_port, err) < 0)
+    if (spec->listen_fd < 0 && check_port(spec, p->found && p->port == spec->listen_port, err) < 0)
         return -1;
     if (!p->found) {
         p->port = 0;
@@ -636,6 +718,10 @@ static const char *last_words(struct keeper *p, struct arena *a)
     text[n] = '\0';
     const char *line = memrchr(text, '\n', (size_t)n), *rest;
     line = line ? line + 1 : text;
+    json_auto_t *o = json_loads(line, 0, NULL); /* log-format */
+    const char *msg = json_string_value(json_object_get(o, "msg"));
+    if (msg)
+        return arena_strdup(a, msg);
     rest = strchr(line, ' ');
     return arena_strdup(a, rest && strcspn(line, "Z") < (size_t)(rest - line) ? rest + 1 : line);
 }
@@ -653,7 +739,7 @@ int keeper_wait(struct sched *s, struct err *err)
     int64_t deadline = clock_mono_ms() + READY_MS;
     for (;;) {
         pthread_mutex_lock(&s->change_mutex);
-        bool ready = s->proxy_ready, signalled = s->signalled, ended = s->keeper->ended;
+        bool ready = s->proxy_ready, signalled = s->signalled != 0, ended = s->keeper->ended;
         uint64_t seen = s->changes;
         pthread_mutex_unlock(&s->change_mutex);
         if (ready)
@@ -670,17 +756,35 @@ bool keeper_adopted(struct sched *s)
     return s->keeper && s->keeper->found;
 }
 
-static void stop(struct member *m)
+static void wait_for_end(struct member *m, int64_t deadline_ms)
 {
+    int64_t left_ms = deadline_ms - clock_mono_ms();
     if (!m)
         return;
-    (void)proc_signal(m->pidfd, SIGTERM);
-    if (!proc_wait_exit(m->pidfd, STOP_MS)) {
+    if (!proc_wait_exit(m->pidfd, left_ms > 0 ? (int)left_ms : 0)) {
         log_event(LOG_WARN, "proxy", "mere-proxy did not end in time; killing it", NULL);
         (void)proc_signal(m->pidfd, SIGKILL);
-        (void)proc_wait_exit(m->pidfd, STOP_MS);
+        (void)proc_wait_exit(m->pidfd, KILLED_MS);
     }
     (void)proc_reap(m->pidfd);
+}
+
+/* All at once: they drain beside each other. */
+static void stop_all(struct keeper *p, bool keep)
+{
+    int64_t deadline_ms = clock_mono_ms() + p->spec.drain_ms + LAST_WORDS_MS;
+    if (p->next)
+        (void)proc_signal(p->next->pidfd, SIGTERM);
+    if (p->first && !keep)
+        (void)proc_signal(p->first->pidfd, SIGTERM);
+    for (struct member *m = p->retired; m && !keep; m = m->next)
+        (void)proc_signal(m->pidfd, SIGTERM);
+    wait_for_end(p->next, deadline_ms);
+    if (keep)
+        return;
+    wait_for_end(p->first, deadline_ms);
+    for (struct member *m = p->retired; m; m = m->next)
+        wait_for_end(m, deadline_ms);
 }
 
 void keeper_stop(struct sched *s, bool keep)
@@ -689,12 +793,7 @@ void keeper_stop(struct sched *s, bool keep)
     if (!p)
         return;
     close_pair(p); /* a successor that waits for the sockets ends */
-    stop(p->next);
-    if (!keep) {
-        stop(p->first);
-        for (struct member *m = p->retired; m; m = m->next)
-            stop(m);
-    }
+    stop_all(p, keep);
     while (p->retired) {
         struct member *m = p->retired;
         retired_remove(p, m);
@@ -703,6 +802,7 @@ void keeper_stop(struct sched *s, bool keep)
     member_free(p->first);
     member_free(p->next);
     loop_timer_del(p->timer);
+    arena_free(p->words);
     free(p->setup);
     free(p);
     s->keeper = NULL;

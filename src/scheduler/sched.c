@@ -18,9 +18,7 @@
 #include "scheduler/intent.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -124,13 +122,12 @@ static int check_space(uint64_t total, uint64_t left, uint64_t reserve_bytes, st
 
 int sched_space(struct sched *s, struct err *err)
 {
-    uint64_t total, left;
-    if (fs_space(s->env.data_dir, &total, &left, err) < 0 ||
-        check_space(total, left, s->reserve_bytes, err) < 0)
+    uint64_t total, left, reserve = s->reserve_bytes;
+    if (fs_space(s->env.data_dir, &total, &left, err) < 0 || check_space(total, left, reserve, err) < 0)
         return -1;
     if (store_space(s->env.store, &total, &left, err) < 0)
         return -1;
-    return check_space(total, left, s->reserve_bytes, err);
+    return check_space(total, left, reserve, err);
 }
 
 int sched_ready(struct sched *s, struct err *err)
@@ -201,10 +198,10 @@ static void sweep_run(struct task *t)
 {
     struct sweep *w = (struct sweep *)t;
     bool grown = false;
+    uint64_t reserve = t->s->reserve_bytes;
     t->rc = 0;
     if (store_features(t->s->env.store) & STORE_GROWS)
-        t->rc = store_grow(t->s->env.store, t->s->reserve_bytes ? t->s->reserve_bytes : (uint64_t)1 << 30,
-                           &grown, &t->err);
+        t->rc = store_grow(t->s->env.store, reserve ? reserve : (uint64_t)1 << 30, &grown, &t->err);
     if (grown)
         log_event(LOG_INFO, "store", "the disk file has grown", NULL);
     if (t->rc == 0)
@@ -344,7 +341,8 @@ static void on_kick(void *arg)
 {
     struct sched *s = arg;
     workers_collect(s);
-    if (!s->stopping && s->stop_asked) {
+    /* While sessions drain all goes on as ever: they may need a compute for what they are at. */
+    if (!s->stopping && s->stop_asked && (s->keep_computes || !keeper_drain(s))) {
         s->stopping = true;
         loop_timer_clear(s->housekeeping);
         if (!s->keep_computes)
@@ -371,35 +369,14 @@ static void on_directory_change(void *arg)
     sched_kick(s);
 }
 
-/* Once a terminal is hung up, none of those that were started on it has one. */
-static bool has_terminal(void)
-{
-    auto_fd fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-    return fd >= 0;
-}
-
-/* SIGHUP has two meanings: the terminal was closed, or somebody asks to read the certificate again. */
-static void on_signal(void *arg, int signo)
-{
-    struct sched *s = arg;
-    log_event(LOG_INFO, "sched", "signal", "name", sigabbrev_np(signo), NULL);
-    if (signo == SIGHUP && !(s->hangup_ends && !has_terminal())) {
-        certs_reload(s);
-        return;
-    }
-    pthread_mutex_lock(&s->change_mutex);
-    s->signalled = true;
-    s->changes++;
-    pthread_cond_broadcast(&s->change_cond);
-    pthread_mutex_unlock(&s->change_mutex);
-}
-
-void sched_wait_signal(struct sched *s)
+int sched_wait_signal(struct sched *s)
 {
     pthread_mutex_lock(&s->change_mutex);
-    while (!s->signalled)
+    while (s->signalled == 0)
         pthread_cond_wait(&s->change_cond, &s->change_mutex);
+    int signo = s->signalled;
     pthread_mutex_unlock(&s->change_mutex);
+    return signo;
 }
 
 static void *run_loop(void *arg)
@@ -421,6 +398,7 @@ static void end(struct sched *s, bool keep, bool own_only)
     keeper_stop(s, own_only ? keeper_adopted(s) : keep);
     wake_stop(s);
     certs_stop(s);
+    service_stop(s);
     ops_free(s);
     computes_free(s);
     cgroup_fini(); /* what is left of it by computes that live on stays */
@@ -548,8 +526,6 @@ static void fill_info(struct sched *s, const struct sched_config *cfg)
                                    .n_pg_versions = cfg->env.n_installs,
                                    .store_driver = store_driver(cfg->env.store),
                                    .cgroups = cgroup_kind_name(cgroup_init(run_name)),
-                                   .suspend_default_seconds = cfg->suspend_default_seconds,
-                                   .suspend_min_seconds = cfg->suspend_min_seconds,
                                    .default_min_cu = DEFAULT_MIN_CU,
                                    .default_max_cu = DEFAULT_MAX_CU,
                                    .pooler = pg_pooler_program_new(cfg->pgbouncer) };
@@ -567,12 +543,12 @@ static struct sched *sched_new(const struct sched_config *cfg)
     pthread_condattr_destroy(&attr);
     s->env = cfg->env;
     s->arena = arena_new(0);
-    s->reserve_bytes = cfg->reserve_bytes;
     s->inotify_fd = s->cert_fd = s->cert_key_fd = -1;
     s->certs = cfg->certs;
     s->hangup_ends = cfg->hangup_ends;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    s->max_starting = cfg->max_starting > 0 ? cfg->max_starting : (int)(cores > 0 ? 2 * cores : 2);
+    s->reload = cfg->reload;
+    s->reload_arg = cfg->reload_arg;
+    service_live(s, &cfg->live);
     memcpy(s->secret, cfg->secret, sizeof(s->secret));
     fill_info(s, cfg);
     return s;
@@ -580,14 +556,15 @@ static struct sched *sched_new(const struct sched_config *cfg)
 
 static int start_loop(struct sched *s, const struct sched_config *cfg, struct err *err)
 {
-    static const int SIGNALS[] = { SIGTERM, SIGINT, SIGHUP };
     struct keeper_spec proxy = { .listen_host = cfg->pg_host,
                                  .listen_port = cfg->pg_port,
-                                 .flags = cfg->proxy_flags,
+                                 .listen_fd = cfg->pg_fd,
+                                 .flags = cfg->live.proxy_flags,
+                                 .drain_ms = cfg->live.drain_ms,
                                  .uid = cfg->proxy_uid,
                                  .gid = cfg->proxy_gid };
     s->loop = loop_new(err);
-    if (!s->loop || loop_signals(s->loop, SIGNALS, N_ELEMENTS(SIGNALS), on_signal, s, err) < 0)
+    if (!s->loop || service_start(s, err) < 0)
         return -1;
     s->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (s->inotify_fd < 0)

@@ -27,8 +27,6 @@ struct sched_info {
     size_t n_pg_versions;
     const char *store_driver;
     const char *cgroups; /* "v2", "v1", "none" */
-    int64_t suspend_default_seconds;
-    int64_t suspend_min_seconds;
     double default_min_cu, default_max_cu;
     struct pg_pooler_program *pooler; /* pg/pooler.h */
 };

@@ -104,7 +104,7 @@ static int stands_unclean(struct sched *s, struct arena *a, const struct branch 
 /* Makes the branch; its compute is on its way. */
 static int reader_open(struct reader *r, const struct schema_place *at, struct err *err)
 {
-    int64_t least = r->s->info.suspend_min_seconds;
+    int64_t least = r->s->suspend_min_seconds;
     struct endpoint_spec endpoint = { .suspend_timeout_seconds = SUSPEND_S > least ? SUSPEND_S : least,
                                       .disabled = -1,
                                       .park_sessions = -1 };

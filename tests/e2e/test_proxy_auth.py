@@ -302,7 +302,7 @@ def test_a_change_that_mered_does_not_find(running, role, pg):
 
 def test_two_changes_while_mered_looks(make, role):
     """An answer that is older than the doubt settles nothing: it is asked again."""
-    running = make("--debug")
+    running = make("--log-level", "debug")
     running.value()
     running.mered.silent.add("LOOK")
     running.mered.logins[EP]["eve"] = role("first password", salt=b"salt the first..")

@@ -58,7 +58,8 @@ static int load(struct settings *s, const char *a, const char *b, const char *c,
     while (argv[argc] != NULL)
         argc++;
     *s = (struct settings){ 0 };
-    return config_load(arena, KEYS, N_ELEMENTS(KEYS), "config", argc, (char **)argv, s, &err);
+    return config_load(
+        arena, &(struct config_source){ KEYS, N_ELEMENTS(KEYS), "config", argc, (char **)argv }, s, &err);
 }
 
 static void write_config(const char *text)
@@ -183,17 +184,19 @@ START_TEST(a_default_file_may_be_absent)
 {
     struct config_key keys[N_ELEMENTS(KEYS)];
     char *argv[] = { (char *)"mered", NULL };
+    struct config_source src = { keys, N_ELEMENTS(keys), "config", 1, argv };
     struct settings s = { 0 };
 
     memcpy(keys, KEYS, sizeof(keys));
     keys[1].def = "/nowhere/mere.conf";
-    ck_assert_int_eq(config_load(arena, keys, N_ELEMENTS(keys), "config", 1, argv, &s, &err), 0);
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
     ck_assert_int_eq(err.code, ERR_NONE);
     keys[1].def = file;
     write_config("port = 9\n");
-    ck_assert_int_eq(config_load(arena, keys, N_ELEMENTS(keys), "config", 1, argv, &s, &err), 0);
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
     ck_assert_int_eq(s.port, 9);
-    ck_assert_int_eq(config_load(arena, keys, N_ELEMENTS(keys), NULL, 1, argv, &s, &err), 0);
+    src.file_key = NULL;
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
     ck_assert_int_eq(s.port, 5); /* no file at all */
 }
 END_TEST
@@ -219,6 +222,74 @@ START_TEST(only_a_file)
     ck_assert_ptr_nonnull(strstr(err.msg, "line 1"));
     ck_assert_int_eq(config_read(arena, KEYS, N_ELEMENTS(KEYS), "/nonexistent/file", &s, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.msg, "does not exist"));
+}
+END_TEST
+
+START_TEST(values_in_files)
+{
+    struct settings s;
+
+    write_config("7\n");
+    setenv("MERE_PORT_FILE", file, 1);
+    ck_assert_msg(load(&s, NULL, NULL, NULL, NULL) == 0, "%s", err.msg);
+    ck_assert_int_eq(s.port, 7);
+    setenv("MERE_PORT", "8", 1);
+    check_refused(NULL, NULL, "MERE_PORT and MERE_PORT_FILE are both in the environment");
+    unsetenv("MERE_PORT");
+    write_config("1000");
+    check_refused(NULL, NULL, "environment variable MERE_PORT_FILE: \"1000\" is not a good value for port");
+    write_config("7\n\n");
+    check_refused(NULL, NULL, "must hold the value of port in one line");
+    setenv("MERE_PORT_FILE", "/nowhere/port", 1);
+    check_refused(NULL, NULL, "MERE_PORT_FILE: /nowhere/port cannot be read: it does not exist");
+}
+END_TEST
+
+START_TEST(credentials)
+{
+    struct config_key keys[N_ELEMENTS(KEYS)];
+    char *argv[] = { (char *)"mered", (char *)"--pg-listen", (char *)"given", NULL };
+    struct config_source src = { keys, N_ELEMENTS(keys), NULL, 1, argv };
+    char dir[] = "/tmp/t_config_dir.XXXXXX", path[64];
+    struct settings s = { 0 };
+
+    memcpy(keys, KEYS, sizeof(keys));
+    keys[0].credential = true; /* pg-listen, which has a default */
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    setenv("CREDENTIALS_DIRECTORY", dir, 1);
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
+    ck_assert_str_eq(s.pg_listen, "127.0.0.1:7433"); /* it did not come */
+    snprintf(path, sizeof(path), "%s/pg-listen", dir);
+    ck_assert_int_eq(fs_write_plain(path, "", 0, 0600, (uid_t)-1, (gid_t)-1, &err), 0);
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
+    ck_assert_str_eq(s.pg_listen, path);
+    src.argc = 3;
+    ck_assert_int_eq(config_load(arena, &src, &s, &err), 0);
+    ck_assert_str_eq(s.pg_listen, "given");
+    ck_assert_int_eq(fs_remove_tree(dir, false, &err), 0);
+}
+END_TEST
+
+START_TEST(what_may_not_change)
+{
+    struct config_key keys[N_ELEMENTS(KEYS)];
+    struct config_source src = { .keys = keys, .n = N_ELEMENTS(keys) };
+    struct settings was = { .pg_listen = "a", .port = 1, .reserve = 2 }, now = was;
+    char copy[] = "a";
+
+    memcpy(keys, KEYS, sizeof(keys));
+    now.pg_listen = copy;
+    ck_assert_ptr_null(config_fixed(arena, &src, &was, &now));
+    now.port = 2;
+    now.reserve = 3;
+    now.keep = true;
+    now.config = "x";
+    ck_assert_str_eq(config_fixed(arena, &src, &was, &now), "config, port, reserve, keep-computes");
+    for (size_t i = 0; i < N_ELEMENTS(keys); i++)
+        keys[i].live = strcmp(keys[i].name, "port") != 0;
+    ck_assert_str_eq(config_fixed(arena, &src, &was, &now), "port");
+    now.port = 1;
+    ck_assert_ptr_null(config_fixed(arena, &src, &was, &now));
 }
 END_TEST
 
@@ -274,6 +345,9 @@ Suite *t_config_suite(void)
     tcase_add_test(c, bad_files);
     tcase_add_test(c, a_default_file_may_be_absent);
     tcase_add_test(c, only_a_file);
+    tcase_add_test(c, values_in_files);
+    tcase_add_test(c, credentials);
+    tcase_add_test(c, what_may_not_change);
     tcase_add_test(c, help);
     tcase_add_test(c, addresses);
     suite_add_tcase(s, c);

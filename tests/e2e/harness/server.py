@@ -114,7 +114,7 @@ class Mere:
         return [str(self.bin / "mered"), "--data", str(self.data), "--listen", self.listen, "--pg-listen", self.pg_listen,
                 "--store", self.store_option, "--config", str(conf), *self.args]
 
-    def start(self, env=None, timeout=90, wrap=(), extra=()):
+    def start(self, env=None, timeout=90, wrap=(), extra=(), pass_fds=()):
         """Starts it and returns when it is ready.  The ports of the first start are kept for the next ones."""
         assert self.proc is None or self.proc.poll() is not None, "it is already running"
         full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "CRASH_", "PG"))}
@@ -127,7 +127,7 @@ class Mere:
             full["HOME"] = str(self.base)
         with open(self.log_path, "ab") as log:
             self.proc = subprocess.Popen([*wrap, *self.argv(), *extra], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                         env=full, start_new_session=True, cwd="/", **who)
+                                         env=full, start_new_session=True, cwd="/", pass_fds=pass_fds, **who)
         self._await_ready(timeout)
         return self
 
@@ -152,7 +152,8 @@ class Mere:
         self.api_url, self.host, self.port = m.group(1), m.group(2), int(m.group(3))
         self.pg_host, self.pg_port, self.store = m.group(4), int(m.group(5)), m.group(6)
         self.listen, self.pg_listen = f"{self.host}:{self.port}", f"{self.pg_host}:{self.pg_port}"
-        self.key = (self.data / "admin.key").read_text().strip()
+        key = self.data / "admin.key"  # or it came as a credential
+        self.key = key.read_text().strip() if key.exists() else self.key
         self.runtime_dirs()
 
     def is_running(self):
