@@ -84,7 +84,7 @@ def stub():
 def environment(url=None, key=SECRET, **more):
     """Nothing of the machine's own that could answer for a test."""
     full = {k: v for k, v in os.environ.items() if not k.startswith(("MERE_", "PG", "XDG_"))}
-    full |= {"NO_PROXY": "*", "XDG_CONFIG_HOME": "/nonexistent"}
+    full |= {"NO_PROXY": "*"} | {f"XDG_{kind}_HOME": "/proc/none" for kind in ("CONFIG", "DATA", "CACHE")}  # where nobody can put anything
     if url:
         full["MERE_API_URL"] = url
     if key:
