@@ -17,7 +17,8 @@ struct endpoint_body {
 #define ENDPOINT_SIZE_FIELDS                                                                                 \
     SHAPE_FIELD(endpoint_body, "autoscaling_limit_min_cu", spec.min_cu, F_DOUBLE, 0, 0),                     \
         SHAPE_FIELD(endpoint_body, "autoscaling_limit_max_cu", spec.max_cu, F_DOUBLE, 0, 0),                 \
-        SHAPE_FIELD(endpoint_body, "suspend_timeout_seconds", spec.suspend_timeout_seconds, F_I64, 0, 0)
+        SHAPE_FIELD(endpoint_body, "suspend_timeout_seconds", spec.suspend_timeout_seconds, F_I64, F_OPTVAL, \
+                    0)
 
 /* In the body of a branch. */
 static const struct field ENDPOINT_OPTIONS[] = {

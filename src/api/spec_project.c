@@ -247,16 +247,20 @@ static int read_root(struct arena *a, json_t *obj, struct project_spec *spec, st
 }
 
 /* Two generations of the same limits: the members beside default_endpoint_settings are the older one. */
-static void move_old_limits(json_t *project, json_t *defaults)
+static int move_old_limits(json_t *project, json_t *defaults, struct err *err)
 {
     static const char *const NAMES[] = { "autoscaling_limit_min_cu", "autoscaling_limit_max_cu" };
 
     for (size_t i = 0; i < N_ELEMENTS(NAMES); i++) {
-        json_t *v = json_object_get(project, NAMES[i]);
+        json_t *v = json_object_get(project, NAMES[i]), *newer = json_object_get(defaults, NAMES[i]);
 
-        if (v != NULL && json_object_get(defaults, NAMES[i]) == NULL)
+        if (v != NULL && newer != NULL && json_number_value(v) != json_number_value(newer))
+            return shape_bad(err, "/project", NAMES[i],
+                             "is another in default_endpoint_settings; give one of them");
+        if (v != NULL)
             json_object_set(defaults, NAMES[i], v);
     }
+    return 0;
 }
 
 /* What is stored, with the members of the body in their places. */
@@ -296,8 +300,8 @@ static int read_default_settings(struct http_req *req, json_t *project, const st
 
     if (given == NULL)
         given = json_object();
-    if (json_is_object(given))
-        move_old_limits(project, given);
+    if (json_is_object(given) && move_old_limits(project, given, err) < 0)
+        return -1;
     if (spec_endpoint_defaults(req, given, DEFAULTS, &spec->endpoint, err) < 0)
         return -1;
     spec->default_endpoint_settings = NULL;

@@ -91,8 +91,8 @@ static void tell_with_status(const char *what, const char *status)
 
 void notify_ready(const char *status)
 {
+    manager.ready = true; /* who has heard it may ask for a reload at once */
     tell_with_status("READY=1\n", status);
-    manager.ready = true;
 }
 
 /* With the time, by which a manager tells this reload from one that was asked for later. */

@@ -292,7 +292,7 @@ static int look_at_fork(struct sched *s, struct arena *a, struct outcome *out, s
     if (db_read(s->env.db, &c, err) < 0 || operation_get_id(c, a, out->operations[0].id, &o, err) < 0)
         return -1;
     if (strcmp(o.status, "failed") == 0 || strcmp(o.status, "cancelled") == 0)
-        return err_set(err, ERR_UNAVAILABLE, "the branch could not be made and nothing is left of it: %s",
+        return err_set(err, ERR_CONFLICT, "the branch could not be made and nothing is left of it: %s",
                        o.error ? o.error : "unknown");
     out->operations[0] = o;
     return branch_get_id(c, a, out->branch.id, &out->branch, err);

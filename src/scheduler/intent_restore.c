@@ -141,7 +141,7 @@ static int look(struct sched *s, struct arena *a, struct outcome *out, bool *ret
     const struct operation *o = &out->operations[out->n_operations - 1];
     *ret_done = strcmp(o->status, "finished") == 0;
     if (strcmp(o->status, "failed") == 0 || strcmp(o->status, "cancelled") == 0)
-        return err_set(err, ERR_UNAVAILABLE, "the branch was not restored and is as it was: %s",
+        return err_set(err, ERR_CONFLICT, "the branch was not restored and is as it was: %s",
                        o->error ? o->error : "unknown");
     return branch_get_id(c, a, out->branch.id, &out->branch, err);
 }

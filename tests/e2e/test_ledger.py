@@ -68,7 +68,8 @@ def stand_in():
     m.scrub()
 
 
-PROJECT = "INSERT INTO project VALUES ('p', 'p', 'ready', 15, 'local', 1, 0, NULL, NULL, 0, 0)"
+PROJECT = """INSERT INTO project (id, name, state, pg_version, region_id, store_passwords, history_retention_seconds, created_at, updated_at)
+             VALUES ('p', 'p', 'ready', 15, 'local', 1, 0, 0, 0)"""
 BRANCH = """INSERT INTO branch (id, project_id, name, state, volume, volume_id, state_changed_at, created_at, updated_at)
             VALUES ('br-a-b-c', 'p', 'main', '{state}', '{volume}', 'br-a-b-c', 0, 0, 0)"""
 ENDPOINT = """INSERT INTO endpoint (id, project_id, branch_id, type, desired, observed, min_cu, max_cu, pid, created_at, updated_at)
