@@ -85,6 +85,10 @@ resource "mere_branch" "one" {
 """
 
 
+def one(body):
+    return HEAD + 'resource "mere_branch" "one" {\n  project = var.project\n  name = "one"\n  %s\n}\n' % body
+
+
 class Terraform:
     """One directory with a configuration."""
 
@@ -292,8 +296,8 @@ def test_what_cannot_be_is_told(project, terraform):
     project.call("DELETE", "/branches/one?wait=ready")
     for body, words in (('ttl_seconds = 0', "ttl_seconds = 0"), ('parent = "nowhere"', "branch not found"),
                         ('parent_lsn = "0/1"', "parent_lsn"), ('durability = "some"', "durability")):
-        terraform.write(HEAD + 'resource "mere_branch" "one" {\n  project = var.project\n  name = "one"\n  %s\n}\n' % body)
-        assert words in terraform.refused("apply"), body
+        told = terraform.write(one(body)).refused("apply")
+        assert words in told and " on main.tf line " in told, told
     assert set(branches(project)) == {"main"}
     terraform.write(HEAD + 'data "mere_branch" "b" {\n  project = var.project\n  name = "nowhere"\n}\n')
     assert "There is no branch" in terraform.refused("plan")
@@ -303,6 +307,27 @@ def test_what_cannot_be_is_told(project, terraform):
     assert "MERE_API_KEY" in terraform.refused("plan")
     alone = subprocess.run([PROVIDER / "terraform-provider-mere"], env=terraform.env, capture_output=True, text=True, check=False)
     assert alone.returncode == 1 and "Terraform starts it" in alone.stderr
+
+
+def test_the_same_parent_by_its_id_is_no_other(project, terraform):
+    made = project.call("PUT", "/branches/one?wait=ready", {"parent": "main"})["branch"]
+    terraform.write(one(f'parent = "{made["parent_id"]}"'))
+    terraform.run("import", "mere_branch.one", f"{project.id}/one")
+    assert "0 to add, 1 to change, 0 to destroy" in terraform.plan(2)
+    terraform.run("apply")
+    terraform.plan(0)
+    assert branches(project)["one"]["id"] == made["id"]
+    terraform.run("destroy")
+
+
+def test_a_protected_branch_stays(project, terraform):
+    terraform.write(one("protected = true")).run("apply")
+    assert "protected" in terraform.refused("destroy")
+    assert "one" in branches(project) and terraform.state("mere_branch.one")["protected"] is True
+    terraform.write(one("protected = false")).run("destroy", "-refresh=false", expect=1)
+    terraform.run("apply")
+    terraform.run("destroy")
+    assert "one" not in branches(project)
 
 
 def test_a_role_that_only_groups_has_no_password(project, terraform):

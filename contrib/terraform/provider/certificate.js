@@ -34,7 +34,7 @@ function make() {
     der(SEQUENCE, utcTime(now - DAY_MS), utcTime(now + 30 * DAY_MS)), name, publicKey.export({ type: 'spki', format: 'der' }),
     der(EXTENSIONS, extensions));
   const whole = der(SEQUENCE, said, algorithm, der(BITS, [0], crypto.sign('sha256', said, privateKey)));
-  const pem = `-----BEGIN CERTIFICATE-----\n${whole.toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
+  const pem = `-----BEGIN CERTIFICATE-----\n${whole.toString('base64').match(/.{1,64}/g).join('\n')}\n-----END CERTIFICATE-----\n`;
   return { der: whole, pem: Buffer.from(pem), key: Buffer.from(privateKey.export({ type: 'pkcs8', format: 'pem' })) };
 }
 
