@@ -1,5 +1,7 @@
 """Our provider with the real terraform, from a mirror of files: made, changed, missed, replaced, imported, gone, and no process of it left."""
 import concurrent.futures
+import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -7,6 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -113,7 +118,7 @@ class Terraform:
         return subprocess.Popen([TERRAFORM, f"-chdir={self.home}", verb, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, verb, *words, expect=0, **variables):
-        flags = [] if verb == "output" else ["-no-color", *(["-auto-approve"] if verb in ("apply", "destroy") else [])]
+        flags = [] if verb in ("output", "state") else ["-no-color", *(["-auto-approve"] if verb in ("apply", "destroy") else [])]
         with self.start(verb, *flags, *words, **variables) as process:
             said, _ = process.communicate(timeout=120)
         assert process.returncode == expect, said
@@ -338,6 +343,57 @@ def test_a_role_that_only_groups_has_no_password(project, terraform):
     terraform.run("destroy")
 
 
+@contextlib.contextmanager
+def in_front(mere, fails):
+    """The server, but that what `fails` picks by method and path is a 500."""
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def forward(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+            names = ("Authorization", "Content-Type", "If-None-Match")
+            ask = urllib.request.Request(mere.api_url + self.path, body, {n: self.headers[n] for n in names if self.headers[n]}, method=self.command)
+            try:
+                if fails(self.command, self.path):
+                    status, got = 500, b'{"message": "as the test wants it"}'
+                else:
+                    with urllib.request.urlopen(ask) as reply:
+                        status, got = reply.status, reply.read()
+            except urllib.error.HTTPError as e:
+                status, got = e.code, e.read()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(got)))
+            self.end_headers()
+            self.wfile.write(got)
+
+        do_GET = do_PUT = do_DELETE = forward
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as front:
+        thread = threading.Thread(target=front.serve_forever)
+        thread.start()
+        yield "http://127.0.0.1:%d" % front.server_port
+        front.shutdown()
+        thread.join()
+
+
+def test_what_was_made_is_not_forgotten(mere, project, terraform):
+    """The look behind the PUT fails: the branch is in the state, so that the next apply can put it right and a destroy removes it."""
+    terraform.write(one(""))
+    with in_front(mere, lambda method, path: path.endswith("/endpoints")) as url:
+        terraform.env["MERE_API_URL"] = url
+        assert "as the test wants it" in terraform.refused("apply")
+    terraform.env["MERE_API_URL"] = mere.api_url
+    assert "one" in branches(project) and "mere_branch.one" in terraform.run("state", "list")
+    terraform.run("destroy")
+    assert "one" not in branches(project)
+    with in_front(mere, lambda method, path: method == "PUT") as url:
+        terraform.env["MERE_API_URL"] = url
+        assert "as the test wants it" in terraform.refused("apply")
+    assert terraform.run("state", "list") == "" and "one" not in branches(project)
+
+
 def test_a_terraform_that_is_killed_takes_the_provider_along(terraform):
     """While the server does not answer."""
     terraform.write(HEAD + 'data "mere_project" "p" { id = var.project }\n')
@@ -351,3 +407,17 @@ def test_a_terraform_that_is_killed_takes_the_provider_along(terraform):
             process.communicate()
         until(lambda: not terraform.processes(), 20, "the end of the provider")
         connection.close()
+
+
+def test_every_certificate_is_one():
+    """They differ in length, and so does what has to be written around them."""
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    program = """
+        const { make } = require(process.argv[1] + '/certificate'), { X509Certificate } = require('crypto'), tls = require('tls');
+        for (let n = 0; n < 500; n++) {
+          const { der, pem, key } = make(), read = new X509Certificate(der);
+          tls.createSecureContext({ key, cert: pem });
+          if (!read.verify(read.publicKey) || read.checkHost('localhost') !== 'localhost' || read.checkHost('other')) throw new Error(pem);
+        }"""
+    subprocess.run(["node", "-e", program, str(PROVIDER)], check=True)

@@ -51,7 +51,7 @@ function endWithParent() {
 
 function main() {
   if (!process.env.TF_PLUGIN_MAGIC_COOKIE) {
-    process.stderr.write('This is a provider: Terraform starts it, by itself it does nothing. See contrib/terraform/README.md.\n');
+    process.stderr.write('This is a provider: Terraform starts it, by itself it does nothing. See the README beside it.\n');
     process.exit(1);
   }
   process.on('SIGINT', () => {}); // it goes to the whole terminal; Terraform lets what has begun end
