@@ -373,9 +373,11 @@ def in_front(mere, fails):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as front:
         thread = threading.Thread(target=front.serve_forever)
         thread.start()
-        yield "http://127.0.0.1:%d" % front.server_port
-        front.shutdown()
-        thread.join()
+        try:
+            yield "http://127.0.0.1:%d" % front.server_port
+        finally:
+            front.shutdown()
+            thread.join()
 
 
 def test_what_was_made_is_not_forgotten(mere, project, terraform):
