@@ -201,7 +201,7 @@ deps:
 
 ## make deps-test   the same for the tests and the checks
 deps-test:
-	@tools/deps.sh run test drivers clients
+	@tools/deps.sh run test drivers clients terraform
 
 ## make run         start Mere on ./data (DATA=dir: there) in the foreground; Ctrl-C stops all it started
 run:

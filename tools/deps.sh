@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [clients] [lint] [fuzz] [fresh] [deb]
+# deps.sh - installs the Debian packages that are missing: deps.sh run [test] [drivers] [clients] [terraform] [lint] [fuzz] [fresh] [deb]
 #
 # Never asks, installs no recommendations, does nothing when all are there.  sudo only when not root and something is missing.
 # Debian's own cluster is neither made nor touched: a drop-in says so before postgresql arrives.  Nor does Debian's own
@@ -10,6 +10,8 @@
 #
 # `clients`, those of Neon's API that tests/e2e/test_neon_clients.py runs, are npm's alone: into build/clients, in these very versions.
 # They want node 20 or later; without it, or without npm, those tests are skipped by name.
+#
+# `terraform`, what our provider for Terraform stands on, is npm's as well: into build/terraform, in the versions of its package.json.
 set -euo pipefail
 
 RUN="gcc libc6-dev make libmicrohttpd-dev libjansson-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libssl-dev
@@ -76,6 +78,11 @@ node_is_new() {
     command -v node >/dev/null && [ "$(node --version | sed 's/^v\([0-9]*\).*/\1/')" -ge 20 ]
 }
 
+# NAME@VERSION of each dependency.
+provider_packages() {
+    sed -n '/"dependencies"/,/}/s/^ *"\(.*\)": "\([0-9.]*\)",\{0,1\}$/\1@\2/p' "$(dirname "$0")/../contrib/terraform/provider/package.json"
+}
+
 # Any JDK will do.
 driver_packages() {
     command -v javac >/dev/null || echo default-jdk-headless
@@ -97,11 +104,16 @@ for group in "$@"; do
         { node_is_new && npm_packages clients $NEON_CLIENTS; } ||
             echo "deps: the clients of Neon's API were not installed (npm, and node 20 or later); their tests are skipped" >&2
         ;;
+    terraform)
+        # shellcheck disable=SC2046 # a list of packages
+        { node_is_new && npm_packages terraform $(provider_packages); } ||
+            echo "deps: what the provider for Terraform stands on was not installed (npm, and node 20 or later); its tests are skipped" >&2
+        ;;
     lint) wanted="$wanted $LINT" ;;
     fuzz) wanted="$wanted $FUZZ" ;;
     fresh) wanted="$wanted $FRESH" ;;
     deb) wanted="$wanted $DEB" ;;
-    *) die "unknown group '$group': use run, test, drivers, clients, lint, fuzz, fresh, deb" ;;
+    *) die "unknown group '$group': use run, test, drivers, clients, terraform, lint, fuzz, fresh, deb" ;;
     esac
 done
 

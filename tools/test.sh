@@ -64,7 +64,7 @@ case ${1:-} in
     e2e "$@"
     ;;
 "")
-    tools/deps.sh run test drivers clients
+    tools/deps.sh run test drivers clients terraform
     make --no-print-directory all build/bin/unit-tests
     make --no-print-directory crash
     unit build
