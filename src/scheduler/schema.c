@@ -129,6 +129,9 @@ static int reader_open(struct reader *r, const struct schema_place *at, struct e
     if (rc < 0) {
         const struct intent_pointer here[] = { { "/branch/parent_lsn", at->lsn_pointer },
                                                { "/branch/parent_timestamp", at->time_pointer } };
+        if (err->code == ERR_CONFLICT)
+            err->code =
+                ERR_UNAVAILABLE; /* whoever reads stands against nothing: it may go well the next time */
         return intent_point_here(err, "/branch", here, N_ELEMENTS(here));
     }
     r->operation_id = out.operations[out.n_operations - 1].id;

@@ -96,7 +96,7 @@ def test_a_fork_that_cannot_be_made_leaves_nothing(mere, project):
     b.patch_endpoint(disabled=True)
     with pytest.raises(ApiError) as e:
         project.branch(b, name="nothing")
-    assert e.value.status == 503 and "disabled" in str(e.value)
+    assert e.value.status == 409 and "disabled" in str(e.value)
     assert [x["name"] for x in project.branches()] == ["main"]
     b.patch_endpoint(disabled=False)
     assert project.branch(b, name="nothing").value("SELECT count(*) FROM t") == 1000
