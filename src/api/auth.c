@@ -33,23 +33,20 @@ static const char *bearer(const char *header, size_t *ret_len)
     return header;
 }
 
-/* The key as the password of "Basic", whatever the user is called; *ret in the arena, NULL when there is
- * none. */
-static void basic(struct http_req *req, const char *header, const char **ret)
+/* The password of "Basic", whatever the user is called, in the arena; NULL when there is none. */
+static const char *basic(struct arena *a, const char *header, size_t *ret_len)
 {
-    char text[2 * TOKEN_MAX + 1];
+    char *text = arena_alloc(a, 2 * TOKEN_MAX), *colon;
     size_t len;
 
-    *ret = NULL;
     if (header == NULL || strncasecmp(header, "Basic ", 6) != 0)
-        return;
+        return NULL;
     header += 6 + strspn(header + 6, " ");
-    if (!crypt_unbase64(header, strcspn(header, " \t"), text, sizeof(text) - 1, &len))
-        return;
-    text[len] = '\0';
-    if (strlen(text) == len && strchr(text, ':') != NULL)
-        *ret = arena_strdup(req->arena, strchr(text, ':') + 1);
-    explicit_bzero(text, sizeof(text));
+    if (!crypt_unbase64(header, strcspn(header, " \t"), text, 2 * TOKEN_MAX, &len) ||
+        (colon = memchr(text, ':', len)) == NULL)
+        return NULL;
+    *ret_len = len - (size_t)(colon + 1 - text);
+    return colon + 1;
 }
 
 static int refuse(struct err *err)
@@ -77,9 +74,7 @@ int auth_check(const struct auth *auth, struct http_req *req, const char *author
 
     *ret = (struct principal){ 0 };
     if (token == NULL && take_basic)
-        basic(req, authorization, &token);
-    if (token != NULL && len == 0)
-        len = strlen(token);
+        token = basic(req->arena, authorization, &len);
     if (token == NULL)
         return refuse(err);
     crypt_sha256(token, len, ret->hash);

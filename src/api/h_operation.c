@@ -2,12 +2,11 @@
  * h_operation.c - operations: list, get, wait for the end of one
  */
 #include "api/routes.gen.h"
+#include "api/settle.h"
 #include "api/view.h"
 #include "base/clock.h"
 
 #define OPERATIONS_MAX 1000 /* on a page */
-#define WAIT_MAX_S     60   /* what lies between us and a client cuts off later than that, if at all */
-#define WAIT_SLICE_MS  500  /* how long a server that wants to stop may have to wait for a waiting client */
 
 /* Those of a project that is being deleted can be read as long as there is work. */
 int api_operation_list(struct http_req *req, struct http_res *res, struct err *err)
@@ -46,22 +45,6 @@ static int find_operation(struct http_req *req, struct operation *ret, struct er
     return -1;
 }
 
-static int wait_for_end(struct http_req *req, const struct operation *o, int64_t timeout_s, struct err *err)
-{
-    int64_t deadline_ms = clock_mono_ms() + timeout_s * 1000;
-    int rc = 0;
-
-    while (rc == 0 && !http_stopping(req)) {
-        int64_t left_ms = deadline_ms - clock_mono_ms();
-
-        if (left_ms <= 0)
-            break;
-        rc = sched_wait_operation(req->sched, o->id, (int)(left_ms < WAIT_SLICE_MS ? left_ms : WAIT_SLICE_MS),
-                                  err);
-    }
-    return rc < 0 ? -1 : 0;
-}
-
 int api_operation_get(struct http_req *req, struct http_res *res, struct err *err)
 {
     struct operation o;
@@ -69,10 +52,11 @@ int api_operation_get(struct http_req *req, struct http_res *res, struct err *er
     bool wait;
 
     if (http_query_bool(req, "wait", false, &wait, err) < 0 ||
-        http_query_i64(req, "timeout", 0, WAIT_MAX_S, WAIT_MAX_S, &timeout_s, err) < 0 ||
+        http_query_i64(req, "timeout", 0, SETTLE_MAX_S, SETTLE_MAX_S, &timeout_s, err) < 0 ||
         find_operation(req, &o, err) < 0)
         return -1;
-    if (wait && (wait_for_end(req, &o, timeout_s, err) < 0 || find_operation(req, &o, err) < 0))
+    if (wait && (settle_operation(req, o.id, clock_mono_ms() + timeout_s * 1000, err) < 0 ||
+                 find_operation(req, &o, err) < 0))
         return -1;
     return res_json(res, 200, json_pack("{s:o}", "operation", view_operation(&o)));
 }

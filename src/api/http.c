@@ -326,6 +326,13 @@ json_t *http_text(const char *s)
     return text;
 }
 
+const char *http_member(json_t *obj, const char *name)
+{
+    const char *text = json_string_value(json_object_get(obj, name));
+
+    return text != NULL ? text : "";
+}
+
 const char *http_status_text(int status)
 {
     static const struct {

@@ -89,6 +89,8 @@ int http_body_object(const struct http_req *req, const char *key, bool required,
 
 /* A JSON string whatever the bytes are: what is no UTF-8 becomes '?'.  Never NULL. */
 json_t *http_text(const char *s);
+/* The text of a member; "" when it has none. */
+const char *http_member(json_t *obj, const char *name);
 /* The body of an error answer. */
 json_t *http_error_json(const struct http_req *req, const struct err *err);
 /* "Not Found" */

@@ -109,19 +109,12 @@ static int find_by_path(struct http_req *req, struct dbc *c, struct resource *re
     return give_branch(0, req->arena, &b, ret, err);
 }
 
-static const char *text_of(json_t *obj, const char *name)
-{
-    const char *text = json_string_value(json_object_get(obj, name));
-
-    return text != NULL ? text : "";
-}
-
 static int show_endpoint(struct http_req *req, struct dbc *c, json_t *one, struct resource *ret,
                          struct err *err)
 {
     struct endpoint e;
 
-    return give_endpoint(endpoint_get_id(c, req->arena, text_of(one, "id"), &e, err), req->arena, &e, ret,
+    return give_endpoint(endpoint_get_id(c, req->arena, http_member(one, "id"), &e, err), req->arena, &e, ret,
                          err);
 }
 
@@ -130,18 +123,19 @@ static int show_branch(struct http_req *req, struct dbc *c, json_t *one, struct 
 {
     struct branch b;
 
-    return give_branch(branch_get_id(c, req->arena, text_of(one, "id"), &b, err), req->arena, &b, ret, err);
+    return give_branch(branch_get_id(c, req->arena, http_member(one, "id"), &b, err), req->arena, &b, ret,
+                       err);
 }
 
 static int show_role(struct http_req *req, struct dbc *c, json_t *one, struct resource *ret, struct err *err)
 {
-    return find_role(c, req->arena, text_of(one, "branch_id"), text_of(one, "name"), ret, err);
+    return find_role(c, req->arena, http_member(one, "branch_id"), http_member(one, "name"), ret, err);
 }
 
 static int show_database(struct http_req *req, struct dbc *c, json_t *one, struct resource *ret,
                          struct err *err)
 {
-    return find_database(c, req->arena, text_of(one, "branch_id"), text_of(one, "name"), ret, err);
+    return find_database(c, req->arena, http_member(one, "branch_id"), http_member(one, "name"), ret, err);
 }
 
 /* The one that an answer is about; an answer about none costs nothing. */

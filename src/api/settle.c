@@ -12,8 +12,7 @@
 
 #include <string.h>
 
-#define TIMEOUT_S     30 /* when nothing is said: AI clients and proxies give up at 60 */
-#define TIMEOUT_MAX_S 60
+#define TIMEOUT_S     30  /* when nothing is said: AI clients and proxies give up at 60 */
 #define WAIT_SLICE_MS 500 /* how long a server that wants to stop may have to wait for a waiting client */
 
 /* --- what is asked for --- */
@@ -47,39 +46,31 @@ int settle_read(const struct http_req *req, struct settling *ret, struct err *er
     if (wait != NULL && strcmp(wait, "ready") != 0 && strcmp(wait, "true") != 0 && strcmp(wait, "false") != 0)
         return err_set(err, ERR_BAD_REQUEST,
                        "the query parameter wait must be ready, true or false; nothing was changed");
-    if (http_query_i64(req, "timeout", 0, TIMEOUT_MAX_S, TIMEOUT_S, &ret->timeout_s, err) < 0)
+    if (http_query_i64(req, "timeout", 0, SETTLE_MAX_S, TIMEOUT_S, &ret->timeout_s, err) < 0)
         return -1;
     ret->asked = wait != NULL && strcmp(wait, "false") != 0;
     if (wait != NULL || preferred < 0)
         return 0;
     ret->asked = ret->preferred = true;
-    ret->timeout_s = preferred < TIMEOUT_MAX_S ? preferred : TIMEOUT_MAX_S; /* as much of it as we honour */
+    ret->timeout_s = preferred < SETTLE_MAX_S ? preferred : SETTLE_MAX_S; /* as much of it as we honour */
     return 0;
 }
 
 /* --- waiting --- */
 
-static const char *text_of(json_t *obj, const char *name)
-{
-    const char *text = json_string_value(json_object_get(obj, name));
-
-    return text != NULL ? text : "";
-}
-
 static bool is_open(json_t *operation)
 {
-    const char *status = text_of(operation, "status");
+    const char *status = http_member(operation, "status");
 
     return strcmp(status, "scheduling") == 0 || strcmp(status, "running") == 0;
 }
 
-static int wait_for(struct http_req *req, const char *operation, int64_t deadline_ms, struct err *err)
+int settle_operation(struct http_req *req, const char *id, int64_t deadline_ms, struct err *err)
 {
     int rc = 0;
 
     for (int64_t left; rc == 0 && !http_stopping(req) && (left = deadline_ms - clock_mono_ms()) > 0;)
-        rc = sched_wait_operation(req->sched, operation, (int)(left < WAIT_SLICE_MS ? left : WAIT_SLICE_MS),
-                                  err);
+        rc = sched_wait_operation(req->sched, id, (int)(left < WAIT_SLICE_MS ? left : WAIT_SLICE_MS), err);
     return rc < 0 ? -1 : 0;
 }
 
@@ -112,7 +103,7 @@ typedef json_t *(*show_fn)(struct http_req *req, struct dbc *c, const char *id, 
 /* What is gone stays as it was shown. */
 static int show_again(struct http_req *req, struct dbc *c, json_t *one, show_fn show, struct err *err)
 {
-    json_auto_t *now = show(req, c, text_of(one, "id"), err);
+    json_auto_t *now = show(req, c, http_member(one, "id"), err);
 
     if (now == NULL && err->code != ERR_NOT_FOUND)
         return -1;
@@ -162,9 +153,9 @@ static int look_at_end(struct http_req *req, json_t *operations, struct http_res
 
     json_array_foreach(operations, i, one)
     {
-        if (strcmp(text_of(one, "status"), "failed") == 0)
+        if (strcmp(http_member(one, "status"), "failed") == 0)
             return err_set(err, ERR_CONFLICT, "the change was accepted, and its work failed: %s",
-                           text_of(one, "error"));
+                           http_member(one, "error"));
     }
     json_array_foreach(operations, i, one)
     {
@@ -172,8 +163,8 @@ static int look_at_end(struct http_req *req, json_t *operations, struct http_res
             continue;
         res->status = 202;
         res_header(res, "Location",
-                   arena_printf(req->arena, "/api/v2/projects/%s/operations/%s", text_of(one, "project_id"),
-                                text_of(one, "id")));
+                   arena_printf(req->arena, "/api/v2/projects/%s/operations/%s",
+                                http_member(one, "project_id"), http_member(one, "id")));
         break;
     }
     return 0;
@@ -189,7 +180,7 @@ int settle(struct http_req *req, const struct settling *how, struct http_res *re
         return 0;
     json_array_foreach(operations, i, one)
     {
-        if (is_open(one) && wait_for(req, text_of(one, "id"), deadline_ms, err) < 0)
+        if (is_open(one) && settle_operation(req, http_member(one, "id"), deadline_ms, err) < 0)
             return -1;
     }
     if (how->preferred)

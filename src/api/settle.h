@@ -14,6 +14,12 @@ struct settling {
 };
 int settle_read(const struct http_req *req, struct settling *ret, struct err *err) MUST_CHECK;
 
+#define SETTLE_MAX_S 60 /* what lies between us and a client cuts off later than that, if at all */
+
+/* Waits for the end of an operation; not beyond the deadline (of the monotonic clock), and not while the
+ * server stops. */
+int settle_operation(struct http_req *req, const char *id, int64_t deadline_ms, struct err *err) MUST_CHECK;
+
 /*
  * Waits for the operations in the answer and shows everything in it as it is then.  What is not done when the
  * time is over: status 202, with Location of the first operation that goes on.  ERR_CONFLICT when one failed.

@@ -184,7 +184,7 @@ static int leave_parent(const struct env *env, struct arena *a, const struct bra
  * Whoever starts a branch of a busy one copies and replays what the parent wrote since its last checkpoint,
  * beside the parent that goes on writing.  Of much WAL that takes longer than a checkpoint, which writes each
  * page once (under pgbench -c 4, POST until a session has written: 2.0 s instead of 2.1 with 400 MB of
- * data, 3.5 instead of 6.1 with 5 GB; on another machine 1.5 instead of 2.9).
+ * data, 2.7 instead of 6.1 with 5 GB; on another machine 1.5 instead of 2.9).
  */
 static int shorten_replay(struct pg_admin *admin, struct err *err)
 {

@@ -155,6 +155,18 @@ int role_update(struct dbc *c, const struct role *r, struct err *err)
     return stmt_change(c, st, &ROLE_NOUN, err);
 }
 
+static const char SQL_ROLE_SET_SPEC[] =
+    "UPDATE role SET spec = :spec WHERE branch_id = :branch_id AND name = :name";
+
+int role_set_spec(struct dbc *c, const struct role *r, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_ROLE_SET_SPEC, &st, err) < 0)
+        return -1;
+    bind_struct(st, &ROLE_NOUN, r);
+    return stmt_change(c, st, &ROLE_NOUN, err);
+}
+
 static const char SQL_ROLE_DELETE[] = "DELETE FROM role WHERE branch_id = :branch_id AND name = :name";
 
 int role_delete(struct dbc *c, const struct role *r, struct err *err)
@@ -294,6 +306,17 @@ int database_update(struct dbc *c, const struct database *d, struct err *err)
         return -1;
     bind_struct(st, &DATABASE_NOUN, d);
     return stmt_change(c, st, &DATABASE_NOUN, err) < 0 ? database_taken(d, err) : 0;
+}
+
+static const char SQL_DATABASE_SET_SPEC[] = "UPDATE database SET spec = :spec WHERE id = :id";
+
+int database_set_spec(struct dbc *c, const struct database *d, struct err *err)
+{
+    auto_stmt *st = NULL;
+    if (stmt_get(c, SQL_DATABASE_SET_SPEC, &st, err) < 0)
+        return -1;
+    bind_struct(st, &DATABASE_NOUN, d);
+    return stmt_change(c, st, &DATABASE_NOUN, err);
 }
 
 static const char SQL_DATABASE_DELETE[] = "DELETE FROM database WHERE id = :id";

@@ -42,6 +42,8 @@ int role_insert(struct dbc *c, const struct role *r,
 int role_update(struct dbc *c, const struct role *r,
                 struct err *err) MUST_CHECK; /* what is of its password, no_login, state, updated_at (which
                                                 always grows) */
+/* spec alone: what is wanted of the role is what it was. */
+int role_set_spec(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK;
 int role_delete(struct dbc *c, const struct role *r, struct err *err) MUST_CHECK; /* the row */
 /* From here on the name is free: the row is called otherwise until the role is gone from Postgres. */
 int role_begin_drop(struct dbc *c, const struct role *r, int64_t now_us, struct err *err) MUST_CHECK;
@@ -58,6 +60,7 @@ int database_list(struct dbc *c, struct arena *a, const char *branch_id, bool wi
 int database_insert(struct dbc *c, struct database *d, struct err *err) MUST_CHECK; /* sets d->id */
 int database_update(struct dbc *c, const struct database *d, struct err *err)
     MUST_CHECK; /* by id: name, made_name, owner_name, spec, state, updated_at */
+int database_set_spec(struct dbc *c, const struct database *d, struct err *err) MUST_CHECK;
 int database_delete(struct dbc *c, const struct database *d, struct err *err) MUST_CHECK; /* the row */
 /* As those of roles.  A name that was taken meanwhile stays with the new one, and the drop is tried again. */
 int database_begin_drop(struct dbc *c, const struct database *d, int64_t now_us, struct err *err) MUST_CHECK;

@@ -45,6 +45,13 @@ int intent_add_operation(struct dbc *c, struct arena *a, struct outcome *out, co
     return 0;
 }
 
+bool intent_is_branch(struct dbc *c, struct arena *a, const char *project_id, const char *ref, const char *id)
+{
+    struct branch b;
+    struct err ignored = ERR_INIT;
+    return branch_get(c, a, project_id, ref, &b, &ignored) == 0 && strcmp(b.id, id) == 0;
+}
+
 bool intent_is_plain_name(const char *name)
 {
     size_t n = strlen(name);

@@ -103,15 +103,13 @@ int intent_endpoint_change(struct sched *s, struct dbc *c, struct arena *a, stru
 int intent_endpoint_update(struct sched *s, struct arena *a, const char *project_id, const char *endpoint_id,
                            const struct endpoint_spec *spec, struct outcome *ret, struct err *err)
 {
-    struct branch b;
     *ret = (struct outcome){ 0 };
     auto_dbc *c = NULL;
     if (db_write(s->env.db, &c, err) < 0 || load_endpoint(c, a, project_id, endpoint_id, ret, err) < 0 ||
         intent_check_endpoint(s, spec, ret->project.pg_version, "/endpoint", err) < 0)
         return -1;
     struct endpoint wanted = ret->endpoints[0];
-    if (spec->branch_id &&
-        (branch_get(c, a, project_id, spec->branch_id, &b, err) < 0 || strcmp(b.id, wanted.branch_id) != 0))
+    if (spec->branch_id && !intent_is_branch(c, a, project_id, spec->branch_id, wanted.branch_id))
         return err_field(err, ERR_NOT_SUPPORTED, "/endpoint/branch_id",
                          "an endpoint cannot move to another branch; create one there");
     wanted.name = spec->name ? spec->name : wanted.name;

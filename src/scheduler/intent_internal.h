@@ -31,6 +31,13 @@ int intent_endpoint_make(struct sched *s, struct dbc *c, struct arena *a, const 
 void intent_give_endpoint(struct arena *a, struct outcome *out, const struct endpoint *e);
 void intent_give_role(struct arena *a, struct outcome *out, const struct role *r, const char *plain);
 void intent_give_database(struct arena *a, struct outcome *out, const struct database *d);
+/* d, as it was read in c, becomes what the spec says; with the operation that takes.  Commits what differs.
+ * Pointers: "/database". */
+int intent_database_change(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
+                           struct database *d, const struct database_spec *spec, struct err *err) MUST_CHECK;
+/* Does ref (an id or a name) mean the branch of this id? */
+bool intent_is_branch(struct dbc *c, struct arena *a, const char *project_id, const char *ref,
+                      const char *id);
 /* Ranges of a spec's members, in a project of pg_version; pointer is that of the object they stand in. */
 int intent_check_endpoint(struct sched *s, const struct endpoint_spec *spec, int64_t pg_version,
                           const char *pointer, struct err *err) MUST_CHECK;

@@ -82,14 +82,6 @@ static int for_life(struct err *err, const char *pointer, const char *what, cons
 
 static const struct intent_pointer BRANCH_POINTERS[] = { { "/branch/parent_id", "/parent" } };
 
-static bool is_parent(struct dbc *c, struct arena *a, const struct branch *b, const char *ref)
-{
-    struct branch parent;
-    struct err ignored = ERR_INIT;
-    return branch_get(c, a, b->project_id, ref, &parent, &ignored) == 0 && b->shown_parent_id &&
-           strcmp(parent.id, b->shown_parent_id) == 0;
-}
-
 /* What a branch is made with.  Given as it was given before is fine, whatever has become of it. */
 static int check_for_life(struct dbc *c, struct arena *a, const struct branch *b,
                           const struct branch_spec *spec, struct err *err)
@@ -98,7 +90,9 @@ static int check_for_life(struct dbc *c, struct arena *a, const struct branch *b
         const char *name;
         bool is_so;
     } MEMBERS[] = {
-        { "parent", !spec->parent || is_parent(c, a, b, spec->parent) },
+        { "parent",
+          !spec->parent || (b->shown_parent_id &&
+                            intent_is_branch(c, a, b->project_id, spec->parent, b->shown_parent_id)) },
         { "parent_lsn", spec->parent_lsn == 0 || spec->parent_lsn == b->parent_lsn },
         { "parent_timestamp", spec->parent_timestamp == 0 || spec->parent_timestamp == b->parent_timestamp },
         { "parent_bookmark", !spec->parent_bookmark },
@@ -179,9 +173,7 @@ static int make_branch(const struct put *p)
 int intent_branch_put(struct sched *s, struct arena *a, const char *project_id, const char *name,
                       const struct branch_spec *spec, struct outcome *ret, bool *ret_created, struct err *err)
 {
-    struct put p = {
-        .s = s, .a = a, .project_id = project_id, .name = name, .spec = spec, .out = ret, .err = err
-    };
+    struct put p = { s, a, project_id, NULL, name, spec, ret, err };
     struct branch_spec addressed = *spec;
     if (id_looks_like_branch(name))
         addressed.name = NULL; /* one that is there may be meant by its id */
@@ -197,10 +189,7 @@ static const struct intent_pointer ENDPOINT_POINTERS[] = { { "/endpoint/branch_i
 static int check_place(struct dbc *c, const struct put *p, const struct endpoint *e)
 {
     const struct endpoint_spec *spec = p->spec;
-    struct branch b;
-    struct err ignored = ERR_INIT;
-    bool here = !spec->branch_id || (branch_get(c, p->a, p->project_id, spec->branch_id, &b, &ignored) == 0 &&
-                                     strcmp(b.id, e->branch_id) == 0);
+    bool here = !spec->branch_id || intent_is_branch(c, p->a, p->project_id, spec->branch_id, e->branch_id);
     if (!here && !given_again(e->spec, spec->given, "branch"))
         return for_life(p->err, "/branch", "endpoint", p->name, "branch");
     if (spec->type && strcmp(spec->type, e->type) != 0)
@@ -254,9 +243,7 @@ int intent_endpoint_put(struct sched *s, struct arena *a, const char *project_id
                         const struct endpoint_spec *spec, struct outcome *ret, bool *ret_created,
                         struct err *err)
 {
-    struct put p = {
-        .s = s, .a = a, .project_id = project_id, .name = name, .spec = spec, .out = ret, .err = err
-    };
+    struct put p = { s, a, project_id, NULL, name, spec, ret, err };
     if (put_endpoint(&p, ret_created) < 0)
         return intent_point_here(err, "/endpoint", ENDPOINT_POINTERS, N_ELEMENTS(ENDPOINT_POINTERS));
     return 0;
@@ -276,8 +263,14 @@ static int find_role(const struct put *p)
         return not_there(p->err);
     if (r.no_login != spec->no_login)
         return for_life(p->err, "/no_login", "role", r.name, "no_login");
+    if (add_open(p, c, r.branch_id, NULL) < 0)
+        return -1;
     intent_give_role(p->a, p->out, &r, NULL);
-    return add_open(p, c, r.branch_id, NULL) < 0 ? -1 : 1;
+    const char *was = r.spec;
+    r.spec = given_merge(p->a, NULL, spec->given);
+    if (!given_equal(r.spec, was) && (role_set_spec(c, &r, p->err) < 0 || db_commit(c, p->err) < 0))
+        return -1;
+    return 1;
 }
 
 static int make_role(const struct put *p)
@@ -288,14 +281,7 @@ static int make_role(const struct put *p)
 int intent_role_put(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                     const struct role_spec *spec, struct outcome *ret, bool *ret_created, struct err *err)
 {
-    struct put p = { .s = s,
-                     .a = a,
-                     .project_id = project_id,
-                     .branch = branch,
-                     .name = spec->name,
-                     .spec = spec,
-                     .out = ret,
-                     .err = err };
+    struct put p = { s, a, project_id, branch, spec->name, spec, ret, err };
     return put(&p, find_role, make_role, ret_created) < 0 ? intent_point_here(err, "/role", NULL, 0) : 0;
 }
 
@@ -304,20 +290,16 @@ int intent_role_put(struct sched *s, struct arena *a, const char *project_id, co
 static int find_database(const struct put *p)
 {
     struct database d;
-    {
-        auto_dbc *c = NULL;
-        if (db_read(p->s->env.db, &c, p->err) < 0 ||
-            intent_load(c, p->a, p->project_id, p->branch, p->out, p->err) < 0)
-            return -1;
-        if (database_get(c, p->a, p->out->branch.id, p->name, &d, p->err) < 0)
-            return not_there(p->err);
-    }
-    if (intent_database_update(p->s, p->a, p->project_id, p->branch, p->name, p->spec, p->out, p->err) < 0)
-        return not_there(p->err);
     auto_dbc *c = NULL;
-    if (p->out->n_operations == 0 &&
-        (db_read(p->s->env.db, &c, p->err) < 0 || add_open(p, c, p->out->branch.id, NULL) < 0))
+    if (db_write(p->s->env.db, &c, p->err) < 0 ||
+        intent_load(c, p->a, p->project_id, p->branch, p->out, p->err) < 0)
         return -1;
+    if (database_get(c, p->a, p->out->branch.id, p->name, &d, p->err) < 0)
+        return not_there(p->err);
+    if (add_open(p, c, p->out->branch.id, NULL) < 0 ||
+        intent_database_change(p->s, c, p->a, p->out, &d, p->spec, p->err) < 0)
+        return -1;
+    intent_give_database(p->a, p->out, &d);
     return 1;
 }
 
@@ -353,14 +335,7 @@ int intent_database_put(struct sched *s, struct arena *a, const char *project_id
                         const struct database_spec *spec, struct outcome *ret, bool *ret_created,
                         struct err *err)
 {
-    struct put p = { .s = s,
-                     .a = a,
-                     .project_id = project_id,
-                     .branch = branch,
-                     .name = spec->name,
-                     .spec = spec,
-                     .out = ret,
-                     .err = err };
+    struct put p = { s, a, project_id, branch, spec->name, spec, ret, err };
     return put(&p, find_database, make_database, ret_created) < 0
                ? intent_point_here(err, "/database", NULL, 0)
                : 0;

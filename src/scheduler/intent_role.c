@@ -156,6 +156,26 @@ static void rename_database(struct database *d, const char *name)
     d->name = name;
 }
 
+int intent_database_change(struct sched *s, struct dbc *c, struct arena *a, struct outcome *out,
+                           struct database *d, const struct database_spec *spec, struct err *err)
+{
+    struct database was = *d;
+    if (spec->owner_name && get_owner(c, a, out->branch.id, spec->owner_name, err) < 0)
+        return -1;
+    if (spec->name)
+        rename_database(d, spec->name);
+    d->owner_name = spec->owner_name ? spec->owner_name : d->owner_name;
+    d->spec = given_merge(a, d->spec, spec->given);
+    bool differs = strcmp(d->name, was.name) != 0 || strcmp(d->owner_name, was.owner_name) != 0;
+    if (!differs)
+        return given_equal(d->spec, was.spec) ? 0 : database_set_spec(c, d, err) < 0 ? -1 : db_commit(c, err);
+    d->state = "creating";
+    d->updated_at = clock_wall_us();
+    if (database_update(c, d, err) < 0 || add_apply(c, a, out, err) < 0)
+        return -1;
+    return commit_and_kick(s, c, err);
+}
+
 int intent_database_update(struct sched *s, struct arena *a, const char *project_id, const char *branch,
                            const char *name, const struct database_spec *spec, struct outcome *ret,
                            struct err *err)
@@ -166,24 +186,10 @@ int intent_database_update(struct sched *s, struct arena *a, const char *project
     if ((spec->name && intent_check_database_name(spec->name, "/database/name", err) < 0) ||
         db_write(s->env.db, &c, err) < 0 || intent_load(c, a, project_id, branch, ret, err) < 0 ||
         database_get(c, a, ret->branch.id, name, &d, err) < 0 ||
-        (spec->owner_name && get_owner(c, a, ret->branch.id, spec->owner_name, err) < 0))
+        intent_database_change(s, c, a, ret, &d, spec, err) < 0)
         return -1;
-    struct database was = d;
-    if (spec->name)
-        rename_database(&d, spec->name);
-    d.owner_name = spec->owner_name ? spec->owner_name : d.owner_name;
-    d.spec = given_merge(a, d.spec, spec->given);
-    bool differs = strcmp(d.name, was.name) != 0 || strcmp(d.owner_name, was.owner_name) != 0;
-    if (differs) {
-        d.state = "creating";
-        d.updated_at = clock_wall_us();
-    }
     intent_give_database(a, ret, &d);
-    if (!differs && given_equal(d.spec, was.spec))
-        return 0;
-    if (database_update(c, &d, err) < 0 || (differs && add_apply(c, a, ret, err) < 0))
-        return -1;
-    return commit_and_kick(s, c, err);
+    return 0;
 }
 
 int intent_database_delete(struct sched *s, struct arena *a, const char *project_id, const char *branch,

@@ -209,6 +209,8 @@ def test_roles_and_databases(api, path, gone):
     status, _, again = api.request("PUT", f"{url}/roles/app", {"no_login": False})
     assert status == 200 and "password" not in again["role"] and again["operations"] == []
     assert api.ok("GET", f"{url}/roles/app?view=spec") == {"name": "app", "no_login": False}
+    assert api.ok("PUT", f"{url}/roles/app?view=spec", {}) == {"name": "app"}  # what is set is what was said last
+    api.refused("PUT", f"{url}/databases/app", {"owner_name": "nobody"}, status=404, pointer="/owner_name")
     api.refused("PUT", f"{url}/roles/app", {"no_login": True}, status=409, pointer="/no_login")
     api.refused("PUT", f"{url}/roles/mere_admin", {}, status=422, pointer="/name")
     api.refused("PUT", f"{url}/databases/b", {}, status=422, pointer="/owner_name")
